@@ -1,0 +1,1 @@
+"""Files: immutable blobs, public names, what is set aside."""

@@ -1,0 +1,1 @@
+"""Which CRDS context, which references, which software versions."""

@@ -1,0 +1,82 @@
+"""Where everything lives: one root directory, one place that knows its layout."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_ROOT_VARIABLE = "ROMAN_ASSETS_DATA"
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """The directory tree of one installation.
+
+    Parameters
+    ----------
+    path
+        The root. ``data/README.md`` explains what lies below it.
+    """
+
+    path: Path
+
+    @classmethod
+    def from_environment(cls) -> DataRoot:
+        """Take the root from ``ROMAN_ASSETS_DATA``, else ``data`` in the working directory."""
+        return cls(Path(os.environ.get(DATA_ROOT_VARIABLE, "data")).absolute())
+
+    @property
+    def landing(self) -> Path:
+        """L0 packets and ancillary files as received; never visible to general users (R1)."""
+        return self.path / "landing"
+
+    @property
+    def set_aside(self) -> Path:
+        """What could not be used, each with its reason."""
+        return self.path / "set_aside"
+
+    @property
+    def archive(self) -> Path:
+        """Public names and the immutable blobs behind them (one file system: hard links)."""
+        return self.path / "archive"
+
+    @property
+    def public(self) -> Path:
+        """The only tree that general users read."""
+        return self.archive / "public"
+
+    @property
+    def blobs(self) -> Path:
+        """Immutable file contents by sha256."""
+        return self.archive / "blobs"
+
+    @property
+    def staging(self) -> Path:
+        """Products being written, on the file system of the blobs."""
+        return self.archive / "staging"
+
+    @property
+    def registry(self) -> Path:
+        """Commit records, the folded database and its published snapshot."""
+        return self.path / "registry"
+
+    @property
+    def crds(self) -> Path:
+        """The CRDS cache (``CRDS_PATH``), unless the environment names another."""
+        return Path(os.environ.get("CRDS_PATH", str(self.path / "crds")))
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own storage, when ``DAGSTER_HOME`` names no other."""
+        return self.path / "dagster"
+
+    @property
+    def scratch(self) -> Path:
+        """Working directories of runs; may be deleted when nothing runs."""
+        return self.path / "scratch"
+
+    @property
+    def observatory(self) -> Path:
+        """What the simulated telescope knows and the ground must not: truth tables, its sky."""
+        return self.path / "observatory"

@@ -1,0 +1,1 @@
+"""Identities, file-name grammar and the tables of product kinds and deadlines. No I/O."""

@@ -1,0 +1,196 @@
+"""The grammar of official file names.
+
+Never trust ``meta.product_type``: the kind of a product is what its name says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from roman_assets.products.kind import KINDS, Level, ProductKind, Scope
+from roman_assets.products.observation import DETECTORS, ExposureId, OpticalElement, VisitId
+
+PROMPT_RELEASE = "p"
+
+_ELEMENT = "|".join(element.lower() for element in OpticalElement)
+_DETECTOR = "|".join(detector.lower() for detector in DETECTORS)
+_SKYCELL = r"\d{3}[pm]\d{2}x\d{2}y\d{2}"
+_GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
+_PATTERNS = {
+    Scope.DETECTOR: re.compile(
+        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT})"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+    ),
+    Scope.EXPOSURE: re.compile(
+        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<element>{_ELEMENT})"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+    ),
+    Scope.SKYCELL: re.compile(
+        rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{_GROUPING})"
+        rf"_(?P<skycell>{_SKYCELL})_(?P<element>{_ELEMENT})"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+    ),
+}
+_KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class DetectorFileSet:
+    """The products of one detector in one exposure: they share this name up to the suffix."""
+
+    exposure: ExposureId
+    detector: str
+    optical_element: OpticalElement
+
+    scope = Scope.DETECTOR
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"{self.detector!r} is not a detector: expected WFI01 to WFI18")
+
+    def __str__(self) -> str:
+        return f"{self.exposure}_{self.detector.lower()}_{self.optical_element.lower()}"
+
+
+@dataclass(frozen=True)
+class ExposureFileSet:
+    """The products of one exposure as a whole."""
+
+    exposure: ExposureId
+    optical_element: OpticalElement
+
+    scope = Scope.EXPOSURE
+
+    def __str__(self) -> str:
+        return f"{self.exposure}_{self.optical_element.lower()}"
+
+
+@dataclass(frozen=True)
+class SkycellFileSet:
+    """The products of one group of exposures on one skycell.
+
+    Parameters
+    ----------
+    program
+        Program number.
+    release
+        ``p`` for prompt, ``r0``, ``r1``, ... for data releases.
+    grouping
+        ``vCCAAASSSOOOVVV`` for a visit; also ``d...``, ``p...``, ``full``, ``user``.
+    skycell
+        Name on the sky map, such as ``270p65x49y70``.
+    optical_element
+        The filter.
+    """
+
+    program: int
+    release: str
+    grouping: str
+    skycell: str
+    optical_element: OpticalElement
+
+    scope = Scope.SKYCELL
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.program < 10**5:
+            raise ValueError(f"program {self.program} does not fit 5 digits")
+        for field, pattern in (
+            ("release", r"p|r\d+"), ("grouping", _GROUPING), ("skycell", _SKYCELL)
+        ):  # fmt: skip
+            value = getattr(self, field)
+            if re.fullmatch(pattern, value) is None:
+                raise ValueError(f"{field} {value!r} does not match {pattern}")
+
+    @classmethod
+    def of_visit(
+        cls, visit: VisitId, skycell: str, element: OpticalElement, release: str = PROMPT_RELEASE
+    ) -> SkycellFileSet:
+        """Give the file set of a visit on a skycell."""
+        return cls(visit.program, release, visit.grouping, skycell, element)
+
+    @property
+    def visit(self) -> VisitId | None:
+        """The visit, when the grouping is one."""
+        if not self.grouping.startswith("v"):
+            return None
+        return VisitId.parse(f"r{self.program:05d}{self.grouping[1:]}")
+
+    def __str__(self) -> str:
+        return (
+            f"r{self.program:05d}_{self.release}_{self.grouping}_{self.skycell}"
+            f"_{self.optical_element.lower()}"
+        )
+
+
+FileSet = DetectorFileSet | ExposureFileSet | SkycellFileSet
+
+
+@dataclass(frozen=True)
+class ProductName:
+    """An official file name: a file set and a kind.
+
+    Raises
+    ------
+    ValueError
+        If the kind's scope is not that of the file set.
+    """
+
+    file_set: FileSet
+    kind: ProductKind
+
+    def __post_init__(self) -> None:
+        if self.kind.scope is not self.file_set.scope:
+            raise ValueError(
+                f"{self.kind.name} covers a {self.kind.scope}, not a {self.file_set.scope}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> ProductName:
+        """Read an official file name.
+
+        Raises
+        ------
+        ValueError
+            If the text is no file name of a kind in the table.
+        """
+        for scope, pattern in _PATTERNS.items():
+            match = pattern.fullmatch(text)
+            if match is None:
+                continue
+            kind = _KIND_BY_SHAPE.get((scope, match["suffix"], match["extension"]))
+            if kind is not None:
+                return cls(_file_set(scope, match), kind)
+        raise ValueError(f"{text!r} is not an official product name")
+
+    @property
+    def exposure(self) -> ExposureId | None:
+        """The exposure, for products of one."""
+        return None if isinstance(self.file_set, SkycellFileSet) else self.file_set.exposure
+
+    @property
+    def visit(self) -> VisitId | None:
+        """The visit, for products of an exposure or of a visit."""
+        if isinstance(self.file_set, SkycellFileSet):
+            return self.file_set.visit
+        return self.file_set.exposure.visit
+
+    @property
+    def level(self) -> Level:
+        """The level it counts and is archived as."""
+        return self.kind.level
+
+    def __str__(self) -> str:
+        return f"{self.file_set}_{self.kind.suffix}.{self.kind.extension}"
+
+
+def _file_set(scope: Scope, match: re.Match[str]) -> FileSet:
+    element = OpticalElement(match["element"].upper())
+    if scope is Scope.SKYCELL:
+        return SkycellFileSet(
+            int(match["program"]), match["release"], match["grouping"], match["skycell"], element
+        )
+    exposure = ExposureId.parse(match["exposure"])
+    if scope is Scope.EXPOSURE:
+        return ExposureFileSet(exposure, element)
+    return DetectorFileSet(exposure, match["detector"].upper(), element)

@@ -1,0 +1,1 @@
+"""Facts: commit records, the folded DuckDB registry, queries on its snapshot."""
