@@ -20,16 +20,19 @@ _GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
 _PATTERNS = {
     Scope.DETECTOR: re.compile(
         rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
+        re.ASCII,
     ),
     Scope.EXPOSURE: re.compile(
         rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
+        re.ASCII,
     ),
     Scope.SKYCELL: re.compile(
         rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{_GROUPING})"
         rf"_(?P<skycell>{_SKYCELL})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)"
+        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
+        re.ASCII,
     ),
 }
 _KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
@@ -99,7 +102,7 @@ class SkycellFileSet:
             ("release", r"p|r\d+"), ("grouping", _GROUPING), ("skycell", _SKYCELL)
         ):  # fmt: skip
             value = getattr(self, field)
-            if re.fullmatch(pattern, value) is None:
+            if re.fullmatch(pattern, value, re.ASCII) is None:
                 raise ValueError(f"{field} {value!r} does not match {pattern}")
 
     @classmethod

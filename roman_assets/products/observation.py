@@ -16,8 +16,8 @@ _VISIT_FIELDS = (
     ("observation", 3),
     ("visit", 3),
 )
-_VISIT_PATTERN = re.compile(r"r(\d{5})(\d{2})(\d{3})(\d{3})(\d{3})(\d{3})")
-_EXPOSURE_PATTERN = re.compile(r"(r\d{19})_(\d{4})")
+_VISIT_PATTERN = re.compile(r"r(\d{5})(\d{2})(\d{3})(\d{3})(\d{3})(\d{3})", re.ASCII)
+_EXPOSURE_PATTERN = re.compile(r"(r\d{19})_(\d{4})", re.ASCII)
 
 DETECTORS: tuple[str, ...] = tuple(f"WFI{number:02d}" for number in range(1, 19))
 """The 18 detectors by rad's names (``meta.instrument.detector``)."""

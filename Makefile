@@ -1,0 +1,63 @@
+# Two commands do everything: `make demo` runs the platform on simulated downlink,
+# `make test` runs the tests. Both set up what they need in $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo dev test test-slow lint benchmark lock clean help
+
+help:
+	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
+	@echo "make dev         the Dagster UI and daemon on this project"
+	@echo "make test        the tests"
+	@echo "make test-slow   the slow tests: 18 detectors, full size, many kills"
+	@echo "make lint        ruff and mypy"
+	@echo "make benchmark   every benchmark"
+	@echo "make lock        choose versions anew (needs the package index)"
+
+demo: $(READY)
+	$(VENV)/bin/roman-assets demo
+
+dev: $(READY)
+	$(VENV)/bin/roman-assets dev
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow -o timeout=7200
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+benchmark: $(READY)
+	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+lock: $(READY)
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --upgrade \
+	    --python-version 3.11 --extra observatory --group dev \
+	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+# Debian's python3 comes without ensurepip until python3-venv is installed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	    test "$$(id -u)" = 0 \
+	    || { echo "install Debian's python3-venv first: sudo apt-get install python3-venv" >&2; exit 1; }; \
+	    apt-get update -qq && apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+# Every version is pinned, so pip needs no resolving.
+$(READY): requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
