@@ -1,0 +1,37 @@
+"""What the fork server loads once, so that every worker starts with romancal in memory.
+
+Importing this module is the whole of its use. The collector is frozen afterwards: stpipe collects
+garbage at each of its steps, and would otherwise walk through all that was loaded here each time
+and write to the pages that the workers share.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+# numerical libraries read this when they are loaded, below
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import romancal.associations.skycell_asn
+import romancal.pipeline  # noqa: F401
+from roman_datamodels import datamodels
+
+LOADED_BY = os.getpid()
+"""The process that paid for the imports: in a warm worker, not the worker itself."""
+
+
+def _load_schemas() -> None:
+    """Write and read models once: asdf loads extensions and schemas at first use."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model.asdf"
+        for model in (datamodels.ScienceRawModel, datamodels.ImageModel):
+            model.create_fake_data().save(path)
+            datamodels.open(path).close()
+
+
+_load_schemas()
+gc.collect()
+gc.freeze()
