@@ -544,9 +544,7 @@ class Ephemeris:
         self.kind = _ephemeris_kind(path)
         try:
             self._message = OrbitEphemerisMessage.open(str(path))
-            self.creation_date = Time(
-                _calendar(self._message.header["CREATION_DATE"]), scale="utc"
-            ).to_datetime(timezone=UTC)
+            self.creation_date = _datetime(self._message.header["CREATION_DATE"])
             spans = [(s.useable_start_time, s.useable_stop_time) for s in self._message]
         except Exception as error:  # the parser raises many types, some of them its own
             raise BadInputError(
@@ -625,11 +623,6 @@ def _check_segment(path: Path, metadata: Any) -> None:
             raise BadInputError(
                 path, field, f"{value!r} is not handled", f"use one of {sorted(known)}"
             )
-
-
-def _calendar(text: str) -> str:
-    """Turn an OEM day-of-year date into one astropy parses."""
-    return re.sub(r"^(\d{4})-(\d{3})T", r"\1:\2:", text)
 
 
 def _time(moment: datetime) -> Time:
