@@ -17,7 +17,7 @@ _ELEMENT = "|".join(element.lower() for element in OpticalElement)
 _DETECTOR = "|".join(detector.lower() for detector in DETECTORS)
 _SKYCELL = r"\d{3}[pm]\d{2}x\d{2}y\d{2}"
 _GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
-_PATTERNS = {
+NAME_PATTERNS = {
     Scope.DETECTOR: re.compile(
         rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT})"
         r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
@@ -35,6 +35,8 @@ _PATTERNS = {
         re.ASCII,
     ),
 }
+"""The grammar by scope, in the syntax that Python and RE2 (hence DuckDB) share."""
+
 _KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
 
 
@@ -157,7 +159,7 @@ class ProductName:
         ValueError
             If the text is no file name of a kind in the table.
         """
-        for scope, pattern in _PATTERNS.items():
+        for scope, pattern in NAME_PATTERNS.items():
             match = pattern.fullmatch(text)
             if match is None:
                 continue

@@ -1,0 +1,126 @@
+"""Files that survive a crash: durable renames, advisory locks, and full disks explained."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from roman_assets.errors import PassingFaultError
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> Path:
+    """Create a directory and its parents, and make their names durable.
+
+    Returns
+    -------
+    pathlib.Path
+        The directory, for chaining.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync_directory(path.parent)
+    return path
+
+
+def temporary_name(path: Path) -> Path:
+    """Give a hidden name beside `path` that nothing else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Make a file appear whole or not at all, and stay after a power loss."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive advisory lock on a file or directory; the kernel frees it on any death.
+
+    Parameters
+    ----------
+    path
+        A directory, or a file that is created when absent.
+    """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            # A fork shares the lock until it is released by name, not by closing.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def mount_point(path: Path) -> Path:
+    """Give the mount point of the file system that holds (or would hold) `path`."""
+    place = path.absolute()
+    while not place.exists() or not place.is_mount():
+        if place == place.parent:
+            break
+        place = place.parent
+    return place
+
+
+@contextmanager
+def disk_space(path: Path) -> Iterator[None]:
+    """Turn a full disk or an exhausted quota within the block into a passing fault.
+
+    Parameters
+    ----------
+    path
+        A place on the file system that is written to.
+
+    Raises
+    ------
+    PassingFaultError
+        Naming the file system and the remedy; every other `OSError` passes unchanged.
+    """
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _DISK_FULL:
+            raise
+        raise PassingFaultError(
+            f"the file system {mount_point(path)} is full ({fault.strerror}) while writing below "
+            f"{path}. Remedy: free space there or move the data root, then run the work again; "
+            "nothing of it was published"
+        ) from fault

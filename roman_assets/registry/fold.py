@@ -1,0 +1,462 @@
+"""Folding commit records into the registry, one folder at a time.
+
+The order of the steps makes a crash anywhere harmless: records are sealed into a segment, applied
+in one transaction that skips known record ids, their public names linked, the snapshot published,
+and only then are they no longer pending. Running it again ends in the same state.
+
+The generations of a name are numbered in the order of commit, whatever the order of folding; so the
+folded registry and one rebuilt from the journal have the same content.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import hpgeom
+import numpy as np
+import pyarrow as pa
+
+from roman_assets.archive.durability import (
+    disk_space,
+    fsync_directory,
+    fsync_file,
+    locked,
+    make_directory,
+    temporary_name,
+)
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
+from roman_assets.products.kind import KINDS
+from roman_assets.products.name import NAME_PATTERNS, ProductName
+from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.schema import (
+    EVENTS,
+    FAILURES,
+    INPUTS,
+    METADATA,
+    PRODUCTS,
+    RECORDS,
+    create_tables,
+    has_declared_schema,
+)
+
+DATABASE = "registry.duckdb"
+SNAPSHOT = "registry.snapshot.duckdb"
+HEALPIX_NSIDE = 2**12
+"""Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
+
+_LOCK = "fold.lock"
+_RECORDS_AT_ONCE = 2_000
+_SEGMENTS_AT_ONCE = 64
+_LONGEST_LINE = 1 << 28
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What a fold did.
+
+    Parameters
+    ----------
+    records
+        How many pending records are folded now.
+    damaged
+        Where damaged records have been set aside.
+    missing_blobs
+        Names whose file is not in the archive, though a record says so.
+    """
+
+    records: int = 0
+    damaged: tuple[Path, ...] = ()
+    missing_blobs: tuple[str, ...] = ()
+
+
+def fold(root: DataRoot) -> FoldReport:
+    """Bring the registry and the public names up to the committed records.
+
+    Waits while another process folds; what that one has folded costs nothing here. When this
+    returns, every record committed before the call is in the snapshot and under its public names.
+
+    Parameters
+    ----------
+    root
+        The installation.
+
+    Raises
+    ------
+    PassingFaultError
+        If the disk is full; the records stay pending, and a later fold finishes.
+    """
+    journal = Journal(root)
+    if _is_folded(root, journal):
+        return FoldReport()
+    with fold_lock(root):
+        if _is_folded(root, journal):
+            return FoldReport()
+        with _passing_disk_faults(root):
+            return _fold_pending(root, journal)
+
+
+def rebuild(root: DataRoot) -> FoldReport:
+    """Make the registry anew from the journal alone, and publish it.
+
+    Its content is that of the folded one. Readers see the old snapshot until the new one is whole.
+
+    Parameters
+    ----------
+    root
+        The installation.
+
+    Raises
+    ------
+    PassingFaultError
+        If the disk is full; the old registry stays.
+    """
+    journal = Journal(root)
+    with fold_lock(root), _passing_disk_faults(root):
+        damaged = _rebuild_database(root, journal)
+        report = _fold_pending(root, journal)
+        return FoldReport(report.records, (*damaged, *report.damaged), report.missing_blobs)
+
+
+@contextmanager
+def fold_lock(root: DataRoot) -> Iterator[None]:
+    """Hold the lock under which the registry and the public names change."""
+    with locked(make_directory(root.registry) / _LOCK):
+        yield
+
+
+def _is_folded(root: DataRoot, journal: Journal) -> bool:
+    if journal.pending_paths():
+        return False
+    return (root.registry / SNAPSHOT).exists() or not journal.segments()
+
+
+def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
+    damaged: list[Path] = []
+    if not _is_usable(root.registry / DATABASE):
+        damaged += _rebuild_database(root, journal)
+    folded: list[PendingRecord] = []
+    with _database(root.registry / DATABASE) as connection:
+        for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
+            records, unusable = journal.read_pending(paths)
+            damaged += unusable
+            folded += records
+            if records:
+                _apply(connection, [journal.seal(records)])
+        names = {entry.name for item in folded for entry in item.record.products}
+        current = _current_hashes(connection, names)
+    missing = _link(root, current)
+    _publish_snapshot(root)
+    journal.discard(folded)
+    journal.merge_segments()
+    return FoldReport(len(folded), tuple(damaged), tuple(missing))
+
+
+def _rebuild_database(root: DataRoot, journal: Journal) -> list[Path]:
+    damaged = [path for segment in journal.segments() for path in journal.repair_segment(segment)]
+    database = root.registry / DATABASE
+    building = database.with_name(f".{DATABASE}.rebuild.tmp")
+    _remove_database(building)
+    with _database(building) as connection:
+        for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
+            _apply(connection, segments)
+    fsync_file(building)
+    _remove_database(database)
+    building.replace(database)
+    fsync_directory(database.parent)
+    return damaged
+
+
+def _remove_database(path: Path) -> None:
+    # The log goes first: left alone, it would be replayed into the database that follows.
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _is_usable(database: Path) -> bool:
+    if not database.exists():
+        return False
+    try:
+        with _database(database) as connection:
+            return has_declared_schema(connection)
+    except (duckdb.Error, PassingFaultError) as error:
+        if isinstance(error, PassingFaultError) or _is_disk_full(error):
+            raise
+        return False
+
+
+@contextmanager
+def _database(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database read-write; closing it writes the log into the file."""
+    existed = path.exists()
+    connection = duckdb.connect(path, config={"TimeZone": "UTC", "threads": _threads()})
+    try:
+        if not existed:
+            create_tables(connection)
+        yield connection
+        connection.execute("checkpoint")
+    finally:
+        connection.close()
+
+
+def _threads() -> int:
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+def _publish_snapshot(root: DataRoot) -> None:
+    snapshot = root.registry / SNAPSHOT
+    temporary = temporary_name(snapshot)
+    try:
+        shutil.copyfile(root.registry / DATABASE, temporary)
+        fsync_file(temporary)
+        temporary.replace(snapshot)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_directory(root.registry)
+
+
+def _link(root: DataRoot, hashes: Iterable[tuple[str, str]]) -> list[str]:
+    """Let public names show their blobs; give the names whose blob is missing."""
+    archive = Archive(root)
+    missing = []
+    directories = set()
+    for name, sha256 in hashes:
+        product = ProductName.parse(name)
+        try:
+            changed = archive.link(product, sha256)
+        except FileNotFoundError:
+            missing.append(name)
+            continue
+        if changed:
+            directories.add(archive.public_path(product).parent)
+    for directory in directories:
+        fsync_directory(directory)
+    return missing
+
+
+def _current_hashes(
+    connection: duckdb.DuckDBPyConnection, names: set[str]
+) -> list[tuple[str, str]]:
+    return connection.execute(
+        "select name, sha256 from products where state = 'current' and name_key in "
+        "(select md5_number_lower(unnest($names))) and name in (select unnest($names))",
+        {"names": sorted(names)},
+    ).fetchall()
+
+
+def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))
+
+
+@contextmanager
+def _passing_disk_faults(root: DataRoot) -> Iterator[None]:
+    try:
+        with disk_space(root.registry):
+            yield
+    except duckdb.Error as error:
+        if not _is_disk_full(error):
+            raise
+        raise PassingFaultError(
+            f"the file system of {root.registry} is full: {error}. Remedy: free space there; the "
+            "committed records are safe and the next fold finishes"
+        ) from error
+
+
+def _is_disk_full(error: duckdb.Error) -> bool:
+    text = str(error)
+    return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
+
+
+_INCOMING = f"""
+create temp table incoming as
+select distinct on (record.record_id) record.*
+from read_json($segments, format = 'newline_delimited', maximum_object_size = {_LONGEST_LINE},
+    columns = {{record: 'STRUCT(
+        record_id VARCHAR, step VARCHAR, "partition" VARCHAR, committed_at TIMESTAMPTZ,
+        products STRUCT(
+            name VARCHAR, sha256 VARCHAR, size BIGINT, fingerprint VARCHAR,
+            inputs STRUCT(name VARCHAR, sha256 VARCHAR)[], context VARCHAR, software JSON,
+            "references" JSON, metadata JSON)[],
+        failures STRUCT(file_set VARCHAR, error VARCHAR, message VARCHAR)[],
+        events MAP(VARCHAR, TIMESTAMPTZ), run_id VARCHAR)'}})
+where record.record_id not in (select record_id from records)
+"""
+
+_NAMED = """
+create temp table named as
+with entries as (
+    select record_id, step, "partition", committed_at, run_id, unnest(products) as entry
+    from incoming
+), parsed as (
+    select *, case
+{cases}
+    end as part from entries
+)
+select parsed.* exclude (part), kinds.kind, kinds.level,
+    left(entry.name, -1 - length(part.suffix) - 1 - length(part.extension)) as file_set,
+    nullif(part.exposure, '') as exposure,
+    case
+        when part.exposure <> '' then split_part(part.exposure, '_', 1)
+        when part.grouping[1] = 'v' then 'r' || part.program || part.grouping[2:]
+    end as visit,
+    case when part.exposure <> '' then part.exposure[2:6] else part.program end::integer as program,
+    upper(part.element) as optical_element,
+    upper(nullif(part.detector, '')) as detector,
+    nullif(part.skycell, '') as skycell,
+    case when part.release <> '' then part.release else 'p' end as release,
+from parsed join kinds on kinds.scope = part.scope and kinds.suffix = part.suffix
+    and kinds.extension = part.extension
+"""
+
+_PARTS = (
+    "exposure", "detector", "element", "program", "release", "grouping", "skycell", "suffix",
+    "extension",
+)  # fmt: skip
+
+_GENERATIONS = """
+create temp table numbered as
+with mine as (
+    select name_key, name, committed_at, record_id, null::bigint as row_id, generation, state
+    from made
+), rivals as (
+    select name_key, name, committed_at, record_id, rowid as row_id, generation, state
+    from products where name_key in (select name_key from made)
+)
+select name, record_id, row_id, generation as was_generation, state as was_state,
+    row_number() over by_commit as generation,
+    if(lead(record_id) over by_commit is null, 'current', 'overwritten') as state
+from (select * from mine union all select * from rivals)
+window by_commit as (partition by name order by committed_at, record_id)
+"""
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> None:
+    """Add the records of segments in one transaction; known records are skipped."""
+    connection.execute("begin transaction")
+    try:
+        connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
+        _insert_statements(connection)
+        _insert_products(connection)
+        for table in ("incoming", "kinds", "named", "made", "numbered"):
+            connection.execute(f"drop table {table}")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
+    record = 'record_id, step, "partition", committed_at'
+    connection.execute(f"insert into {RECORDS.name} by name select {record}, run_id from incoming")
+    connection.execute(
+        f"insert into {EVENTS.name} by name "
+        f"select {record}, entry.key as event, entry.value as time "
+        "from (select *, unnest(map_entries(events)) as entry from incoming)"
+    )
+    connection.execute(
+        f"insert into {FAILURES.name} by name "
+        f"select {record}, entry.file_set, entry.error, entry.message "
+        "from (select *, unnest(failures) as entry from incoming)"
+    )
+    connection.execute(
+        f"insert into {INPUTS.name} by name "
+        "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
+        "item.sha256 as input_sha256, md5_number_lower(name) as name_key from ("
+        "  select record_id, entry.name, unnest(entry.inputs) as item, "
+        "  generate_subscripts(entry.inputs, 1) as ordinal "
+        "  from (select record_id, unnest(products) as entry from incoming))"
+    )
+
+
+def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
+    kinds = pa.table(
+        {
+            "kind": [kind.name for kind in KINDS],
+            "scope": [kind.scope.value for kind in KINDS],
+            "suffix": [kind.suffix for kind in KINDS],
+            "extension": [kind.extension for kind in KINDS],
+            "level": [kind.level.value for kind in KINDS],
+        }
+    )
+    connection.register("kinds_of_this_version", kinds)
+    connection.execute("create temp table kinds as from kinds_of_this_version")
+    connection.unregister("kinds_of_this_version")
+    connection.execute(_NAMED.format(cases="\n".join(_name_cases())))
+    connection.execute(_made())
+    _set_healpix(connection)
+    connection.execute(_GENERATIONS)
+    connection.execute(
+        "update products set generation = numbered.generation, state = numbered.state "
+        "from numbered where products.rowid = numbered.row_id and "
+        "(was_generation, was_state) is distinct from (numbered.generation, numbered.state)"
+    )
+    connection.execute(
+        f"insert into {PRODUCTS.name} by name "
+        "select made.* replace (numbered.generation as generation, numbered.state as state) "
+        "from made join numbered using (name, record_id) where numbered.row_id is null "
+        "order by committed_at, record_id, name"
+    )
+
+
+def _name_cases() -> Iterator[str]:
+    """Give the SQL that takes a name apart with the grammar's own patterns."""
+    for scope, pattern in NAME_PATTERNS.items():
+        groups = pattern.groupindex
+        fields = ", ".join(
+            f"{part} := regexp_extract(entry.name, '{pattern.pattern}', {groups[part]})"
+            if part in groups
+            else f"{part} := ''"
+            for part in _PARTS
+        )
+        yield (
+            f"when regexp_full_match(entry.name, '{pattern.pattern}') "
+            f"then struct_pack(scope := '{scope.value}', {fields})"
+        )
+
+
+def _made() -> str:
+    facts = ", ".join(_fact(column.name, column.type) for column in METADATA)
+    return f"""
+        create temp table made as
+        select entry.name as name, named.* exclude (entry), {facts},
+            entry.sha256 as sha256, entry.size as size, entry.fingerprint as fingerprint,
+            entry.context as context, entry.software as software,
+            entry."references" as reference_files, entry.metadata as facts,
+            null::integer as generation, null::varchar as state,
+            null::bigint as healpix, md5_number_lower(entry.name) as name_key
+        from named
+    """
+
+
+def _fact(column: str, kind: str) -> str:
+    value = f"entry.metadata -> '$.{column}'"
+    text = f"entry.metadata ->> '$.{column}'"
+    return f"{value} as {column}" if kind == "JSON" else f"({text})::{kind} as {column}"
+
+
+def _set_healpix(connection: duckdb.DuckDBPyConnection) -> None:
+    places = connection.execute(
+        'select distinct ra, "dec" from made where ra is not null and "dec" is not null'
+    ).fetchnumpy()
+    pixels = pa.table(
+        {
+            "ra": np.asarray(places["ra"], dtype=float),
+            "dec": np.asarray(places["dec"], dtype=float),
+            "pixel": hpgeom.angle_to_pixel(
+                HEALPIX_NSIDE, np.asarray(places["ra"]), np.asarray(places["dec"]), nest=True
+            ),
+        }
+    )
+    connection.register("pixels", pixels)
+    connection.execute(
+        "update made set healpix = pixels.pixel from pixels "
+        'where made.ra = pixels.ra and made."dec" = pixels."dec"'
+    )
+    connection.unregister("pixels")

@@ -1,0 +1,99 @@
+"""Footprints on the sky: polygons of great circles in ICRS, as rad's ``s_region`` writes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_REGION = re.compile(rf"\s*POLYGON\s+(?:ICRS\s+)?((?:{_NUMBER}\s*){{6,}})", re.IGNORECASE)
+
+Vectors = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A convex spherical polygon, smaller than a hemisphere.
+
+    Parameters
+    ----------
+    corners
+        Right ascension and declination, shape (N, 2), ICRS, deg, N ≥ 3, in order around it.
+    """
+
+    corners: Vectors
+
+    @classmethod
+    def parse(cls, s_region: str) -> Footprint:
+        """Read ``POLYGON ICRS ra dec ra dec ...``.
+
+        Raises
+        ------
+        ValueError
+            If the text is no polygon of three or more corners.
+        """
+        match = _REGION.fullmatch(s_region)
+        numbers = np.array(match[1].split(), dtype=float) if match else np.empty(0)
+        if numbers.size < 6 or numbers.size % 2:
+            raise ValueError(f"{s_region!r} is not an s_region polygon")
+        return cls(numbers.reshape(-1, 2))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The direction of the corners' mean, right ascension and declination, ICRS, deg."""
+        x, y, z = _normalised(_unit_vectors(self.corners).mean(axis=0))
+        return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arcsin(z)))
+
+    @property
+    def radius(self) -> float:
+        """The angle from the centre to the farthest corner, deg."""
+        centre = _unit_vectors(np.array([self.centre]))[0]
+        return float(np.degrees(_angles(_unit_vectors(self.corners), centre).max()))
+
+    def meets_cone(self, ra: float, dec: float, radius: float) -> bool:
+        """Tell whether the footprint and a cone have a point in common.
+
+        Parameters
+        ----------
+        ra, dec, radius
+            Centre (ICRS) and opening of the cone, deg.
+        """
+        axis = _unit_vectors(np.array([[ra, dec]]))[0]
+        starts = _unit_vectors(self.corners)
+        ends = np.roll(starts, -1, axis=0)
+        normals = np.cross(starts, ends)
+        keep = np.linalg.norm(normals, axis=1) > 0
+        starts, ends, normals = starts[keep], ends[keep], _normalised(normals[keep])
+        sides = normals @ axis
+        same_hemisphere = starts.mean(axis=0) @ axis > 0
+        if same_hemisphere and (np.all(sides >= 0) or np.all(sides <= 0)):
+            return True
+        return bool(_edge_distances(axis, starts, ends, normals).min() <= np.radians(radius))
+
+
+def _edge_distances(axis: Vectors, starts: Vectors, ends: Vectors, normals: Vectors) -> Vectors:
+    """Give the angle from a direction to each great-circle arc, rad, shape (N,)."""
+    to_circle = np.abs(np.arcsin(np.clip(normals @ axis, -1, 1)))
+    foot = axis - (normals @ axis)[:, None] * normals
+    between = (np.einsum("ij,ij->i", np.cross(starts, foot), normals) >= 0) & (
+        np.einsum("ij,ij->i", np.cross(foot, ends), normals) >= 0
+    )
+    to_corner = np.minimum(_angles(starts, axis), _angles(ends, axis))
+    return np.where(between, to_circle, to_corner)
+
+
+def _unit_vectors(directions: Vectors) -> Vectors:
+    ra, dec = np.radians(directions).T
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def _normalised(vectors: Vectors) -> Vectors:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def _angles(vectors: Vectors, axis: Vectors) -> Vectors:
+    """Give angles accurate at any separation, rad."""
+    return np.arctan2(np.linalg.norm(np.cross(vectors, axis), axis=-1), vectors @ axis)

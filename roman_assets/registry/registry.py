@@ -1,0 +1,541 @@
+"""Reading the registry: always the published snapshot, never the database being folded."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import hpgeom
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.registry.fold import HEALPIX_NSIDE, SNAPSHOT
+from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
+from roman_assets.registry.schema import (
+    CURRENT_PRODUCTS,
+    IDENTITY,
+    PRODUCTS,
+    SEARCH_COLUMNS,
+    create_tables,
+    source_tables,
+)
+
+Cone = tuple[float, float, float]
+OneOrMore = str | Iterable[str] | None
+
+_EMPTY = (0, 0, 0)
+_GROUPING_COLUMNS = frozenset(column.name for column in IDENTITY) | {
+    "survey", "exposure_type", "state", "step", "partition",
+}  # fmt: skip
+
+
+class RegisteredProduct(ProductEntry):
+    """A product entry with its place in the archive's history.
+
+    Parameters
+    ----------
+    generation
+        How often a product of this name had been made, from 1.
+    committed_at
+        When its record was written, UTC.
+    record_id
+        Its commit record.
+    """
+
+    generation: int
+    committed_at: UtcTime
+    record_id: str
+
+
+@dataclass(frozen=True)
+class VisitExposure:
+    """One exposure of a visit as the registry knows it.
+
+    Parameters
+    ----------
+    exposure
+        Which one.
+    nexposures
+        Planned number of exposures of its visit, None if no product says.
+    survey, exposure_type, optical_element
+        As its products say, None where none does.
+    cal
+        Its current L2 products, by name; empty before the exposure pipeline has run.
+    """
+
+    exposure: ExposureId
+    nexposures: int | None
+    survey: str | None
+    exposure_type: str | None
+    optical_element: str | None
+    cal: tuple[RegisteredProduct, ...]
+
+
+class Registry:
+    """The registry of one installation, for reading, from any process or thread.
+
+    Every call sees one whole state: the newest snapshot at its beginning. Before the first fold
+    all results are empty.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._opened = _EMPTY
+
+    def __reduce__(self) -> tuple[type[Registry], tuple[DataRoot]]:
+        return (Registry, (self._root,))
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the snapshot; a later call opens it again."""
+        with self._lock:
+            self._close()
+
+    def current(self, names: Iterable[str]) -> dict[str, RegisteredProduct]:
+        """Give the current entries of products by name; names without one are absent."""
+        wanted = sorted(set(names))
+        if not wanted:
+            return {}
+        products, inputs = self._query_both(
+            "select * from products where state = 'current' and name in (select unnest($names)) "
+            "and name_key in (select md5_number_lower(unnest($names)))",
+            "select record_id, name, input_name, input_sha256 from inputs "
+            "where name_key in (select md5_number_lower(unnest($names))) order by ordinal",
+            {"names": wanted},
+        )
+        return _entries(products, inputs)
+
+    def find(
+        self,
+        *,
+        name: OneOrMore = None,
+        kind: OneOrMore = None,
+        level: OneOrMore = None,
+        exposure: OneOrMore = None,
+        visit: OneOrMore = None,
+        program: int | Iterable[int] | None = None,
+        survey: OneOrMore = None,
+        exposure_type: OneOrMore = None,
+        optical_element: OneOrMore = None,
+        detector: OneOrMore = None,
+        skycell: OneOrMore = None,
+        release: OneOrMore = None,
+        step: OneOrMore = None,
+        partition: OneOrMore = None,
+        cone: Cone | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        overwritten: bool = False,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Search products; all conditions must hold, an iterable means any of its values.
+
+        Parameters
+        ----------
+        name, kind, level, exposure, visit, program, survey, exposure_type, optical_element, \
+detector, skycell, release, step, partition
+            Values of the columns of that name.
+        cone
+            Right ascension, declination (ICRS) and radius, deg: products whose footprint has a
+            point in common with it.
+        after, before
+            Products whose exposures overlap this time range, UTC.
+        overwritten
+            Past generations as well (their files are no longer public).
+        limit
+            At most so many rows, of the newest.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.schema.SEARCH_COLUMNS`; times are UTC, angles ICRS deg,
+            sizes bytes. Ordered by name and generation.
+
+        Raises
+        ------
+        ValueError
+            If the cone is not on the sky.
+        """
+        values = {
+            "name": name, "kind": kind, "level": level, "exposure": exposure, "visit": visit,
+            "program": program, "survey": survey, "exposure_type": exposure_type,
+            "optical_element": optical_element, "detector": detector, "skycell": skycell,
+            "release": release, "step": step, "partition": partition,
+        }  # fmt: skip
+        conditions, parameters = _conditions(values)
+        if after is not None:
+            conditions.append("end_time >= $after")
+            parameters["after"] = after
+        if before is not None:
+            conditions.append("start_time <= $before")
+            parameters["before"] = before
+        if not overwritten:
+            conditions.append("state = 'current'")
+        columns = ", ".join(f'"{column}"' for column in SEARCH_COLUMNS)
+        where = " and ".join(conditions) or "true"
+        if cone is None:
+            frame = self._query(
+                f"select {columns} from products where {where} "
+                "order by committed_at desc, name limit $limit",
+                parameters | {"limit": limit},
+            )
+        else:
+            frame = self._find_in_cone(cone, columns, where, parameters)
+            frame = frame.sort_values(["committed_at", "name"], ascending=[False, True])
+            frame = frame.head(limit) if limit is not None else frame
+        return frame.sort_values(["name", "generation"]).reset_index(drop=True)
+
+    def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
+        """Give the exposures of a visit that have any product, in order, with their L2."""
+        frame = self._query(
+            "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
+            "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
+            "list(name order by name) filter (kind = 'cal') as cal "
+            f"from {CURRENT_PRODUCTS} where visit = $visit and exposure is not null "
+            "group by exposure order by exposure",
+            {"visit": str(visit)},
+        )
+        rows = [_known(row) for row in frame.to_dict("records")]
+        entries = self.current(name for row in rows for name in row["cal"] or ())
+        return tuple(
+            VisitExposure(
+                exposure=ExposureId.parse(row["exposure"]),
+                nexposures=None if row["nexposures"] is None else int(row["nexposures"]),
+                survey=row["survey"],
+                exposure_type=row["exposure_type"],
+                optical_element=row["optical_element"],
+                cal=tuple(entries[name] for name in row["cal"] or () if name in entries),
+            )
+            for row in rows
+        )
+
+    def partition_state(self, step: Step) -> pd.DataFrame:
+        """Give what a step has left behind for each of its partitions.
+
+        Parameters
+        ----------
+        step
+            The work.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each partition the step ever recorded, ordered by it: ``partition``;
+            ``record_id``, ``committed_at``, ``run_id`` and ``failures`` (their number) of the
+            newest record; ``products`` (number of current ones) and ``content``, a hash of the
+            current names and files that changes if and only if they do.
+        """
+        return self._query(
+            """
+            with newest as (
+                select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
+                    max(committed_at) as committed_at,
+                    arg_max_null(run_id, (committed_at, record_id)) as run_id
+                from records where step = $step group by "partition"
+            ), made as (
+                select "partition", count(*) as products,
+                    sha256(string_agg(name || ' ' || sha256, '\n' order by name)) as content
+                from products where step = $step and state = 'current' group by "partition"
+            ), failed as (
+                select record_id, count(*) as failures from failures group by record_id
+            )
+            select "partition", record_id, committed_at, run_id,
+                coalesce(failures, 0) as failures, coalesce(products, 0) as products,
+                coalesce(content, '') as content
+            from newest left join made using ("partition") left join failed using (record_id)
+            order by "partition"
+            """,
+            {"step": step.value},
+        )
+
+    def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:
+        """Give the newest commit records, newest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``record_id``, ``step``, ``partition``, ``committed_at``, ``run_id``, ``products`` and
+            ``failures`` (numbers).
+        """
+        return self._query(
+            """
+            with newest as (
+                select * from records where $step is null or step = $step
+                order by committed_at desc, record_id limit $limit
+            )
+            select newest.record_id, step, "partition", committed_at, run_id,
+                (select count(*) from products where products.record_id = newest.record_id)
+                    as products,
+                (select count(*) from failures where failures.record_id = newest.record_id)
+                    as failures
+            from newest order by committed_at desc, record_id
+            """,
+            {"step": None if step is None else step.value, "limit": limit},
+        )
+
+    def failures(self, partition: str | None = None) -> pd.DataFrame:
+        """Give what could not be made at the latest attempt of each step and partition.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``partition``, ``step``, ``file_set``, ``error``, ``message``, ``committed_at``,
+            ``record_id``.
+        """
+        return self._query(
+            """
+            with newest as (
+                select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where $partition is null or "partition" = $partition
+                group by step, "partition"
+            )
+            select "partition", step, file_set, error, message, committed_at, record_id
+            from failures semi join newest using (record_id) order by all
+            """,
+            {"partition": partition},
+        )
+
+    def events(self, partition: str, step: Step | None = None) -> dict[ClockEvent, datetime]:
+        """Give the clock events of an exposure or visit, UTC; the newest statement counts.
+
+        Parameters
+        ----------
+        partition
+            The exposure or visit.
+        step
+            Only what this step recorded (``started`` and ``finished`` differ by step).
+        """
+        frame = self._query(
+            "select event, arg_max(time, (committed_at, record_id)) as time from events "
+            'where "partition" = $partition and ($step is null or step = $step) group by event '
+            "order by event",
+            {"partition": partition, "step": None if step is None else step.value},
+        )
+        return {
+            ClockEvent(event): time.to_pydatetime()
+            for event, time in zip(frame["event"], frame["time"], strict=True)
+        }
+
+    def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
+        """Count current products by columns, for a table of what there is.
+
+        Parameters
+        ----------
+        by
+            Columns that say what, where or whose a product is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `by`, ``products`` (number), ``size`` (bytes) and ``newest`` (time of the
+            newest commit, UTC), ordered by the former.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be grouped by.
+        """
+        columns = tuple(by)
+        if unknown := sorted(set(columns) - _GROUPING_COLUMNS):
+            raise ValueError(f"cannot count by {unknown}: known are {sorted(_GROUPING_COLUMNS)}")
+        listed = "".join(f'"{column}", ' for column in columns)
+        grouping = f"group by {listed.rstrip(', ')} order by all" if columns else ""
+        return self._query(
+            f"select {listed}count(*) as products, coalesce(sum(size), 0)::bigint as size, "
+            f"max(committed_at) as newest from {CURRENT_PRODUCTS} {grouping}",
+            {},
+        )
+
+    def source_tables(self) -> list[str]:
+        """Give the tables at fault against R11 (see `schema.source_tables`); empty if it holds."""
+        with self._lock:
+            return source_tables(self._snapshot())
+
+    def _find_in_cone(
+        self, cone: Cone, columns: str, where: str, parameters: dict[str, Any]
+    ) -> pd.DataFrame:
+        ra, dec, radius = cone
+        if not (-90 <= dec <= 90 and 0 <= radius <= 180 and math.isfinite(ra)):
+            raise ValueError(f"cone {cone} is not a direction and a radius between 0 and 180 deg")
+        widest = self._query(
+            f"select max(radius) as radius from {CURRENT_PRODUCTS}"
+            if "state" in where
+            else f"select max(radius) as radius from {PRODUCTS.name}",
+            {},
+        )["radius"][0]
+        reach = radius + (0.0 if pd.isna(widest) else float(widest))
+        ranges = pa.table(dict(zip(("low", "high"), _pixel_ranges(ra, dec, reach), strict=True)))
+        frame = self._query(
+            f"select {columns} from products semi join ranges "
+            "on products.healpix >= ranges.low and products.healpix < ranges.high "
+            f"where healpix >= (select min(low) from ranges) "
+            f"and healpix < (select max(high) from ranges) and {where}",
+            parameters,
+            ranges=ranges,
+        )
+        meets = [Footprint.parse(region).meets_cone(ra, dec, radius) for region in frame.footprint]
+        return frame[np.array(meets, dtype=bool)]
+
+    def _query(self, sql: str, parameters: Mapping[str, Any], **tables: pa.Table) -> pd.DataFrame:
+        with self._lock:
+            return self._run(self._snapshot(), sql, parameters, tables)
+
+    def _query_both(
+        self, first: str, second: str, parameters: Mapping[str, Any]
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Ask two questions of the same snapshot."""
+        with self._lock:
+            connection = self._snapshot()
+            return (
+                self._run(connection, first, parameters, {}),
+                self._run(connection, second, parameters, {}),
+            )
+
+    def _run(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        sql: str,
+        parameters: Mapping[str, Any],
+        tables: Mapping[str, pa.Table],
+    ) -> pd.DataFrame:
+        for name, table in tables.items():
+            connection.register(name, table)
+        try:
+            return connection.execute(sql, dict(parameters)).df()
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
+            self._close()
+            raise _damaged(self._path, error) from error
+        finally:
+            if self._connection is connection:
+                for name in tables:
+                    connection.unregister(name)
+
+    @property
+    def _path(self) -> Path:
+        return self._root.registry / SNAPSHOT
+
+    def _snapshot(self) -> duckdb.DuckDBPyConnection:
+        """Give a connection to the newest snapshot; the lock is held."""
+        newest = self._identity()
+        if self._connection is None or newest != self._opened:
+            self._close()
+            self._connection, self._opened = self._open(newest != _EMPTY), newest
+        return self._connection
+
+    def _identity(self) -> tuple[int, int, int]:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return _EMPTY
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _open(self, exists: bool) -> duckdb.DuckDBPyConnection:
+        # Attached to a private instance: DuckDB shares instances by path within a process, and
+        # would go on giving the replaced file to whoever opens its name while it is open.
+        connection = duckdb.connect(":memory:", config={"TimeZone": "UTC"})
+        try:
+            if exists:
+                path = str(self._path).replace("'", "''")
+                connection.execute(f"attach '{path}' as registry (read_only)")
+                connection.execute("use registry")
+            else:
+                create_tables(connection)
+        except duckdb.Error as error:
+            connection.close()
+            raise _damaged(self._path, error) from error
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._opened = None, _EMPTY
+
+
+def _damaged(path: Path, error: duckdb.Error) -> PassingFaultError:
+    return PassingFaultError(
+        f"{path} cannot be read: {error}. Remedy: rebuild the registry from the commit records"
+    )
+
+
+def _conditions(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
+    for column, value in values.items():
+        if value is None:
+            continue
+        single = isinstance(value, str | int | VisitId | ExposureId)
+        items = [value] if single else list(value)
+        parameters[column] = [item if isinstance(item, int) else str(item) for item in items]
+        conditions.append(f'"{column}" in (select unnest(${column}))')
+    return conditions, parameters
+
+
+def _pixel_ranges(ra: float, dec: float, radius: float) -> tuple[Any, Any]:
+    """Give the half-open ranges of nested pixels that a cone touches."""
+    if radius >= 180:
+        return np.array([0]), np.array([hpgeom.nside_to_npixel(HEALPIX_NSIDE)])
+    ranges = hpgeom.query_circle(
+        HEALPIX_NSIDE, ra, dec, radius, inclusive=True, nest=True, return_pixel_ranges=True
+    )
+    return ranges[:, 0], ranges[:, 1]
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """Turn the missing values of pandas into None."""
+    return {key: value if _is_known(value) else None for key, value in row.items()}
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, list | np.ndarray) or not pd.isna(value)
+
+
+def _entries(products: pd.DataFrame, inputs: pd.DataFrame) -> dict[str, RegisteredProduct]:
+    made_from: dict[tuple[str, str], list[ProductInput]] = {}
+    for row in inputs.itertuples(index=False):
+        made_from.setdefault((row.record_id, row.name), []).append(
+            ProductInput(name=row.input_name, sha256=row.input_sha256)
+        )
+    entries = {}
+    for record in products.to_dict("records"):
+        row = _known(record)
+        entries[row["name"]] = RegisteredProduct(
+            name=row["name"],
+            sha256=row["sha256"],
+            size=row["size"],
+            fingerprint=row["fingerprint"],
+            inputs=tuple(made_from.get((row["record_id"], row["name"]), ())),
+            context=row["context"],
+            software=json.loads(row["software"] or "{}"),
+            references=json.loads(row["reference_files"] or "{}"),
+            metadata=json.loads(row["facts"] or "{}"),
+            generation=row["generation"],
+            committed_at=row["committed_at"],
+            record_id=row["record_id"],
+        )
+    return entries

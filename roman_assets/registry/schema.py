@@ -1,0 +1,270 @@
+"""The tables of the registry, as data, and the proof that no table holds sources (R11).
+
+The database is an index folded from the commit records. A changed schema is brought in by a
+rebuild, never by altering tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+import yaml
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, DuckDB type and meaning."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table and what a row of it is."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(column.name for column in self.columns)
+
+
+IDENTITY: tuple[Column, ...] = (
+    Column("name", "VARCHAR", "official file name"),
+    Column("kind", "VARCHAR", "row of the table of product kinds"),
+    Column("level", "VARCHAR", "L1 to L4"),
+    Column("file_set", "VARCHAR", "the name up to the suffix"),
+    Column("exposure", "VARCHAR", "exposure, for products of one"),
+    Column("visit", "VARCHAR", "visit, for products of an exposure or a visit"),
+    Column("program", "INTEGER", "program number"),
+    Column("optical_element", "VARCHAR", "filter, grism, prism or dark"),
+    Column("detector", "VARCHAR", "WFI01 to WFI18, for products of one detector"),
+    Column("skycell", "VARCHAR", "sky-map cell, for products of one"),
+    Column("release", "VARCHAR", "p for prompt, r0, r1, ... for data releases"),
+)
+"""What the official name says."""
+
+METADATA: tuple[Column, ...] = (
+    Column("survey", "VARCHAR", "HLWAS, HLTDS, GBTDS or GAS"),
+    Column("exposure_type", "VARCHAR", "meta.exposure.type"),
+    Column("start_time", "TIMESTAMPTZ", "start of the (first) exposure, UTC"),
+    Column("end_time", "TIMESTAMPTZ", "end of the (last) exposure, UTC"),
+    Column("nexposures", "INTEGER", "planned exposures of the visit"),
+    Column("ra", "DOUBLE", "centre of the footprint, ICRS, deg"),
+    Column("dec", "DOUBLE", "centre of the footprint, ICRS, deg"),
+    Column("radius", "DOUBLE", "from the centre to the farthest corner, deg"),
+    Column("footprint", "VARCHAR", "corners as an IVOA s_region polygon, ICRS, deg"),
+    Column("cal_step", "JSON", "status of every calibration step"),
+)
+"""What the product's own metadata say; a product that does not carry a fact has null."""
+
+CONTENT: tuple[Column, ...] = (
+    Column("sha256", "VARCHAR", "of the file"),
+    Column("size", "BIGINT", "bytes"),
+    Column("fingerprint", "VARCHAR", "identifies the work that made it"),
+    Column("context", "VARCHAR", "CRDS pipeline context"),
+    Column("software", "JSON", "versions by package name"),
+    Column("reference_files", "JSON", "reference files used, by kind"),
+    Column("facts", "JSON", "all metadata of the commit record"),
+)
+
+LIFE: tuple[Column, ...] = (
+    Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
+    Column("state", "VARCHAR", "current or overwritten (R6)"),
+    Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
+    Column("record_id", "VARCHAR", "its commit record"),
+    Column("step", "VARCHAR", "the work that made it"),
+    Column("partition", "VARCHAR", "exposure or visit the work was done for"),
+    Column("run_id", "VARCHAR", "the Dagster run"),
+)
+
+INDEX: tuple[Column, ...] = (
+    Column("healpix", "BIGINT", "nested HEALPix pixel of the centre"),
+    Column("name_key", "UBIGINT", "hash of the name"),
+)
+"""Columns that only make queries fast."""
+
+_RECORD = (
+    Column("record_id", "VARCHAR", "the commit record"),
+    Column("step", "VARCHAR", "the work that was done"),
+    Column("partition", "VARCHAR", "exposure or visit it was done for"),
+    Column("committed_at", "TIMESTAMPTZ", "when the record was written, UTC"),
+)
+
+RECORDS = Table(
+    "records", "one commit record", (*_RECORD, Column("run_id", "VARCHAR", "the Dagster run"))
+)
+PRODUCTS = Table(
+    "products",
+    "one generation of one product file",
+    (*IDENTITY, *LIFE, *METADATA, *CONTENT, *INDEX),
+)
+INPUTS = Table(
+    "inputs",
+    "one file that one generation of a product was made from",
+    (
+        Column("record_id", "VARCHAR", "the commit record"),
+        Column("name", "VARCHAR", "the product"),
+        Column("ordinal", "INTEGER", "place among the product's inputs, from 1"),
+        Column("input_name", "VARCHAR", "the input file"),
+        Column("input_sha256", "VARCHAR", "what was in it"),
+        Column("name_key", "UBIGINT", "hash of the product's name"),
+    ),
+)
+EVENTS = Table(
+    "events",
+    "one clock event, as one commit record states it",
+    (
+        *_RECORD,
+        Column("event", "VARCHAR", "which moment"),
+        Column("time", "TIMESTAMPTZ", "when it was, UTC"),
+    ),
+)
+FAILURES = Table(
+    "failures",
+    "one file set that one commit record could not make",
+    (
+        *_RECORD,
+        Column("file_set", "VARCHAR", "the file set"),
+        Column("error", "VARCHAR", "class of the error"),
+        Column("message", "VARCHAR", "what it said"),
+    ),
+)
+TABLES: tuple[Table, ...] = (RECORDS, PRODUCTS, INPUTS, EVENTS, FAILURES)
+
+CURRENT_PRODUCTS = "current_products"
+"""The view of what the archive shows."""
+
+SEARCH_COLUMNS: tuple[str, ...] = tuple(
+    column.name for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
+)
+"""The columns of a search result."""
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create what lacks of the tables and the view, in the connection's current schema."""
+    for table in TABLES:
+        columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
+        connection.execute(f"create table if not exists {table.name} ({columns})")
+    connection.execute(
+        f"create view if not exists {CURRENT_PRODUCTS} as "
+        f"select * exclude (name_key) from {PRODUCTS.name} where state = 'current'"
+    )
+
+
+def has_declared_schema(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether the tables are those of this version; if not, a rebuild is due."""
+    found = {
+        (table, column, kind)
+        for table, column, kind in connection.execute(
+            "select table_name, column_name, data_type from duckdb_columns() "
+            "where database_name = current_database() and not internal"
+        ).fetchall()
+        if table != CURRENT_PRODUCTS
+    }
+    wanted = {
+        (table.name, column.name, _CATALOGUE_TYPE.get(column.type, column.type))
+        for table in TABLES
+        for column in table.columns
+    }
+    return found == wanted
+
+
+_CATALOGUE_TYPE = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+
+_LARGEST_L4_FACTS = 1 << 16
+_FEWEST_SOURCE_COLUMNS = 3
+_MEASURED = re.compile(r"FLOAT|DOUBLE|DECIMAL|\[")
+
+
+def source_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Find tables that hold rows of source catalogues; empty when R11 holds.
+
+    L4 products are files only: the registry may hold one row about a catalogue file, none about a
+    source in it. This is decided from what is in the database, not from what should be there:
+
+    - a table with three or more columns of rad's source-catalogue definitions;
+    - a table this package does not declare, with measured numbers in it;
+    - more than one row of ``products`` for one L4 file and generation;
+    - an L4 product whose JSON facts are larger than a file's metadata can be;
+    - inputs of an L4 product that are no files.
+
+    Parameters
+    ----------
+    connection
+        A connection whose current database is a registry.
+
+    Returns
+    -------
+    list of str
+        ``table: reason`` for every table at fault.
+    """
+    return [*_tables_of_source_columns(connection), *_tables_of_source_content(connection)]
+
+
+def _tables_of_source_columns(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    declared = {table.name for table in TABLES} | {CURRENT_PRODUCTS}
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(
+        "select table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = current_database() and not internal order by all"
+    ).fetchall():
+        columns.setdefault(table, {})[column] = kind
+    for table, kinds in columns.items():
+        of_sources = [name for name in kinds if _source_column().fullmatch(name.lower())]
+        measured = [name for name, kind in kinds.items() if _MEASURED.search(kind)]
+        if len(of_sources) >= _FEWEST_SOURCE_COLUMNS:
+            yield f"{table}: columns of a source catalogue: {', '.join(of_sources)}"
+        elif table not in declared and measured:
+            yield f"{table}: unknown table with measured numbers: {', '.join(measured)}"
+
+
+def _tables_of_source_content(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    for table, reason, query in _CONTENT_QUERIES:
+        row = connection.execute(query).fetchone()
+        if row is not None:
+            yield f"{table}: {reason}: {row[0]}"
+
+
+_CONTENT_QUERIES = (
+    (
+        "products",
+        "more than one row for one L4 file",
+        "select name from products where level = 'L4' "
+        "group by name, record_id having count(*) > 1 limit 1",
+    ),
+    (
+        "products",
+        "facts of an L4 file too large for metadata",
+        "select name from products where level = 'L4' "
+        f"and octet_length(encode(facts::varchar)) > {_LARGEST_L4_FACTS} limit 1",
+    ),
+    (
+        "inputs",
+        "inputs of an L4 file that are no files",
+        "select name from inputs semi join (select name from products where level = 'L4') "
+        "using (name) where not regexp_matches(input_name, '\\.[a-z]+$') limit 1",
+    ),
+)
+
+
+@functools.cache
+def _source_column() -> re.Pattern[str]:
+    """Match the column names of rad's source catalogues, all versions, every band and radius."""
+    tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
+    names: set[str] = set()
+    for resource in tables.iterdir():
+        if resource.name.startswith("source_catalog_columns-"):
+            names |= set(yaml.safe_load(resource.read_text())["definitions"])
+    patterns = (re.sub(r"~\w+~", r"\\w+", re.escape(name).replace(r"\~", "~")) for name in names)
+    return re.compile("|".join(sorted(patterns)))
