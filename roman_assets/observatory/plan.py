@@ -75,8 +75,8 @@ class Pointing:
     pa: float
 
     def offset(self, x: float, y: float, roll: float = 0.0) -> Pointing:
-        """Move along the ideal axes by arcsec, then roll by degrees."""
-        # SIAF's ideal x axis lies 90 deg west of its y axis when seen on the sky.
+        """Move by arcsec along the ideal x and y axes, then roll by degrees."""
+        # Of parity -1: seen on the sky the aperture's x axis lies 90 degrees west of its y axis.
         angle = self.pa - np.degrees(np.arctan2(x, y))
         moved = SkyCoord(self.ra, self.dec, unit="deg").directional_offset_by(
             angle * u.deg, np.hypot(x, y) * u.arcsec
