@@ -8,9 +8,11 @@ The generations of a name are numbered in the order of commit, whatever the orde
 folded registry and one rebuilt from the journal have the same content.
 """
 
+# Names put into SQL are names of the schema; values are always parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,14 +39,10 @@ from roman_assets.products.kind import KINDS
 from roman_assets.products.name import NAME_PATTERNS, ProductName
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.schema import (
-    EVENTS,
-    FAILURES,
-    INPUTS,
     METADATA,
-    PRODUCTS,
-    RECORDS,
     create_tables,
     has_declared_schema,
+    open_database,
 )
 
 DATABASE = "registry.duckdb"
@@ -196,7 +194,7 @@ def _is_usable(database: Path) -> bool:
 def _database(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database read-write; closing it writes the log into the file."""
     existed = path.exists()
-    connection = duckdb.connect(path, config={"TimeZone": "UTC", "threads": _threads()})
+    connection = open_database(path)
     try:
         if not existed:
             create_tables(connection)
@@ -204,10 +202,6 @@ def _database(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("checkpoint")
     finally:
         connection.close()
-
-
-def _threads() -> int:
-    return max(1, min(4, os.cpu_count() or 1))
 
 
 def _publish_snapshot(root: DataRoot) -> None:
@@ -354,19 +348,19 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
 
 def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     record = 'record_id, step, "partition", committed_at'
-    connection.execute(f"insert into {RECORDS.name} by name select {record}, run_id from incoming")
+    connection.execute(f"insert into records by name select {record}, run_id from incoming")
     connection.execute(
-        f"insert into {EVENTS.name} by name "
+        "insert into events by name "
         f"select {record}, entry.key as event, entry.value as time "
         "from (select *, unnest(map_entries(events)) as entry from incoming)"
     )
     connection.execute(
-        f"insert into {FAILURES.name} by name "
+        "insert into failures by name "
         f"select {record}, entry.file_set, entry.error, entry.message "
         "from (select *, unnest(failures) as entry from incoming)"
     )
     connection.execute(
-        f"insert into {INPUTS.name} by name "
+        "insert into inputs by name "
         "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
         "item.sha256 as input_sha256, md5_number_lower(name) as name_key from ("
         "  select record_id, entry.name, unnest(entry.inputs) as item, "
@@ -398,7 +392,7 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
         "(was_generation, was_state) is distinct from (numbered.generation, numbered.state)"
     )
     connection.execute(
-        f"insert into {PRODUCTS.name} by name "
+        "insert into products by name "
         "select made.* replace (numbered.generation as generation, numbered.state as state) "
         "from made join numbered using (name, record_id) where numbered.row_id is null "
         "order by committed_at, record_id, name"

@@ -91,9 +91,11 @@ def _unit_vectors(directions: Vectors) -> Vectors:
 
 
 def _normalised(vectors: Vectors) -> Vectors:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    lengths: Vectors = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / lengths
 
 
 def _angles(vectors: Vectors, axis: Vectors) -> Vectors:
     """Give angles accurate at any separation, rad."""
-    return np.arctan2(np.linalg.norm(np.cross(vectors, axis), axis=-1), vectors @ axis)
+    across: Vectors = np.linalg.norm(np.cross(vectors, axis), axis=-1)
+    return np.arctan2(across, vectors @ axis)

@@ -1,13 +1,17 @@
 """Reading the registry: always the published snapshot, never the database being folded."""
 
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import json
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +32,9 @@ from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IDENTITY,
-    PRODUCTS,
     SEARCH_COLUMNS,
     create_tables,
+    open_database,
     source_tables,
 )
 
@@ -38,6 +42,7 @@ Cone = tuple[float, float, float]
 OneOrMore = str | Iterable[str] | None
 
 _EMPTY = (0, 0, 0)
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
 _GROUPING_COLUMNS = frozenset(column.name for column in IDENTITY) | {
     "survey", "exposure_type", "state", "step", "partition",
 }  # fmt: skip
@@ -122,14 +127,24 @@ class Registry:
         wanted = sorted(set(names))
         if not wanted:
             return {}
-        products, inputs = self._query_both(
-            "select * from products where state = 'current' and name in (select unnest($names)) "
-            "and name_key in (select md5_number_lower(unnest($names)))",
-            "select record_id, name, input_name, input_sha256 from inputs "
-            "where name_key in (select md5_number_lower(unnest($names))) order by ordinal",
+        rows = self._rows(
+            """
+            with wanted as (
+                select * from products where state = 'current'
+                    and name_key in (select md5_number_lower(unnest($names)))
+                    and name in (select unnest($names))
+            ), made_from as (
+                select record_id, name,
+                    list({'name': input_name, 'sha256': input_sha256} order by ordinal) as inputs
+                from inputs where name_key in (select md5_number_lower(unnest($names)))
+                group by all
+            )
+            select wanted.*, inputs
+            from wanted left join made_from using (record_id, name) order by name
+            """,
             {"names": wanted},
         )
-        return _entries(products, inputs)
+        return {row["name"]: _entry(row) for row in rows}
 
     def find(
         self,
@@ -213,7 +228,7 @@ detector, skycell, release, step, partition
 
     def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
         """Give the exposures of a visit that have any product, in order, with their L2."""
-        frame = self._query(
+        rows = self._rows(
             "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
             "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
             "list(name order by name) filter (kind = 'cal') as cal "
@@ -221,12 +236,11 @@ detector, skycell, release, step, partition
             "group by exposure order by exposure",
             {"visit": str(visit)},
         )
-        rows = [_known(row) for row in frame.to_dict("records")]
         entries = self.current(name for row in rows for name in row["cal"] or ())
         return tuple(
             VisitExposure(
                 exposure=ExposureId.parse(row["exposure"]),
-                nexposures=None if row["nexposures"] is None else int(row["nexposures"]),
+                nexposures=row["nexposures"],
                 survey=row["survey"],
                 exposure_type=row["exposure_type"],
                 optical_element=row["optical_element"],
@@ -331,16 +345,13 @@ detector, skycell, release, step, partition
         step
             Only what this step recorded (``started`` and ``finished`` differ by step).
         """
-        frame = self._query(
+        rows = self._rows(
             "select event, arg_max(time, (committed_at, record_id)) as time from events "
             'where "partition" = $partition and ($step is null or step = $step) group by event '
             "order by event",
             {"partition": partition, "step": None if step is None else step.value},
         )
-        return {
-            ClockEvent(event): time.to_pydatetime()
-            for event, time in zip(frame["event"], frame["time"], strict=True)
-        }
+        return {ClockEvent(row["event"]): row["time"].astimezone(UTC) for row in rows}
 
     def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
         """Count current products by columns, for a table of what there is.
@@ -383,58 +394,42 @@ detector, skycell, release, step, partition
         ra, dec, radius = cone
         if not (-90 <= dec <= 90 and 0 <= radius <= 180 and math.isfinite(ra)):
             raise ValueError(f"cone {cone} is not a direction and a radius between 0 and 180 deg")
-        widest = self._query(
-            f"select max(radius) as radius from {CURRENT_PRODUCTS}"
-            if "state" in where
-            else f"select max(radius) as radius from {PRODUCTS.name}",
-            {},
-        )["radius"][0]
-        reach = radius + (0.0 if pd.isna(widest) else float(widest))
-        ranges = pa.table(dict(zip(("low", "high"), _pixel_ranges(ra, dec, reach), strict=True)))
+        widest = self._rows("select max(radius) as radius from products", {})[0]["radius"]
+        low, high = _pixel_ranges(ra, dec, radius + (widest or 0.0))
         frame = self._query(
             f"select {columns} from products semi join ranges "
-            "on products.healpix >= ranges.low and products.healpix < ranges.high "
-            f"where healpix >= (select min(low) from ranges) "
-            f"and healpix < (select max(high) from ranges) and {where}",
-            parameters,
-            ranges=ranges,
+            "on healpix >= ranges.low and healpix < ranges.high "
+            f"where healpix between $lowest and $highest and {where}",
+            parameters | {"lowest": int(low.min()), "highest": int(high.max())},
+            ranges=pa.table({"low": low, "high": high}),
         )
         meets = [Footprint.parse(region).meets_cone(ra, dec, radius) for region in frame.footprint]
         return frame[np.array(meets, dtype=bool)]
 
     def _query(self, sql: str, parameters: Mapping[str, Any], **tables: pa.Table) -> pd.DataFrame:
-        with self._lock:
-            return self._run(self._snapshot(), sql, parameters, tables)
+        with self._answer(sql, parameters, tables) as answer:
+            table: pa.Table = answer.to_arrow_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
 
-    def _query_both(
-        self, first: str, second: str, parameters: Mapping[str, Any]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Ask two questions of the same snapshot."""
+    def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        with self._answer(sql, parameters, {}) as answer:
+            return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
+
+    @contextmanager
+    def _answer(
+        self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, pa.Table]
+    ) -> Iterator[duckdb.DuckDBPyRelation]:
+        """Ask the newest snapshot, alone among the threads until the answer is read."""
         with self._lock:
             connection = self._snapshot()
-            return (
-                self._run(connection, first, parameters, {}),
-                self._run(connection, second, parameters, {}),
-            )
-
-    def _run(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        sql: str,
-        parameters: Mapping[str, Any],
-        tables: Mapping[str, pa.Table],
-    ) -> pd.DataFrame:
-        for name, table in tables.items():
-            connection.register(name, table)
-        try:
-            return connection.execute(sql, dict(parameters)).df()
-        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-            self._close()
-            raise _damaged(self._path, error) from error
-        finally:
-            if self._connection is connection:
-                for name in tables:
-                    connection.unregister(name)
+            try:
+                for name, table in tables.items():
+                    connection.register(name, table)
+                yield connection.sql(sql, params=dict(parameters))
+            except _DAMAGE as error:
+                self._close()
+                raise _damaged(self._path, error) from error
 
     @property
     def _path(self) -> Path:
@@ -458,7 +453,7 @@ detector, skycell, release, step, partition
     def _open(self, exists: bool) -> duckdb.DuckDBPyConnection:
         # Attached to a private instance: DuckDB shares instances by path within a process, and
         # would go on giving the replaced file to whoever opens its name while it is open.
-        connection = duckdb.connect(":memory:", config={"TimeZone": "UTC"})
+        connection = open_database(":memory:")
         try:
             if exists:
                 path = str(self._path).replace("'", "''")
@@ -506,36 +501,18 @@ def _pixel_ranges(ra: float, dec: float, radius: float) -> tuple[Any, Any]:
     return ranges[:, 0], ranges[:, 1]
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Turn the missing values of pandas into None."""
-    return {key: value if _is_known(value) else None for key, value in row.items()}
-
-
-def _is_known(value: Any) -> bool:
-    return isinstance(value, list | np.ndarray) or not pd.isna(value)
-
-
-def _entries(products: pd.DataFrame, inputs: pd.DataFrame) -> dict[str, RegisteredProduct]:
-    made_from: dict[tuple[str, str], list[ProductInput]] = {}
-    for row in inputs.itertuples(index=False):
-        made_from.setdefault((row.record_id, row.name), []).append(
-            ProductInput(name=row.input_name, sha256=row.input_sha256)
-        )
-    entries = {}
-    for record in products.to_dict("records"):
-        row = _known(record)
-        entries[row["name"]] = RegisteredProduct(
-            name=row["name"],
-            sha256=row["sha256"],
-            size=row["size"],
-            fingerprint=row["fingerprint"],
-            inputs=tuple(made_from.get((row["record_id"], row["name"]), ())),
-            context=row["context"],
-            software=json.loads(row["software"] or "{}"),
-            references=json.loads(row["reference_files"] or "{}"),
-            metadata=json.loads(row["facts"] or "{}"),
-            generation=row["generation"],
-            committed_at=row["committed_at"],
-            record_id=row["record_id"],
-        )
-    return entries
+def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
+    return RegisteredProduct(
+        name=row["name"],
+        sha256=row["sha256"],
+        size=row["size"],
+        fingerprint=row["fingerprint"],
+        inputs=tuple(ProductInput(**item) for item in row["inputs"] or ()),
+        context=row["context"],
+        software=json.loads(row["software"] or "{}"),
+        references=json.loads(row["reference_files"] or "{}"),
+        metadata=json.loads(row["facts"] or "{}"),
+        generation=row["generation"],
+        committed_at=row["committed_at"],
+        record_id=row["record_id"],
+    )

@@ -4,6 +4,9 @@ The database is an index folded from the commit records. A changed schema is bro
 rebuild, never by altering tables.
 """
 
+# Names put into SQL are names of the schema; values are always parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import functools
@@ -11,6 +14,7 @@ import importlib.resources
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import yaml
@@ -149,6 +153,14 @@ SEARCH_COLUMNS: tuple[str, ...] = tuple(
     column.name for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
 )
 """The columns of a search result."""
+
+
+def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
+    """Open a database read-write (``:memory:`` for a private one), giving times in UTC."""
+    connection = duckdb.connect(path)
+    connection.execute("load icu")
+    connection.execute("set timezone = 'UTC'")
+    return connection
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
