@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError, PassingFaultError
+
+
+@pytest.fixture
+def root(tmp_path):
+    return DataRoot(tmp_path / "data")
+
+
+@pytest.fixture
+def bad_file(tmp_path):
+    path = tmp_path / "contact.l0"
+    path.write_bytes(b"noise")
+    return path
+
+
+def error_of(path) -> BadInputError:
+    return BadInputError(path, "packets", "no packet in it", "send it again")
+
+
+def test_a_file_set_aside_is_gone_and_its_case_tells_why(root, bad_file):
+    path = SetAside(root).add(bad_file, error_of(bad_file))
+    (case,) = SetAside(root).list()
+    assert not bad_file.exists()
+    assert case.path == path
+    assert case.content is not None
+    assert case.content.read_bytes() == b"noise"
+    assert (case.source, case.field) == (str(bad_file), "packets")
+    assert (case.reason, case.remedy) == ("no packet in it", "send it again")
+
+
+def test_a_copy_leaves_the_file(root, bad_file):
+    SetAside(root).add(bad_file, error_of(bad_file), move=False)
+    assert bad_file.read_bytes() == b"noise"
+    assert SetAside(root).list()[0].content.read_bytes() == b"noise"
+
+
+def test_bytes_can_be_set_aside(root):
+    SetAside(root).add(b"noise", error_of("downlink/contact.l0"))
+    case = SetAside(root).list()[0]
+    assert case.content.name == "contact.l0"
+    assert case.content.read_bytes() == b"noise"
+
+
+def test_an_earlier_case_is_never_overwritten(root, bad_file):
+    for content in (b"one", b"two", b"three"):
+        bad_file.write_bytes(content)
+        SetAside(root).add(bad_file, error_of(bad_file))
+    contents = [case.content.read_bytes() for case in SetAside(root).list()]
+    assert contents == [b"one", b"two", b"three"]
+
+
+def test_only_the_operator_can_read_what_is_set_aside(root, bad_file):
+    case = SetAside(root).add(bad_file, error_of(bad_file))
+    assert root.set_aside.stat().st_mode & 0o077 == 0
+    assert case.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_of_another_file_system_is_moved_too(root, bad_file, monkeypatch):
+    rename = Path.rename
+
+    def across(self, target):
+        if self == bad_file:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", across)
+    SetAside(root).add(bad_file, error_of(bad_file))
+    assert not bad_file.exists()
+    assert SetAside(root).list()[0].content.read_bytes() == b"noise"
+
+
+def test_a_crash_before_the_file_is_taken_leaves_it_where_it_was(root, bad_file, monkeypatch):
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roman_assets.archive.set_aside._place", crash)
+    with pytest.raises(KeyboardInterrupt):
+        SetAside(root).add(bad_file, error_of(bad_file))
+    monkeypatch.undo()
+    assert bad_file.read_bytes() == b"noise"
+    assert SetAside(root).list()[0].content is None
+    SetAside(root).add(bad_file, error_of(bad_file))
+    assert SetAside(root).list()[1].content.read_bytes() == b"noise"
+
+
+def test_a_full_disk_is_a_passing_fault_and_takes_nothing_away(root, bad_file, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("roman_assets.archive.set_aside.write_durably", full)
+    with pytest.raises(PassingFaultError, match="full"):
+        SetAside(root).add(bad_file, error_of(bad_file))
+    assert bad_file.exists()
+
+
+def test_what_is_gone_cannot_be_set_aside(root, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        SetAside(root).add(tmp_path / "gone.l0", error_of("gone.l0"))
+    assert SetAside(root).list() == ()
