@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from astropy.time import Time
-from erfa import ErfaWarning
 from numpy.typing import NDArray
 from oem import OrbitEphemerisMessage
 from oem.components import EphemerisSegment, HeaderSection, MetaDataSection
@@ -115,14 +114,14 @@ def _mission_orbit() -> OrbitEphemerisMessage:
     path = resources.files("roman_technical_information") / "data/Observatory/Orbit" / ORBIT_FILE
     with warnings.catch_warnings():
         # The orbit reaches into years for which leap seconds are not known.
-        warnings.simplefilter("ignore", ErfaWarning)
+        warnings.filterwarnings("ignore", "ERFA function")
         return OrbitEphemerisMessage.open(str(path))
 
 
 def _mission_states(epochs: list[datetime]) -> NDArray[np.float64]:
     orbit = _mission_orbit()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ErfaWarning)
+        warnings.filterwarnings("ignore", "ERFA function")
         try:
             return np.array([orbit(time).vector for time in _times(epochs)])
         except ValueError as error:

@@ -47,6 +47,9 @@ DITHERS: Mapping[str, tuple[tuple[float, float], ...]] = {
 overlapping; the others step over the gaps between detectors.
 """
 
+INTERNAL_TARGET = "INTERNAL"
+"""Target name of exposures that look at no sky."""
+
 TYPE_OF_ELEMENT: Mapping[OpticalElement, ExposureType] = {
     **dict.fromkeys(OpticalElement, ExposureType.WFI_IMAGE),
     OpticalElement.GRISM: ExposureType.WFI_SPECTRAL,
@@ -110,6 +113,8 @@ class PlannedExposure:
         Planned number of exposures of the visit.
     detectors
         Detectors that are read out.
+    dither
+        Name of the dither pattern, None if the plan does not say.
     """
 
     exposure: ExposureId
@@ -123,6 +128,7 @@ class PlannedExposure:
     target: str
     nexposures: int
     detectors: tuple[str, ...] = DETECTORS
+    dither: str | None = None
 
     @property
     def ma_table(self) -> MultiAccumTable:
@@ -272,6 +278,7 @@ class VisitPlan:
                         request.target,
                         len(pointings),
                         tuple(detectors),
+                        request.dither,
                     )
                 )
                 clock += duration

@@ -130,7 +130,8 @@ def reference_output(
     noise *= np.float32(4.5) / np.sqrt(
         np.array([len(reads) for reads in table.read_pattern], dtype=np.float32)
     ).reshape(-1, 1, 1)
-    return np.rint(REFERENCE_OUTPUT_LEVEL + noise).astype(np.uint16)
+    level: NDArray[np.uint16] = np.rint(REFERENCE_OUTPUT_LEVEL + noise).astype(np.uint16)
+    return level
 
 
 def _add_dark_decay(
