@@ -95,6 +95,18 @@ def worker_count(memory_per_worker: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), by_memory))
 
 
+def calibration_environment(context: str) -> dict[str, str]:
+    """Give what a worker's environment needs so that romancal calibrates as decided here.
+
+    Parameters
+    ----------
+    context
+        CRDS pipeline context; a change of the operational one while workers run is not for them.
+    """
+    settings = {name: value for name, value in os.environ.items() if name.startswith("CRDS_")}
+    return settings | {"CRDS_CONTEXT": context}
+
+
 class WorkerPool:
     """A fixed number of warm workers, each doing one task at a time.
 

@@ -1,0 +1,239 @@
+"""One detector through romancal's ExposurePipeline: what a worker does for an exposure (R4, R5).
+
+romancal is imported in the functions: the process that only hands out the work need not load it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from roman_assets.archive.durability import disk_space
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.formatting.ancillary import open_ephemeris
+from roman_assets.pipelines.formatting.level1 import ephemeris_metadata
+from roman_assets.pipelines.provenance import exits_explained, references_of
+from roman_assets.products.kind import KIND_BY_NAME
+from roman_assets.products.name import ProductName
+
+_MADE_WITH_CAL = ("cal", "supplement", "exposure_catalog", "exposure_segmentation")
+_FORMAT_AGAIN = "format the exposure again from its packets"
+
+
+@dataclass(frozen=True)
+class DetectorTask:
+    """One detector to calibrate.
+
+    Parameters
+    ----------
+    uncal
+        The L1 file under its official name, in a directory of its own; the products are written
+        beside it.
+    ephemeris
+        The definitive orbit file (CCSDS OEM) that covers the exposure, if there is one.
+    astrometric_catalog
+        Reference positions for the alignment, None for romancal's own choice.
+    """
+
+    uncal: Path
+    ephemeris: Path | None = None
+    astrometric_catalog: Path | None = None
+
+
+@dataclass(frozen=True)
+class DetectorQuality:
+    """How good an L2 image is, in the figures people ask for first.
+
+    Parameters
+    ----------
+    alignment
+        Status of romancal's tweakreg step.
+    alignment_matches
+        Sources matched with the astrometric reference catalogue.
+    alignment_rms
+        Scatter of the matched sources about it after the fit, mas.
+    source_count
+        Sources in the single-band catalogue, None where none is made.
+    bad_pixel_fraction
+        Of the image, flagged ``DO_NOT_USE`` or without a value.
+    background
+        Median of the good pixels, DN/s.
+    """
+
+    alignment: str
+    alignment_matches: int | None
+    alignment_rms: float | None
+    source_count: int | None
+    bad_pixel_fraction: float
+    background: float | None
+
+    @classmethod
+    def of(cls, image: Any, catalog: Any | None) -> Self:
+        """Read the figures that romancal left in the L2 image and its catalogue."""
+        fit = image.meta.get("wcs_fit_results") or {}
+        rms = fit.get("rmse")
+        background = float(image.meta.statistics.image_median)
+        return cls(
+            alignment=str(image.meta.cal_step.tweakreg),
+            alignment_matches=fit.get("nmatches"),
+            alignment_rms=None if rms is None else 1e3 * float(rms),
+            source_count=None if catalog is None else len(catalog.source_catalog),
+            bad_pixel_fraction=1.0 - float(image.meta.statistics.good_pixel_fraction),
+            background=background if math.isfinite(background) else None,
+        )
+
+    def metadata_of(self, kind: str) -> dict[str, Any]:
+        """Give the known figures that concern a product kind, as the registry keeps them."""
+        figures = asdict(self) if kind == "cal" else {}
+        if kind == "exposure_catalog":
+            figures["source_count"] = self.source_count
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class CalibratedDetector:
+    """What was made of one detector.
+
+    Parameters
+    ----------
+    files
+        By name of the product kind; L4 kinds only where romancal extracts sources.
+    context
+        CRDS pipeline context that romancal used.
+    references
+        Reference files it used, by kind.
+    quality
+        Of the L2 image.
+    """
+
+    files: Mapping[str, Path]
+    context: str
+    references: Mapping[str, str]
+    quality: DetectorQuality
+
+
+def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
+    """Make L2, the L1 supplement, and the source catalogue with its segmentation map.
+
+    The working directory of the process becomes that of the L1 file, so that the products name
+    each other by official file names and no path of this machine is written into them.
+
+    Raises
+    ------
+    BadInputError
+        If the L1 file cannot be used, or a reference file lacks.
+    PassingFaultError
+        If the disk is full.
+    Exception
+        Whatever a step of romancal raises.
+    """
+    from romancal.pipeline import ExposurePipeline
+
+    os.chdir(task.uncal.parent)
+    with disk_space(task.uncal.parent), exits_explained(task.uncal):
+        require_usable(task.uncal)
+        image, catalog, _ = ExposurePipeline.call(
+            task.uncal.name,
+            save_results=True,
+            steps=_step_arguments(task),
+            configure_log=False,
+        )
+        files = _written(task.uncal)
+        if task.ephemeris is not None:
+            _refine_ephemeris(files["supplement"], task.ephemeris)
+    return CalibratedDetector(
+        files=files,
+        context=str(image.meta.ref_file.crds.context),
+        references=references_of(image),
+        quality=DetectorQuality.of(image, catalog),
+    )
+
+
+def _step_arguments(task: DetectorTask) -> dict[str, dict[str, Any]]:
+    if task.astrometric_catalog is None:
+        return {}
+    return {"tweakreg": {"abs_refcat": str(task.astrometric_catalog)}}
+
+
+def require_usable(uncal: Path) -> None:
+    """Refuse an L1 file that romancal would fail on, or worse, not fail on.
+
+    Raises
+    ------
+    BadInputError
+        If it is no valid L1 model, its own name is not that of the file, or its shape is neither
+        that of its reads nor of the detector's references.
+    """
+    from asdf.exceptions import ValidationError
+    from roman_datamodels import datamodels
+
+    try:
+        with datamodels.open(uncal) as model:
+            _require_level1(uncal, model)
+    except ValidationError as error:
+        path = ".".join(str(part) for part in error.absolute_path) or "content"
+        raise BadInputError(uncal.name, path, error.message, _FORMAT_AGAIN) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInputError(
+            uncal.name, "file", f"not readable as ASDF: {error}", _FORMAT_AGAIN
+        ) from error
+
+
+def _require_level1(uncal: Path, model: Any) -> None:
+    from roman_datamodels import datamodels
+
+    if not isinstance(model, datamodels.ScienceRawModel):
+        raise BadInputError(
+            uncal.name, "roman", f"it holds a {type(model).__name__}", _FORMAT_AGAIN
+        )
+    if model.meta.filename != uncal.name:
+        raise BadInputError(
+            uncal.name, "meta.filename", f"it says {model.meta.filename!r}", _FORMAT_AGAIN
+        )
+    reads = len(model.meta.exposure.read_pattern)
+    expected = (reads, *_reference_shape(model))
+    if model.data.shape != expected:
+        raise BadInputError(
+            uncal.name,
+            "data",
+            f"its shape is {model.data.shape}; {reads} resultants of this detector have the "
+            f"shape {expected}",
+            f"{_FORMAT_AGAIN}, or deliver references of its size",
+        )
+
+
+def _reference_shape(model: Any) -> tuple[int, ...]:
+    import asdf
+    import crds
+
+    mask = crds.getreferences(
+        model.get_crds_parameters(), reftypes=["mask"], observatory=model.crds_observatory
+    )["mask"]
+    with asdf.open(mask) as file:
+        shape: tuple[int, ...] = file["roman"]["dq"].shape
+    return shape
+
+
+def _written(uncal: Path) -> dict[str, Path]:
+    file_set = ProductName.parse(uncal.name).file_set
+    paths = {
+        kind: uncal.with_name(str(ProductName(file_set, KIND_BY_NAME[kind])))
+        for kind in _MADE_WITH_CAL
+    }
+    return {kind: path for kind, path in paths.items() if path.is_file()}
+
+
+def _refine_ephemeris(supplement: Path, orbit_file: Path) -> None:
+    """Replace the ephemeris of L1 by the definitive one, for the same moment (R4)."""
+    from roman_datamodels import datamodels
+
+    with datamodels.open(supplement) as model:
+        model.meta.ephemeris = ephemeris_metadata(open_ephemeris(orbit_file), model.meta.exposure)
+        refined = supplement.parent / "refined" / supplement.name
+        refined.parent.mkdir(exist_ok=True)
+        model.save(refined)
+    refined.replace(supplement)

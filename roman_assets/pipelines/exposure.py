@@ -1,0 +1,289 @@
+"""Exposures: L1 to L2, the L1 supplement and L4 per exposure, by romancal (R4, R5, R10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.calibration.context import (
+    astrometric_catalog,
+    configure_crds,
+    operational_context,
+    software_versions,
+)
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, calibrate_detector
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.provenance import as_failure, as_input, file_input
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.pipelines.workers import (
+    Completion,
+    WorkerPool,
+    calibration_environment,
+    worker_count,
+)
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Step, expected_kinds
+from roman_assets.products.name import DetectorFileSet, ProductName
+from roman_assets.products.observation import ExposureId, ExposureType, Survey
+from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
+from roman_assets.registry.registry import Registry
+
+_IMPORTS_MEMORY = 450 * 2**20
+_MEMORY_PER_BYTE = 30
+"""Peak memory of a worker beyond its imports, over the size of the L1 file it works on."""
+
+
+@dataclass(frozen=True)
+class ExposureSummary:
+    """The quality of an exposure's L2 images at a glance.
+
+    Parameters
+    ----------
+    detectors
+        Number of L2 images.
+    aligned
+        How many of them tweakreg aligned with the astrometric reference.
+    alignment_rms
+        The worst scatter about that reference, mas.
+    source_count
+        Sources in all catalogues, None where none are made.
+    bad_pixel_fraction
+        The worst.
+    background
+        Median over the detectors of the median of the good pixels, DN/s.
+    """
+
+    detectors: int
+    aligned: int
+    alignment_rms: float | None
+    source_count: int | None
+    bad_pixel_fraction: float | None
+    background: float | None
+
+    @classmethod
+    def of(cls, entries: Iterable[ProductEntry]) -> Self:
+        """Summarise the L2 images among some products (``StepResult.made`` and ``reused``)."""
+        images = [
+            entry.metadata for entry in entries if entry.product_name.kind is KIND_BY_NAME["cal"]
+        ]
+        counts, backgrounds = _known(images, "source_count"), _known(images, "background")
+        return cls(
+            detectors=len(images),
+            aligned=sum(image.get("alignment") == "COMPLETE" for image in images),
+            alignment_rms=max(_known(images, "alignment_rms"), default=None),
+            source_count=int(sum(counts)) if counts else None,
+            bad_pixel_fraction=max(_known(images, "bad_pixel_fraction"), default=None),
+            background=median(backgrounds) if backgrounds else None,
+        )
+
+
+def _known(images: Iterable[Mapping[str, Any]], name: str) -> list[float]:
+    return [image[name] for image in images if image.get(name) is not None]
+
+
+def calibrate_exposure(
+    root: DataRoot,
+    exposure: ExposureId,
+    *,
+    workers: int | None = None,
+    run_id: str | None = None,
+    force: bool = False,
+) -> StepResult:
+    """Calibrate every detector of an exposure that has L1, and publish what they give.
+
+    Each detector gives L2 and the supplement of its L1 (with the definitive ephemeris if it has
+    been received by now, else with that of L1), and for imaging of HLWAS, HLTDS and GAS a source
+    catalogue and a segmentation map. The context and the software are the best of this moment
+    and are recorded with every product (R5). What exists already, made from the same L1 with the
+    same context and software, is not made again. One failing detector fails alone.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    exposure
+        Which one.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+    run_id
+        The Dagster run, for the record.
+    force
+        Make everything again.
+
+    Returns
+    -------
+    StepResult
+        What was made, reused, and could not be made. `ExposureSummary.of` gives its quality.
+
+    Raises
+    ------
+    BadInputError
+        If the exposure has no L1, or the CRDS cache has no usable context.
+    PassingFaultError
+        If the disk is full.
+    """
+    started = datetime.now(UTC)
+    configure_crds(root)
+    plan = _Plan.make(root, exposure)
+    kept = reusable(root, plan.fingerprints, force)
+    todo = {str(ramp.file_set): ramp for ramp in plan.ramps if not ramp.names <= kept.keys()}
+    outputs: list[Output] = []
+    failures: list[WorkFailure] = []
+    with scratch_directory(root, str(exposure)) as directory:
+        tasks = {
+            key: DetectorTask(
+                _lay_out(root, ramp.entry, directory), plan.ephemeris, plan.astrometric_catalog
+            )
+            for key, ramp in todo.items()
+        }
+        for done in _calibrated(tasks, plan, workers):
+            if done.value is None:
+                failures.append(as_failure(done))
+            else:
+                outputs.extend(_outputs(todo[done.key], done.value, plan, kept))
+        return publish_step(
+            root,
+            step=Step.EXPOSURE,
+            partition=str(exposure),
+            outputs=outputs,
+            failures=failures,
+            reused=kept.values(),
+            events=plan.events
+            | {ClockEvent.STARTED: started, ClockEvent.FINISHED: datetime.now(UTC)},
+            run_id=run_id,
+        )
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """The L1 ramp of one detector and the products it is to give, with their fingerprints."""
+
+    entry: ProductEntry
+    products: Mapping[ProductKind, str]
+
+    @property
+    def file_set(self) -> DetectorFileSet:
+        file_set = self.entry.product_name.file_set
+        assert isinstance(file_set, DetectorFileSet)
+        return file_set
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(str(ProductName(self.file_set, kind)) for kind in self.products)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be made of an exposure, and with what, as decided at the start."""
+
+    ramps: tuple[_Ramp, ...]
+    context: str
+    software: Mapping[str, str]
+    ephemeris: Path | None
+    ephemeris_input: tuple[ProductInput, ...]
+    astrometric_catalog: Path | None
+    events: dict[ClockEvent, datetime]
+
+    @classmethod
+    def make(cls, root: DataRoot, exposure: ExposureId) -> Self:
+        context, software = operational_context(), software_versions()
+        receipt = LandingArea(root).receipt(exposure)
+        ephemeris, catalog = receipt.definitive_ephemeris, astrometric_catalog(root)
+        orbit = () if ephemeris is None else (file_input(ephemeris),)
+        settings = {"astrometric_catalog": catalog and sha256_of(catalog)}
+        ramps = tuple(
+            _Ramp(
+                entry,
+                {
+                    kind: fingerprint(
+                        (as_input(entry), *_orbit_of(kind, orbit)), context, software, **settings
+                    )
+                    for kind in _expected_kinds(entry)
+                },
+            )
+            for entry in _current_ramps(root, exposure)
+        )
+        return cls(ramps, context, software, ephemeris, orbit, catalog, dict(receipt.events))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {
+            str(ProductName(ramp.file_set, kind)): mark
+            for ramp in self.ramps
+            for kind, mark in ramp.products.items()
+        }
+
+    @property
+    def memory(self) -> int:
+        """Peak memory of a worker, bytes."""
+        largest = max(ramp.entry.size for ramp in self.ramps)
+        return _IMPORTS_MEMORY + _MEMORY_PER_BYTE * largest
+
+
+def _orbit_of(kind: ProductKind, orbit: tuple[ProductInput, ...]) -> tuple[ProductInput, ...]:
+    return orbit if kind.name == "supplement" else ()
+
+
+def _current_ramps(root: DataRoot, exposure: ExposureId) -> list[ProductEntry]:
+    registry = Registry(root)
+    names = registry.find(exposure=str(exposure), kind="uncal")["name"]
+    if names.empty:
+        raise BadInputError(
+            exposure, "uncal", "the registry has no L1 of it", "format the exposure first"
+        )
+    return sorted(registry.current(names).values(), key=lambda entry: entry.name)
+
+
+def _expected_kinds(ramp: ProductEntry) -> tuple[ProductKind, ...]:
+    return expected_kinds(
+        Survey(ramp.metadata["survey"]),
+        ExposureType(ramp.metadata["exposure_type"]),
+        (Step.EXPOSURE,),
+    )
+
+
+def _lay_out(root: DataRoot, ramp: ProductEntry, directory: Path) -> Path:
+    """Put exactly the registered content, under its official name, into a directory of its own."""
+    place = directory / ramp.name.rsplit("_", 1)[0]
+    place.mkdir()
+    uncal = place / ramp.name
+    uncal.symlink_to(Archive(root).blob(ramp.sha256).absolute())
+    return uncal
+
+
+def _calibrated(
+    tasks: Mapping[str, DetectorTask], plan: _Plan, workers: int | None
+) -> Iterator[Completion[CalibratedDetector]]:
+    if not tasks:
+        return
+    size = min(workers or worker_count(plan.memory), len(tasks))
+    with WorkerPool(size, calibration_environment(plan.context)) as pool:
+        yield from pool.run(calibrate_detector, tasks)
+
+
+def _outputs(
+    ramp: _Ramp, made: CalibratedDetector, plan: _Plan, kept: Mapping[str, ProductEntry]
+) -> Iterator[Output]:
+    for kind, mark in ramp.products.items():
+        name = ProductName(ramp.file_set, kind)
+        path = made.files.get(kind.name)
+        if path is None or str(name) in kept:
+            continue
+        yield Output(
+            name=name,
+            path=path,
+            fingerprint=mark,
+            inputs=(as_input(ramp.entry), *_orbit_of(kind, plan.ephemeris_input)),
+            context=made.context,
+            software=plan.software,
+            references=made.references,
+            metadata=made.quality.metadata_of(kind.name),
+        )

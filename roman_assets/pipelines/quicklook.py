@@ -1,0 +1,109 @@
+"""Small pictures of L2 and L3 images, for people to glance at."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from astropy.nddata import block_reduce
+from astropy.visualization import AsinhStretch, ZScaleInterval
+from PIL import Image
+from roman_datamodels import datamodels
+
+from roman_assets.errors import BadInputError
+
+MAXIMUM_SIZE = 256
+"""Longest side of a quick look, pixels."""
+
+_NO_DATA = 64
+_FAINTEST, _BRIGHTEST = 80, 255
+_SOFTENING = 0.1
+_HEADROOM = 6.0
+
+
+def quicklook(path: Path, size: int = MAXIMUM_SIZE) -> bytes:
+    """Draw the image of an L2 or L3 file.
+
+    Parameters
+    ----------
+    path
+        A file whose model has a two-dimensional ``data`` array (``_cal`` or ``_coadd``).
+    size
+        Longest side of the picture, pixels.
+
+    Returns
+    -------
+    bytes
+        A PNG in grey, see `draw`.
+
+    Raises
+    ------
+    BadInputError
+        If the file has no such array.
+    """
+    try:
+        with datamodels.open(path) as model:
+            data = np.array(model.data)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BadInputError(
+            path, "data", f"no image can be read ({error})", "give an L2 or L3 image file"
+        ) from error
+    if data.ndim != 2:
+        raise BadInputError(
+            path, "data", f"it has {data.ndim} dimensions, not 2", "give an L2 or L3 image file"
+        )
+    return draw(data, size)
+
+
+def draw(data: npt.NDArray[np.floating], size: int = MAXIMUM_SIZE) -> bytes:
+    """Draw an image in grey, cut to the pixels that have data, first row at the bottom.
+
+    Parameters
+    ----------
+    data
+        Image, shape (ny, nx), any unit; pixels without data are NaN (or zero throughout a
+        margin, as where nothing was added up). They are drawn in a dark grey.
+    size
+        Longest side of the picture, pixels. Larger images are averaged down, smaller ones left.
+
+    Returns
+    -------
+    bytes
+        PNG, 8 bits of grey; sky dark, sources bright, asinh-stretched over a z-scale interval.
+    """
+    small = _reduce(_cut_to_data(np.asarray(data, dtype=np.float32)), size)
+    grey = np.full(small.shape, _NO_DATA, dtype=np.uint8)
+    seen = np.isfinite(small)
+    if seen.any():
+        low, high = ZScaleInterval().get_limits(small[seen])
+        # z-scale brackets the sky; stars want some room above it
+        span = max((high - low) * _HEADROOM, np.finfo(np.float32).tiny)
+        level = AsinhStretch(_SOFTENING)(np.clip((small[seen] - low) / span, 0.0, 1.0))
+        grey[seen] = np.round(_FAINTEST + level * (_BRIGHTEST - _FAINTEST)).astype(np.uint8)
+    picture = io.BytesIO()
+    Image.fromarray(grey[::-1], mode="L").save(picture, format="png", optimize=True)
+    return picture.getvalue()
+
+
+def _cut_to_data(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Give the smallest window that holds every finite pixel; the whole image if there is none."""
+    seen = np.isfinite(data)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if rows.size == 0:
+        return data
+    return data[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _reduce(data: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    factor = math.ceil(max(data.shape) / size)
+    if factor <= 1:
+        return data
+    factors = tuple(min(factor, side) for side in data.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        reduced: npt.NDArray[np.float32] = block_reduce(data, factors, func=np.nanmean)
+    return reduced

@@ -1,0 +1,375 @@
+"""Visits: prompt L2 to VISIT L3 on the sky map and its L4, by romancal (R9, R10, R12)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from roman_assets.archive.store import Archive
+from roman_assets.calibration.context import (
+    configure_crds,
+    operational_context,
+    software_versions,
+)
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.provenance import as_failure, as_input
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.skycell import (
+    MosaickedSkycell,
+    SkycellTask,
+    mosaic_skycell,
+    skycells_of,
+)
+from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.pipelines.workers import (
+    Completion,
+    WorkerPool,
+    calibration_environment,
+    worker_count,
+)
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import ProductKind, Step, expected_kinds
+from roman_assets.products.name import ProductName, SkycellFileSet
+from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
+from roman_assets.registry.registry import Registry
+
+_OUTLINE_MEMORY = 700 * 2**20
+_COADD_MEMORY = 1_700 * 2**20
+_MEMORY_PER_BYTE = 5
+"""Peak memory of a worker for an empty skycell, and more over the size of the L2 it adds up."""
+
+
+@dataclass(frozen=True)
+class VisitManifest:
+    """What there is of a visit, to be added up.
+
+    Parameters
+    ----------
+    visit
+        Which one.
+    members
+        Its current prompt L2 images, by name.
+    exposures
+        The exposures they come from.
+    nexposures
+        The planned number (``meta.visit.nexposures``), None before anything of it is registered.
+    missing
+        What lacks: exposures without L2, and file sets of single detectors whose L1 has no L2.
+        An exposure that was planned and never seen counts by its number.
+    survey, exposure_type
+        Of the visit, None before anything of it is registered.
+    """
+
+    visit: VisitId
+    members: tuple[ProductInput, ...]
+    exposures: tuple[ExposureId, ...]
+    nexposures: int | None
+    missing: tuple[str, ...]
+    survey: Survey | None = None
+    exposure_type: ExposureType | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Every planned exposure is in, with L2 of every detector that has L1."""
+        return self.nexposures is not None and not self.missing
+
+    @property
+    def digest(self) -> str:
+        """A sha256 of the members' names and contents: it changes when one is made again."""
+        text = "\n".join(f"{member.name} {member.sha256}" for member in self.members)
+        return hashlib.sha256(f"{self.visit}\n{text}".encode()).hexdigest()
+
+    @property
+    def kinds(self) -> tuple[ProductKind, ...]:
+        """The kinds of products that the SOC makes promptly of this visit, perhaps none (R12)."""
+        if self.survey is None or self.exposure_type is None:
+            return ()
+        return expected_kinds(self.survey, self.exposure_type, (Step.VISIT,))
+
+
+def visit_manifest(root: DataRoot, visit: VisitId) -> VisitManifest:
+    """List the current L2 images of a visit and what lacks.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    visit
+        Which one; of an unknown visit the manifest is empty.
+    """
+    with Registry(root) as registry:
+        seen = registry.exposures_of_visit(visit)
+        ramps = registry.find(visit=str(visit), kind="uncal")["name"]
+    members = sorted((entry for one in seen for entry in one.cal), key=lambda entry: entry.name)
+    nexposures = max((one.nexposures for one in seen if one.nexposures is not None), default=None)
+    return VisitManifest(
+        visit=visit,
+        members=tuple(as_input(entry) for entry in members),
+        exposures=tuple(one.exposure for one in seen if one.cal),
+        nexposures=nexposures,
+        missing=_missing(visit, nexposures, [entry.name for entry in members], ramps),
+        survey=next((Survey(one.survey) for one in seen if one.survey), None),
+        exposure_type=next(
+            (ExposureType(one.exposure_type) for one in seen if one.exposure_type), None
+        ),
+    )
+
+
+def _missing(
+    visit: VisitId, nexposures: int | None, images: Iterable[str], ramps: Iterable[str]
+) -> tuple[str, ...]:
+    made = {str(ProductName.parse(name).file_set) for name in images}
+    formatted = {str(ProductName.parse(name).file_set) for name in ramps}
+    calibrated = {name.rsplit("_", 2)[0] for name in made}
+    expected = {str(ExposureId(visit, number + 1)) for number in range(nexposures or 0)}
+    lacking = expected - calibrated
+    detectors = {name for name in formatted - made if name.rsplit("_", 2)[0] not in lacking}
+    return tuple(sorted(lacking | detectors))
+
+
+@dataclass(frozen=True)
+class MosaicResult(StepResult):
+    """What became of the mosaics of a visit.
+
+    Parameters
+    ----------
+    reason
+        Why nothing was to be made, empty otherwise.
+    without_data
+        Skycells that the outlines of the images touch and no good pixel reaches.
+    """
+
+    reason: str = ""
+    without_data: tuple[str, ...] = ()
+
+
+def mosaic_visit(
+    root: DataRoot,
+    visit: VisitId,
+    *,
+    workers: int | None = None,
+    run_id: str | None = None,
+    force: bool = False,
+) -> MosaicResult:
+    """Add up the prompt L2 of a visit on every skycell it touches, and publish what that gives.
+
+    Each skycell gives a coadd on the sky map's own pixels with its association, and a source
+    catalogue with its segmentation map. Skycells whose members, context and software are as
+    before are not made again. One failing skycell fails alone. Which L2 there are is decided at
+    the start: whether a visit is complete is for the caller to ask (`visit_manifest`).
+
+    Parameters
+    ----------
+    root
+        The installation.
+    visit
+        Which one.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+    run_id
+        The Dagster run, for the record.
+    force
+        Make everything again.
+
+    Returns
+    -------
+    MosaicResult
+        Empty, with the reason, for visits whose L3 and L4 are the SSC's (R12) and for calibration
+        exposures.
+
+    Raises
+    ------
+    BadInputError
+        If the CRDS cache has no usable context.
+    PassingFaultError
+        If the disk is full.
+    """
+    started = datetime.now(UTC)
+    manifest = visit_manifest(root, visit)
+    if not manifest.members or not manifest.kinds:
+        return MosaicResult(reason=_reason(manifest))
+    configure_crds(root)
+    context, software = operational_context(), software_versions()
+    with Registry(root) as registry:
+        images = registry.current(member.name for member in manifest.members)
+        events = _execution(registry, manifest.exposures)
+    overlaps, failures = _overlaps(root, images, context, workers)
+    plan = [
+        _Skycell(file_set, members, manifest, context, software)
+        for file_set, members in _by_skycell(visit, images, overlaps).items()
+    ]
+    marks = {str(name): cell.fingerprint for cell in plan for name in cell.names}
+    kept = reusable(root, marks, force)
+    todo = {
+        str(cell.file_set): cell
+        for cell in plan
+        if not {str(name) for name in cell.names} <= kept.keys()
+    }
+    outputs: list[Output] = []
+    without_data: list[str] = []
+    with scratch_directory(root, str(visit)) as directory:
+        tasks = {key: cell.lay_out(Archive(root), directory / key) for key, cell in todo.items()}
+        for done in _mosaicked(tasks, todo.values(), context, workers):
+            if done.value is None:
+                failures.append(as_failure(done))
+            elif not done.value.files:
+                without_data.append(done.key)
+            else:
+                outputs.extend(todo[done.key].outputs(done.value, kept))
+        result = publish_step(
+            root,
+            step=Step.VISIT,
+            partition=str(visit),
+            outputs=outputs,
+            failures=failures,
+            reused=kept.values(),
+            events=events | {ClockEvent.STARTED: started, ClockEvent.FINISHED: datetime.now(UTC)},
+            run_id=run_id,
+        )
+    return MosaicResult(
+        result.made,
+        result.reused,
+        result.failures,
+        result.record_id,
+        without_data=tuple(sorted(without_data)),
+    )
+
+
+def _reason(manifest: VisitManifest) -> str:
+    if not manifest.members:
+        return f"{manifest.visit} has no L2"
+    return (
+        f"the SOC makes no prompt L3 of {manifest.survey} {manifest.exposure_type} visits "
+        "(the Science Support Center does, where there is any)"
+    )
+
+
+def _execution(registry: Registry, exposures: Iterable[ExposureId]) -> dict[ClockEvent, datetime]:
+    """Give when the visit's first exposure began and its last one ended, as far as known."""
+    known = [registry.events(str(exposure)) for exposure in exposures]
+    return {
+        event: choose(times)
+        for event, choose in _EXECUTION_OF_VISIT.items()
+        if (times := [events[event] for events in known if event in events])
+    }
+
+
+_EXECUTION_OF_VISIT: dict[ClockEvent, Callable[[list[datetime]], datetime]] = {
+    ClockEvent.EXECUTION_START: min,
+    ClockEvent.EXECUTION_END: max,
+}
+
+
+@dataclass(frozen=True)
+class _Skycell:
+    """What is to be made of a visit on one skycell."""
+
+    file_set: SkycellFileSet
+    members: tuple[ProductEntry, ...]
+    manifest: VisitManifest
+    context: str
+    software: Mapping[str, str]
+
+    @property
+    def inputs(self) -> tuple[ProductInput, ...]:
+        return tuple(as_input(member) for member in self.members)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inputs, self.context, dict(self.software))
+
+    @property
+    def names(self) -> tuple[ProductName, ...]:
+        return tuple(ProductName(self.file_set, kind) for kind in self.manifest.kinds)
+
+    @property
+    def memory(self) -> int:
+        """Peak memory of the worker that makes it, bytes."""
+        return _COADD_MEMORY + _MEMORY_PER_BYTE * sum(member.size for member in self.members)
+
+    def lay_out(self, archive: Archive, directory: Path) -> SkycellTask:
+        """Put exactly the registered members, under their official names, into a directory."""
+        directory.mkdir()
+        paths = tuple(directory / member.name for member in self.members)
+        for path, member in zip(paths, self.members, strict=True):
+            path.symlink_to(archive.blob(member.sha256).absolute())
+        return SkycellTask(self.file_set, paths)
+
+    def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
+        """Give what is to be published of it."""
+        for name in self.names:
+            if str(name) in kept:
+                continue
+            yield Output(
+                name=name,
+                path=made.files[name.kind.name],
+                fingerprint=self.fingerprint,
+                inputs=self.inputs,
+                context=made.context,
+                software=self.software,
+                references=made.references,
+                metadata=self._facts | dict(made.quality.get(name.kind.name, {})),
+            )
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        facts = {
+            "survey": self.manifest.survey,
+            "exposure_type": self.manifest.exposure_type,
+            "nexposures": self.manifest.nexposures,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def _overlaps(
+    root: DataRoot, images: Mapping[str, ProductEntry], context: str, workers: int | None
+) -> tuple[dict[str, tuple[str, ...]], list[WorkFailure]]:
+    """Find the skycells of every image; an image that cannot be read is a failure of its own."""
+    archive = Archive(root)
+    tasks = {
+        str(image.product_name.file_set): archive.blob(image.sha256) for image in images.values()
+    }
+    overlaps: dict[str, tuple[str, ...]] = {}
+    failures: list[WorkFailure] = []
+    size = min(workers or worker_count(_OUTLINE_MEMORY), len(tasks))
+    with WorkerPool(size, calibration_environment(context)) as pool:
+        for done in pool.run(skycells_of, tasks):
+            if done.value is None:
+                failures.append(as_failure(done))
+            else:
+                overlaps[done.key] = done.value
+    return overlaps, failures
+
+
+def _by_skycell(
+    visit: VisitId,
+    images: Mapping[str, ProductEntry],
+    overlaps: Mapping[str, tuple[str, ...]],
+) -> dict[SkycellFileSet, tuple[ProductEntry, ...]]:
+    """Group the images by skycell and optical element, in the order of their names."""
+    groups: dict[SkycellFileSet, list[ProductEntry]] = {}
+    for _, image in sorted(images.items()):
+        file_set = image.product_name.file_set
+        for skycell in overlaps.get(str(file_set), ()):
+            group = SkycellFileSet.of_visit(visit, skycell, file_set.optical_element)
+            groups.setdefault(group, []).append(image)
+    return {file_set: tuple(members) for file_set, members in groups.items()}
+
+
+def _mosaicked(
+    tasks: Mapping[str, SkycellTask],
+    skycells: Iterable[_Skycell],
+    context: str,
+    workers: int | None,
+) -> Iterator[Completion[MosaickedSkycell]]:
+    if not tasks:
+        return
+    memory = max(skycell.memory for skycell in skycells)
+    size = min(workers or worker_count(memory), len(tasks))
+    with WorkerPool(size, calibration_environment(context)) as pool:
+        yield from pool.run(mosaic_skycell, tasks)
