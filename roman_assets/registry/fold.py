@@ -65,7 +65,7 @@ class FoldReport:
     records
         How many pending records are folded now.
     damaged
-        Where damaged records have been set aside.
+        The cases of damaged records that have been set aside.
     missing_blobs
         Names whose file is not in the archive, though a record says so.
     """
@@ -143,8 +143,8 @@ def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
     folded: list[PendingRecord] = []
     with _database(root.registry / DATABASE) as connection:
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
-            records, unusable = journal.read_pending(paths)
-            damaged += unusable
+            records, damage = journal.read_pending(paths)
+            damaged += [journal.set_aside(error) for error in damage]
             folded += records
             if records:
                 _apply(connection, [journal.seal(records)])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from roman_assets.archive.durability import make_directory
 from roman_assets.archive.store import Archive, sha256_of
@@ -89,9 +90,7 @@ def fsck(
     list of Finding
         Empty when all is well.
     """
-    if mend:
-        fold(root)
-    findings = [*_check_journal(root, mend)]
+    findings = [*_check_pending(root, mend), *_check_journal(root, mend)]
     with fold_lock(root):
         products = _current_products(root)
         findings += _check_names(root, products, mend)
@@ -102,12 +101,23 @@ def fsck(
     return findings
 
 
+def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
+    journal = Journal(root)
+    with fold_lock(root):
+        _, damage = journal.read_pending(journal.pending_paths())
+    if mend:
+        fold(root)
+    return [
+        Finding(FindingKind.DAMAGED_RECORD, error.source, error.reason, mend) for error in damage
+    ]
+
+
 def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
     journal = Journal(root)
     with fold_lock(root):
         for segment in journal.segments():
-            for line, reason in journal.damaged_lines(segment):
-                yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", reason, mend)
+            for line, error in journal.damage(segment).items():
+                yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", error.reason, mend)
             if mend:
                 journal.repair_segment(segment)
         pending = {path.stem.rpartition("_")[2] for path in journal.pending_paths()}
@@ -234,12 +244,14 @@ def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
         {"horizon": datetime.now(UTC) - grace},
     )
     journal = Journal(root)
-    pending, _ = journal.peek_pending()
+    pending, _ = journal.read_pending(journal.pending_paths())
     waiting = {product.sha256 for item in pending for product in item.record.products}
     return {sha256 for (sha256,) in rows} | waiting
 
 
-def _ask(root: DataRoot, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
+def _ask(
+    root: DataRoot, sql: str, parameters: dict[str, object] | None = None
+) -> list[tuple[Any, ...]]:
     database = root.registry / DATABASE
     if not database.exists():
         return []

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,
@@ -24,16 +22,15 @@ from roman_assets.archive.durability import (
     temporary_name,
     write_durably,
 )
+from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.registry.record import CommitRecord
 
 _LINE = re.compile(rb'\{"sha256":"(?P<sha256>[0-9a-f]{64})","record":(?P<record>\{.*\})\}')
 _MERGED_AT = 64
 _LOOSE, _MERGED = "loose", "merged"
-
-
-class DamagedRecordError(Exception):
-    """A line of the journal that is not what was written."""
+_REMEDY = "restore the file from a backup, or run the step of its partition again"
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Journal:
     def __init__(self, root: DataRoot) -> None:
         self._pending = root.registry / "records" / "pending"
         self._segments = root.registry / "records" / "segments"
-        self._damaged = root.set_aside / "records"
+        self._aside = SetAside(root)
 
     def prepare(self, record: CommitRecord) -> PreparedRecord:
         """Write a record so that only a rename is left to do.
@@ -98,23 +95,28 @@ class Journal:
         """Give the files of committed records that are not folded, in the order of commit."""
         return sorted(self._pending.glob("[!.]*.json"))
 
-    def read_pending(self, paths: Iterable[Path]) -> tuple[list[PendingRecord], list[Path]]:
+    def read_pending(
+        self, paths: Iterable[Path]
+    ) -> tuple[list[PendingRecord], list[BadInputError]]:
         """Read pending records.
 
         Returns
         -------
-        records, damaged
-            What can be folded, and where the damaged ones have been set aside.
+        records, damage
+            What can be folded, and what is wrong with the others.
         """
-        records, damaged = [], []
+        records, damage = [], []
         for path in paths:
             line = path.read_bytes()
             try:
-                records.append(PendingRecord(path, line, _decoded(line)))
-            except DamagedRecordError as error:
-                damaged.append(self._set_aside(path.name, line, str(error)))
-                path.unlink()
-        return records, damaged
+                records.append(PendingRecord(path, line, _decoded(line, path)))
+            except BadInputError as error:
+                damage.append(error)
+        return records, damage
+
+    def set_aside(self, damage: BadInputError) -> Path:
+        """Take a damaged pending record out of the way; gives its case."""
+        return self._aside.add(Path(damage.source), damage)
 
     def seal(self, records: Iterable[PendingRecord]) -> Path:
         """Write records into a new immutable segment."""
@@ -144,14 +146,14 @@ class Journal:
         for path in loose:
             path.unlink()
 
-    def damaged_lines(self, segment: Path) -> list[tuple[int, str]]:
-        """Give line number and reason of each damaged line of a segment, from 1."""
-        found = []
+    def damage(self, segment: Path) -> dict[int, BadInputError]:
+        """Tell what is wrong with the lines of a segment, by line number from 1."""
+        found = {}
         for number, line in enumerate(segment.read_bytes().splitlines(), start=1):
             try:
-                _verified(line)
-            except DamagedRecordError as error:
-                found.append((number, str(error)))
+                _verified(line, segment, f"line {number}")
+            except BadInputError as error:
+                found[number] = error
         return found
 
     def repair_segment(self, segment: Path) -> list[Path]:
@@ -160,19 +162,19 @@ class Journal:
         Returns
         -------
         list of pathlib.Path
-            Where the damaged lines are; empty, and the segment untouched, if there are none.
+            Their cases; empty, and the segment untouched, if nothing is damaged.
         """
-        damaged = dict(self.damaged_lines(segment))
-        if not damaged:
+        damage = self.damage(segment)
+        if not damage:
             return []
         lines = dict(enumerate(segment.read_bytes().splitlines(), start=1))
-        aside = [
-            self._set_aside(f"{segment.stem}.line{number}.json", lines[number], reason)
-            for number, reason in damaged.items()
+        cases = [
+            self._aside.add(lines[number], error, name=f"{segment.stem}.line{number}.json")
+            for number, error in damage.items()
         ]
-        kept = b"".join(line + b"\n" for number, line in lines.items() if number not in damaged)
+        kept = b"".join(line + b"\n" for number, line in lines.items() if number not in damage)
         write_durably(segment, kept)
-        return aside
+        return cases
 
     def records(self) -> Iterator[CommitRecord]:
         """Go through all undamaged records, pending and folded, each once."""
@@ -180,8 +182,8 @@ class Journal:
         for path in (*self.segments(), *self.pending_paths()):
             for line in path.read_bytes().splitlines():
                 try:
-                    record = _decoded(line)
-                except DamagedRecordError:
+                    record = _decoded(line, path)
+                except BadInputError:
                     continue
                 if record.record_id not in seen:
                     seen.add(record.record_id)
@@ -198,13 +200,6 @@ class Journal:
             write_durably(path, lines)
         return path
 
-    def _set_aside(self, name: str, content: bytes, reason: str) -> Path:
-        with disk_space(self._damaged):
-            path = make_directory(self._damaged) / name
-            write_durably(path, content)
-            write_durably(path.with_name(f"{name}.reason.txt"), f"{reason}\n".encode())
-        return path
-
 
 def _file_name(record: CommitRecord) -> str:
     moment = record.committed_at.astimezone(UTC)
@@ -217,28 +212,22 @@ def _encoded(record: CommitRecord) -> bytes:
     return b'{"sha256":"' + digest + b'","record":' + content + b"}\n"
 
 
-def _verified(line: bytes) -> bytes:
-    """Give the record's JSON out of its line.
-
-    Raises
-    ------
-    DamagedRecordError
-        If the line is not one, or its content is not what its checksum says.
-    """
+def _verified(line: bytes, source: Path, field: str = "record") -> bytes:
+    """Give the record's JSON out of its line; `BadInputError` if it is not what was written."""
     match = _LINE.fullmatch(line.rstrip(b"\n"))
     if match is None:
-        raise DamagedRecordError("not a line of the journal: cut short or overwritten")
+        raise BadInputError(source, field, "cut short or overwritten", _REMEDY)
     if hashlib.sha256(match["record"]).hexdigest().encode() != match["sha256"]:
-        raise DamagedRecordError("the content does not match its checksum")
+        raise BadInputError(source, field, "the content does not match its checksum", _REMEDY)
     return match["record"]
 
 
-def _decoded(line: bytes) -> CommitRecord:
-    content = _verified(line)
+def _decoded(line: bytes, source: Path) -> CommitRecord:
+    content = _verified(line, source)
     try:
         record = CommitRecord.model_validate_json(content)
         for product in record.products:
             _ = product.product_name
-    except (ValidationError, ValueError) as error:
-        raise DamagedRecordError(f"not a commit record: {error}") from error
+    except ValueError as error:
+        raise BadInputError(source, "record", f"no commit record: {error}", _REMEDY) from error
     return record
