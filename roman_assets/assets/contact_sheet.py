@@ -1,0 +1,34 @@
+"""Quick looks of many images in one piece of Markdown, for an asset's page in the UI."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from roman_assets.pipelines.quicklook import quicklook
+
+_THUMBNAIL_SIZES = ((2, 256), (6, 128), (18, 80))
+"""Longest side in pixels, up to a number of pictures: an event stays below about 100 kB."""
+
+MOST_PICTURES = _THUMBNAIL_SIZES[-1][0]
+
+
+def contact_sheet(images: Sequence[tuple[str, Path]]) -> str:
+    """Draw small pictures of images side by side, as Markdown with everything inline.
+
+    Parameters
+    ----------
+    images
+        Label and path of each; only the first `MOST_PICTURES` are drawn.
+    """
+    drawn = images[:MOST_PICTURES]
+    size = next(size for most, size in _THUMBNAIL_SIZES if len(drawn) <= most)
+    pictures = [_inline(label, path, size) for label, path in drawn]
+    left_out = len(images) - len(drawn)
+    return " ".join([*pictures, f"and {left_out} more"] if left_out else pictures)
+
+
+def _inline(label: str, path: Path, size: int) -> str:
+    encoded = base64.b64encode(quicklook(path, size)).decode()
+    return f"![{label}](data:image/png;base64,{encoded})"

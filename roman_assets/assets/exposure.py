@@ -1,0 +1,84 @@
+"""The assets of an exposure: L1 from its packets, then L2, the L1 supplement and L4."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from roman_assets.assets.partition_work import (
+    BACKFILL_POLICY,
+    RETRY_POLICY,
+    PartitionOutcome,
+    StepEvent,
+    step_events,
+)
+from roman_assets.assets.report import StepReport, alignment_residuals
+from roman_assets.assets.specs import product_specs
+from roman_assets.assets.step_outcome import outcome_of
+from roman_assets.checks.astrometry import wcs_fit, wcs_fit_spec
+from roman_assets.checks.completeness import completeness_spec
+from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.partitions import exposure_partitions
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId
+from roman_assets.resources import Installation
+
+ROMANCAL_POOL = "romancal"
+"""Steps of this pool use all cores, so `dagster.yaml` admits one at a time on a machine."""
+
+
+@dg.multi_asset(
+    name="format_exposure",
+    specs=product_specs(Step.FORMATTING),
+    check_specs=[completeness_spec(Step.FORMATTING)],
+    partitions_def=exposure_partitions,
+    can_subset=True,
+    backfill_policy=BACKFILL_POLICY,
+    retry_policy=RETRY_POLICY,
+)
+def level1(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+    """Format L1 from the packets and ancillary data of an exposure (R2, R3)."""
+    from roman_assets.pipelines.formatting.step import format_exposure
+
+    root = installation.root
+
+    def work(key: str) -> PartitionOutcome:
+        result = format_exposure(root, ExposureId.parse(key), run_id=context.run.run_id)
+        return outcome_of(root, Step.FORMATTING, key, result)
+
+    yield from step_events(context, work)
+
+
+@dg.multi_asset(
+    name="calibrate_exposure",
+    specs=product_specs(Step.EXPOSURE),
+    check_specs=[
+        completeness_spec(Step.EXPOSURE),
+        wcs_fit_spec(),
+        files_only_spec(Step.EXPOSURE),
+    ],
+    partitions_def=exposure_partitions,
+    can_subset=True,
+    backfill_policy=BACKFILL_POLICY,
+    retry_policy=RETRY_POLICY,
+    pool=ROMANCAL_POOL,
+)
+def level2(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+    """Calibrate every detector of an exposure with romancal (R4, R5, R10)."""
+    from roman_assets.pipelines.exposure import calibrate_exposure
+
+    root = installation.root
+
+    def work(key: str) -> PartitionOutcome:
+        result = calibrate_exposure(
+            root,
+            ExposureId.parse(key),
+            workers=installation.workers,
+            run_id=context.run.run_id,
+        )
+        return outcome_of(root, Step.EXPOSURE, key, result, extra_checks=_alignment)
+
+    yield from step_events(context, work)
+
+
+def _alignment(report: StepReport) -> list[dg.AssetCheckResult]:
+    return [wcs_fit(alignment_residuals(report.products.get("cal", ())))]

@@ -1,0 +1,213 @@
+"""What people see of a step's products in the UI: the metadata of its materializations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from rich.filesize import decimal
+
+from roman_assets.assets.partition_work import Materialized, joint_data_version
+from roman_assets.assets.specs import kinds_of
+from roman_assets.data_root import DataRoot
+from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin
+from roman_assets.products.kind import ProductKind, Step
+
+if TYPE_CHECKING:
+    from roman_assets.archive.store import Archive
+    from roman_assets.pipelines.step import StepResult
+    from roman_assets.registry.registry import RegisteredProduct
+
+PRODUCTS_METADATA = "products"
+REUSED_METADATA = "reused"
+
+QUICKLOOK_KINDS = frozenset({"cal", "coadd"})
+"""Kinds whose images are drawn in the UI."""
+
+CLOCK_START: Mapping[ClockOrigin, ClockEvent] = {
+    ClockOrigin.RECEIPT: ClockEvent.ALL_RECEIVED,
+    ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
+}
+"""The recorded moment at which each clock starts."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did for one partition, as the registry and the archive show it.
+
+    Parameters
+    ----------
+    products
+        The step's current products that this call made or found made, by kind.
+    reused
+        Names of those that were there already.
+    failures
+        Number of file sets that could not be made.
+    events
+        Clock events of the partition.
+    """
+
+    products: Mapping[str, Sequence[RegisteredProduct]]
+    reused: frozenset[str]
+    failures: int
+    events: Mapping[ClockEvent, datetime]
+
+    @classmethod
+    def of(cls, root: DataRoot, partition: str, result: StepResult) -> StepReport:
+        """Look up what a step's result names."""
+        from roman_assets.registry.registry import Registry
+
+        names = [entry.name for entry in (*result.made, *result.reused)]
+        with Registry(root) as registry:
+            entries = registry.current(names)
+            events = registry.events(partition)
+        by_kind: dict[str, list[RegisteredProduct]] = {}
+        for name in sorted(entries):
+            by_kind.setdefault(entries[name].product_name.kind.name, []).append(entries[name])
+        return cls(
+            by_kind,
+            frozenset(entry.name for entry in result.reused),
+            len(result.failures),
+            events,
+        )
+
+    @property
+    def entries(self) -> Iterator[RegisteredProduct]:
+        """All products, of any kind."""
+        return (entry for entries in self.products.values() for entry in entries)
+
+
+def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.AssetKey, Materialized]:
+    """Give the materialization of each asset of a step that has products, upstream first."""
+    from roman_assets.archive.store import Archive
+
+    archive = Archive(root)
+    return {
+        dg.AssetKey(kind.name): Materialized(
+            _metadata(archive, kind, report.products[kind.name], report),
+            content_version(report.products[kind.name]),
+        )
+        for kind in kinds_of(step)
+        if kind.name in report.products
+    }
+
+
+def content_version(entries: Iterable[RegisteredProduct]) -> dg.DataVersion:
+    """Give the data version of a set of products.
+
+    It is made of the fingerprints, which identify content: a product made again by the same work
+    from the same inputs differs in dates and logs only, and makes nothing downstream stale.
+    """
+    return joint_data_version(f"{entry.name} {entry.fingerprint}" for entry in entries)
+
+
+def _metadata(
+    archive: Archive,
+    kind: ProductKind,
+    entries: Sequence[RegisteredProduct],
+    report: StepReport,
+) -> dict[str, Any]:
+    size = sum(entry.size for entry in entries)
+    directory = archive.public_path(entries[0].product_name).parent
+    return {
+        "files": len(entries),
+        "size": decimal(size),
+        "size_bytes": size,
+        "failed_file_sets": report.failures,
+        REUSED_METADATA: all(entry.name in report.reused for entry in entries),
+        "generation": max(entry.generation for entry in entries),
+        "public_directory": dg.MetadataValue.path(directory),
+        "public_files": dg.MetadataValue.md(_links(archive, entries)),
+        **_provenance(entries),
+        **_quality(kind, entries),
+        **_clock(kind, entries, report.events),
+        **_pictures(archive, kind, entries),
+        PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
+    }
+
+
+def _links(archive: Archive, entries: Iterable[RegisteredProduct]) -> str:
+    return "\n".join(
+        f"- [{entry.name}]({archive.public_path(entry.product_name).as_uri()}) "
+        f"{decimal(entry.size)}"
+        for entry in entries
+    )
+
+
+def _summary(archive: Archive, entry: RegisteredProduct) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "sha256": entry.sha256,
+        "size": entry.size,
+        "generation": entry.generation,
+        "path": str(archive.public_path(entry.product_name)),
+    }
+
+
+def _provenance(entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
+    contexts = sorted({entry.context for entry in entries if entry.context})
+    software = {
+        f"{package} {version}" for entry in entries for package, version in entry.software.items()
+    }
+    found = {"context": ", ".join(contexts), "software": ", ".join(sorted(software))}
+    return {name: text for name, text in found.items() if text}
+
+
+def _quality(kind: ProductKind, entries: Sequence[RegisteredProduct]) -> dict[str, Any]:
+    if kind.extension == "parquet":
+        return {"dagster/row_count": total} if (total := source_count(entries)) is not None else {}
+    residuals = [value for value in alignment_residuals(entries).values() if value is not None]
+    if not residuals:
+        return {}
+    return {
+        "alignment_rms_mas_median": median(residuals),
+        "alignment_rms_mas_worst": max(residuals),
+        "aligned_detectors": len(residuals),
+    }
+
+
+def source_count(entries: Iterable[RegisteredProduct]) -> int | None:
+    """Give the number of sources in catalogues, None if no entry states it."""
+    counts = [entry.metadata.get("source_count") for entry in entries]
+    known = [int(count) for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def alignment_residuals(entries: Iterable[RegisteredProduct]) -> dict[str, float | None]:
+    """Give the residual (mas rms) of each L2 image's alignment, None where no fit was made."""
+    residuals = {entry.name: entry.metadata.get("alignment_rms") for entry in entries}
+    return {name: None if rms is None else float(rms) for name, rms in residuals.items()}
+
+
+def _clock(
+    kind: ProductKind,
+    entries: Iterable[RegisteredProduct],
+    events: Mapping[ClockEvent, datetime],
+) -> dict[str, Any]:
+    made_at = max(entry.committed_at for entry in entries)
+    deadline = DEADLINES[kind.level]
+    start = events.get(CLOCK_START[deadline.origin])
+    made = {"made_at": dg.MetadataValue.timestamp(made_at)}
+    if start is None:
+        return made
+    due = deadline.due(start)
+    return {
+        **made,
+        "due": dg.MetadataValue.timestamp(due),
+        "margin_hours": (due - made_at).total_seconds() / 3600,
+    }
+
+
+def _pictures(
+    archive: Archive, kind: ProductKind, entries: Iterable[RegisteredProduct]
+) -> dict[str, Any]:
+    if kind.name not in QUICKLOOK_KINDS:
+        return {}
+    from roman_assets.assets.contact_sheet import contact_sheet
+
+    images = [(str(entry.product_name.file_set), archive.blob(entry.sha256)) for entry in entries]
+    return {"quick_look": dg.MetadataValue.md(contact_sheet(images))}

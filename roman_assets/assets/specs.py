@@ -1,0 +1,150 @@
+"""Asset specs, one for each row of the table of product kinds, and what lies upstream of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+
+import dagster as dg
+
+from roman_assets import __version__
+from roman_assets.assets.freshness import freshness_policy
+from roman_assets.partitions import exposure_partitions, visit_partitions
+from roman_assets.products.kind import KINDS, Level, ProductKind, Step
+
+OWNERS = ("team:soc",)
+
+LEVEL0 = dg.AssetKey("level0")
+ANCILLARY = dg.AssetKey("ancillary")
+CALIBRATION_REFERENCES = dg.AssetKey("calibration_references")
+VISIT_MANIFEST = dg.AssetKey("visit_manifest")
+
+PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
+    Step.FORMATTING: exposure_partitions,
+    Step.EXPOSURE: exposure_partitions,
+    Step.VISIT: visit_partitions,
+}
+"""What keys the products of a step."""
+
+CODE_VERSIONS: Mapping[Step, str] = {
+    Step.FORMATTING: f"roman-assets-{__version__}",
+    Step.EXPOSURE: f"romancal-{version('romancal')}",
+    Step.VISIT: f"romancal-{version('romancal')}",
+}
+"""The software that decides the content of a step's products."""
+
+_UPSTREAM: Mapping[str, tuple[dg.AssetKey, ...]] = {
+    "uncal": (LEVEL0, ANCILLARY),
+    "guide_window": (LEVEL0, ANCILLARY),
+    "face": (LEVEL0, ANCILLARY),
+    "cal": (dg.AssetKey("uncal"), CALIBRATION_REFERENCES),
+    "supplement": (dg.AssetKey("uncal"), dg.AssetKey("cal"), ANCILLARY),
+    "exposure_catalog": (dg.AssetKey("cal"),),
+    "exposure_segmentation": (dg.AssetKey("cal"),),
+    "association": (VISIT_MANIFEST,),
+    "coadd": (dg.AssetKey("association"), CALIBRATION_REFERENCES),
+    "visit_catalog": (dg.AssetKey("coadd"),),
+    "visit_segmentation": (dg.AssetKey("coadd"),),
+}
+
+ALWAYS_MADE = frozenset({"uncal", "cal"})
+"""Kinds that every successful step makes; of the others an exposure or visit may have none."""
+
+
+def kinds_of(step: Step) -> tuple[ProductKind, ...]:
+    """Give the kinds a step makes, upstream first."""
+    kinds = {kind.name: kind for kind in KINDS if kind.step is step}
+    return tuple(kinds[name] for name in _UPSTREAM if name in kinds)
+
+
+def product_spec(kind: ProductKind) -> dg.AssetSpec:
+    """Give the asset of a product kind: its key is the kind's name."""
+    return dg.AssetSpec(
+        kind.name,
+        description=_description(kind),
+        deps=_UPSTREAM[kind.name],
+        group_name=kind.level.lower(),
+        kinds={kind.extension, "romancal" if kind.step is not Step.FORMATTING else "sdf"},
+        owners=OWNERS,
+        code_version=CODE_VERSIONS[kind.step],
+        partitions_def=PARTITIONS[kind.step],
+        freshness_policy=freshness_policy(kind.level),
+        skippable=kind.name not in ALWAYS_MADE,
+        tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": kind.step.value},
+        metadata={"file_suffix": kind.suffix, "datamodel": kind.datamodel or "none"},
+    )
+
+
+def product_specs(step: Step) -> list[dg.AssetSpec]:
+    """Give the assets of all kinds that a step makes, upstream first."""
+    return [product_spec(kind) for kind in kinds_of(step)]
+
+
+def visit_manifest_spec() -> dg.AssetSpec:
+    """Give the asset that leads from exposures to their visit.
+
+    Which exposures belong to a visit no partition mapping can tell, since keys are known only as
+    they are observed; the manifest names them.
+    """
+    return dg.AssetSpec(
+        VISIT_MANIFEST,
+        description="The L2 images a visit is made of: which exposures are in, and their content.",
+        deps=[dg.AssetDep("cal", partition_mapping=dg.AllPartitionMapping())],
+        group_name=Level.L3.lower(),
+        kinds={"duckdb"},
+        owners=OWNERS,
+        code_version=f"roman-assets-{__version__}",
+        partitions_def=visit_partitions,
+    )
+
+
+def upstream_specs() -> list[dg.AssetSpec]:
+    """Give what the graph starts from and does not make itself."""
+    return [
+        dg.AssetSpec(
+            LEVEL0,
+            description=(
+                "Raw packets in the landing area. Never visible to general users (R1). "
+                "Reported once all packets and ancillary data of an exposure are in."
+            ),
+            group_name="l0",
+            kinds={"ccsds"},
+            owners=OWNERS,
+            partitions_def=exposure_partitions,
+            tags={"level": "l0", "access": "private"},
+        ),
+        dg.AssetSpec(
+            ANCILLARY,
+            description=(
+                "Executed plans, MA tables and ephemerides in the landing area; a definitive "
+                "ephemeris follows the predicted one (R3)."
+            ),
+            group_name="l0",
+            kinds={"ccsds"},
+            owners=OWNERS,
+            tags={"level": "l0", "access": "private"},
+        ),
+        dg.AssetSpec(
+            CALIBRATION_REFERENCES,
+            description=(
+                "Reference files chosen by the CRDS pipeline context; every product records "
+                "the context it was made with (R5)."
+            ),
+            group_name="calibration",
+            kinds={"crds", "asdf"},
+            owners=OWNERS,
+        ),
+    ]
+
+
+def _description(kind: ProductKind) -> str:
+    followed = (
+        f" Overwritten or removed together with `{kind.follows}` (R14)." if kind.follows else ""
+    )
+    model = f" Opens as `roman_datamodels.datamodels.{kind.datamodel}`." if kind.datamodel else ""
+    return f"{kind.description}{model}{followed}"
+
+
+def asset_keys(step: Step) -> Iterable[dg.AssetKey]:
+    """Give the asset keys of a step's products, upstream first."""
+    return (dg.AssetKey(kind.name) for kind in kinds_of(step))

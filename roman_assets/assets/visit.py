@@ -1,0 +1,85 @@
+"""The assets of a visit: the manifest of its L2, then VISIT L3 and its L4 (R9, R10)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from roman_assets.assets.exposure import ROMANCAL_POOL
+from roman_assets.assets.partition_work import (
+    BACKFILL_POLICY,
+    RETRY_POLICY,
+    Materialized,
+    PartitionOutcome,
+    StepEvent,
+    step_events,
+)
+from roman_assets.assets.specs import VISIT_MANIFEST, product_specs, visit_manifest_spec
+from roman_assets.assets.step_outcome import outcome_of
+from roman_assets.checks.completeness import completeness_spec
+from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.partitions import visit_partitions
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import VisitId
+from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from roman_assets.pipelines.visit import VisitManifest
+
+
+@dg.multi_asset(
+    name="list_visit",
+    specs=[visit_manifest_spec()],
+    partitions_def=visit_partitions,
+    backfill_policy=BACKFILL_POLICY,
+    retry_policy=RETRY_POLICY,
+)
+def manifest(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+    """List the L2 images of a visit; the content of the list is its data version."""
+    from roman_assets.pipelines.visit import visit_manifest
+
+    root = installation.root
+
+    def work(key: str) -> PartitionOutcome:
+        return PartitionOutcome({VISIT_MANIFEST: listed(visit_manifest(root, VisitId.parse(key)))})
+
+    yield from step_events(context, work)
+
+
+def listed(manifest: "VisitManifest") -> Materialized:
+    """Give the materialization of a manifest."""
+    return Materialized(
+        {
+            "complete": manifest.complete,
+            "exposures": len(manifest.exposures),
+            "planned_exposures": manifest.nexposures,
+            "images": len(manifest.members),
+            "members": dg.MetadataValue.json([member.name for member in manifest.members]),
+        },
+        dg.DataVersion(manifest.digest),
+    )
+
+
+@dg.multi_asset(
+    name="mosaic_visit",
+    specs=product_specs(Step.VISIT),
+    check_specs=[completeness_spec(Step.VISIT), files_only_spec(Step.VISIT)],
+    partitions_def=visit_partitions,
+    can_subset=True,
+    backfill_policy=BACKFILL_POLICY,
+    retry_policy=RETRY_POLICY,
+    pool=ROMANCAL_POOL,
+)
+def level3(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+    """Co-add a visit on every skycell it touches; what the SSC makes is left out (R12)."""
+    from roman_assets.pipelines.visit import mosaic_visit
+
+    root = installation.root
+
+    def work(key: str) -> PartitionOutcome:
+        result = mosaic_visit(
+            root, VisitId.parse(key), workers=installation.workers, run_id=context.run.run_id
+        )
+        return outcome_of(root, Step.VISIT, key, result)
+
+    yield from step_events(context, work)

@@ -1,0 +1,1 @@
+"""What starts work without a touch: jobs, sensors, and the run launcher that watches them."""

@@ -1,0 +1,49 @@
+"""Which exposures and visits runs are at work on, or will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import dagster as dg
+from dagster import DagsterRunStatus
+
+from roman_assets.partitions import exposure_partitions, visit_partitions
+
+PARTITION_TAG = "dagster/partition"
+RUN_KEY_TAG = "dagster/run_key"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+UNFINISHED = (
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+)
+
+
+def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Give the partition keys (exposures and visits) of all runs that have not ended."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)))
+    return frozenset(key for run in runs for key in _partitions(instance, run.tags))
+
+
+def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequence[str]:
+    if PARTITION_TAG in tags:
+        return [tags[PARTITION_TAG]]
+    start, end = tags.get(RANGE_START_TAG), tags.get(RANGE_END_TAG)
+    for definition in (exposure_partitions, visit_partitions):
+        known = definition.get_partition_keys(dynamic_partitions_store=instance)
+        if start in known and end in known:
+            return known[known.index(start) : known.index(end) + 1]
+    return []
+
+
+def requested_run_keys(instance: dg.DagsterInstance, run_keys: Iterable[str]) -> frozenset[str]:
+    """Give those run keys for which there is a run, whatever became of it."""
+    wanted = list(run_keys)
+    if not wanted:
+        return frozenset()
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: wanted}))
+    return frozenset(run.tags[RUN_KEY_TAG] for run in runs)

@@ -1,0 +1,29 @@
+"""The two jobs: all products of an exposure in one run, all products of a visit in one run.
+
+Their steps work in the process of the run: the parallel work is done by romancal's worker pool,
+and a process per step would import romancal again and again.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from roman_assets.assets.specs import VISIT_MANIFEST, asset_keys
+from roman_assets.partitions import exposure_partitions, visit_partitions
+from roman_assets.products.kind import Step
+
+exposure_products = dg.define_asset_job(
+    "exposure_products",
+    selection=[*asset_keys(Step.FORMATTING), *asset_keys(Step.EXPOSURE)],
+    partitions_def=exposure_partitions,
+    executor_def=dg.in_process_executor,
+    description="L1, its supplement, L2 and L4 of one exposure from its packets.",
+)
+
+visit_products = dg.define_asset_job(
+    "visit_products",
+    selection=[VISIT_MANIFEST, *asset_keys(Step.VISIT)],
+    partitions_def=visit_partitions,
+    executor_def=dg.in_process_executor,
+    description="VISIT L3 and its L4 from the L2 of one visit.",
+)

@@ -1,0 +1,43 @@
+"""What Dagster loads; nothing else. See `roman_assets.assets` for the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from roman_assets.assets import exposure, visit
+from roman_assets.assets.specs import upstream_specs
+from roman_assets.automation.availability import availability_sensor
+from roman_assets.automation.fold import registry_fold_sensor
+from roman_assets.automation.jobs import exposure_products, visit_products
+from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.visits import visit_sensor
+from roman_assets.resources import Installation
+
+
+def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Build the whole graph.
+
+    Parameters
+    ----------
+    resource_overrides
+        Resources by name, in place of those that take their settings from the environment.
+    """
+    return dg.Definitions(
+        assets=[
+            *upstream_specs(),
+            exposure.level1,
+            exposure.level2,
+            visit.manifest,
+            visit.level3,
+        ],
+        jobs=[exposure_products, visit_products],
+        sensors=[landing_sensor, visit_sensor, registry_fold_sensor, availability_sensor],
+        resources={"installation": Installation(), **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

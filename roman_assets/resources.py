@@ -1,0 +1,35 @@
+"""The resource every asset and sensor takes: which installation it works for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from roman_assets.data_root import DataRoot
+
+
+class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One installation of the platform: its data root and the size of its worker pool.
+
+    All paths come from here and a step keeps no other state between runs, so any machine that
+    sees the same root may do the work.
+
+    Parameters
+    ----------
+    data_root
+        Root directory (see `roman_assets.data_root.DataRoot`); empty stands for the environment
+        variable ``ROMAN_ASSETS_DATA`` of the process that uses it.
+    workers
+        Processes that calibrate side by side; None lets the pipelines choose for the machine.
+    """
+
+    data_root: str = ""
+    workers: int | None = None
+
+    @property
+    def root(self) -> DataRoot:
+        """The directory tree."""
+        if self.data_root:
+            return DataRoot(Path(self.data_root).absolute())
+        return DataRoot.from_environment()
