@@ -160,11 +160,8 @@ class PacketReader:
 
     def _packet_size(self, offset: int) -> int | None:
         """Give the size of the packet at an offset, None if none can be there."""
-        head = self.buffer[offset : offset + CCSDS_HEADER_LEN]
-        if len(head) < CCSDS_HEADER_LEN or head[0] >> 5:
-            return None
-        size = SpacePacketHeader.unpack(bytes(head)).packet_len
-        if offset + size > len(self.buffer):
+        size = packet_size(self.buffer, offset)
+        if not size or self.buffer[offset] >> 5 or offset + size > len(self.buffer):
             return None
         if _OURS.match(self.buffer, offset):
             return size if size > _OVERHEAD else None
@@ -189,6 +186,14 @@ class PacketReader:
         self._counts[application] = packet.sequence_count
 
 
+def packet_size(buffer: memoryview, offset: int) -> int:
+    """Give the size that the packet at an offset claims, 0 where not even a header fits."""
+    head = bytes(buffer[offset : offset + CCSDS_HEADER_LEN])
+    if len(head) < CCSDS_HEADER_LEN:
+        return 0
+    return int(SpacePacketHeader.unpack(head).packet_len)
+
+
 def checksum_is_right(packet: memoryview) -> bool:
     """Tell whether a whole packet has the checksum (CRC-16-CCITT, 0xFFFF first) it ends with."""
     return binascii.crc_hqx(packet, 0xFFFF) == 0
@@ -203,7 +208,7 @@ def read_packet(buffer: memoryview, offset: int, source: object) -> Packet:
         If its headers contradict each other.
     """
     primary = SpacePacketHeader.unpack(bytes(buffer[offset : offset + CCSDS_HEADER_LEN]))
-    size = primary.packet_len
+    size = int(primary.packet_len)
     try:
         header = _unpack_header(bytes(buffer[offset + _UNIT_OFFSET : offset + _CHUNK_OFFSET]))
         (chunk,) = _CHUNK.unpack_from(buffer, offset + _CHUNK_OFFSET)

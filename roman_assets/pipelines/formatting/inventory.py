@@ -1,0 +1,475 @@
+"""What lies in the landing area: an index of its files, so that each is read once.
+
+The index holds nothing that the files do not tell; deleted, the next scan makes it again. Several
+processes may use it at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from roman_assets.archive.durability import locked
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.formatting.ancillary import (
+    EphemerisKind,
+    ExecutedVisit,
+    MATable,
+    content_hash,
+    parse_document,
+)
+from roman_assets.pipelines.formatting.data_unit import (
+    Compression,
+    Stream,
+    UnitHeader,
+    UnitId,
+)
+from roman_assets.pipelines.formatting.receipt import (
+    RECEIPT_EVENTS,
+    Ancillary,
+    HeldEphemeris,
+    HeldUnit,
+    Receipt,
+    evaluate,
+)
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.observation import ExposureId
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS file (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, npackets INTEGER, crc_failures INTEGER, foreign_packets INTEGER,
+    discontinuities INTEGER, duplicates INTEGER, skipped_bytes INTEGER);
+CREATE TABLE IF NOT EXISTS unit (
+    file_id INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, exposure TEXT NOT NULL,
+    stream INTEGER NOT NULL, detector TEXT, number INTEGER NOT NULL, nunits INTEGER NOT NULL,
+    compression INTEGER NOT NULL, nrows INTEGER NOT NULL, ncolumns INTEGER NOT NULL,
+    reference_columns INTEGER NOT NULL, nchunks INTEGER NOT NULL, unit_size INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, chunks BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS unit_exposure ON unit (exposure, stream, detector);
+CREATE INDEX IF NOT EXISTS unit_file ON unit (file_id);
+CREATE TABLE IF NOT EXISTS holding (
+    file_id INTEGER NOT NULL REFERENCES file ON DELETE CASCADE, exposure TEXT NOT NULL,
+    PRIMARY KEY (exposure, file_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holding_file ON holding (file_id);
+CREATE TABLE IF NOT EXISTS document (
+    file_id INTEGER PRIMARY KEY REFERENCES file ON DELETE CASCADE, kind TEXT NOT NULL,
+    subject TEXT NOT NULL, revision INTEGER NOT NULL, hash TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS document_subject ON document (kind, subject);
+CREATE TABLE IF NOT EXISTS ephemeris (
+    file_id INTEGER PRIMARY KEY REFERENCES file ON DELETE CASCADE, kind TEXT NOT NULL,
+    start TEXT NOT NULL, stop TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS received (exposure TEXT PRIMARY KEY, events TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS receipt (
+    exposure TEXT PRIMARY KEY, visit TEXT NOT NULL, ma_table TEXT, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS receipt_visit ON receipt (visit);
+"""
+_VERSION = 1
+_BUSY_TIMEOUT = 60.0
+_UNIT_COLUMNS = (
+    "exposure, stream, detector, number, nunits, compression, nrows, ncolumns, "
+    "reference_columns, nchunks, unit_size, checksum"
+)
+_CHUNK = struct.Struct(">HQ")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RECEIPT: TypeAdapter[Receipt] = TypeAdapter(Receipt)
+_EVENTS: TypeAdapter[dict[ClockEvent, datetime]] = TypeAdapter(dict[ClockEvent, datetime])
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file as listed: another size or time means another content."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def arrival(self) -> datetime:
+        """When it was written (UTC)."""
+        return _time(self.mtime_ns)
+
+
+@dataclass(frozen=True)
+class PacketContent:
+    """What a packet file holds.
+
+    Parameters
+    ----------
+    units
+        For every version of every data unit, where its chunks lie in the file: offsets by chunk.
+    npackets, crc_failures, foreign, discontinuities, skipped_bytes
+        As `packet.PacketReader` counts them.
+    duplicates
+        Good packets that repeat one before.
+    """
+
+    units: Mapping[UnitHeader, Mapping[int, int]]
+    npackets: int
+    crc_failures: int
+    foreign: int
+    discontinuities: int
+    duplicates: int
+    skipped_bytes: int
+
+
+@dataclass(frozen=True)
+class EphemerisContent:
+    """What an ephemeris file covers; see `ancillary.Ephemeris`."""
+
+    kind: EphemerisKind
+    start: datetime
+    stop: datetime
+    creation_date: datetime
+
+
+FileContent = PacketContent | ExecutedVisit | MATable | EphemerisContent
+
+
+@dataclass(frozen=True)
+class LocatedUnit:
+    """A version of a data unit in one file."""
+
+    header: UnitHeader
+    file: FileVersion
+    offsets: Mapping[int, int]
+
+
+class Inventory:
+    """The index of one landing area.
+
+    Parameters
+    ----------
+    landing
+        The directory; the index lies in it under a hidden name.
+    """
+
+    def __init__(self, landing: Path) -> None:
+        self._landing = landing
+        self._path = landing / f".inventory-{_VERSION}.sqlite"
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+        except sqlite3.OperationalError as fault:
+            raise PassingFaultError(
+                f"{self._path}: {fault}. Remedy: free space or access there and try again; the "
+                "index may be deleted, the next scan makes it again"
+            ) from fault
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, _BUSY_TIMEOUT, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            with locked(self._landing):
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+        return connection
+
+    def files(self) -> dict[str, FileVersion]:
+        """Give the files taken in, by name."""
+        with self._transaction(write=False) as db:
+            rows = db.execute("SELECT name, size, mtime_ns FROM file")
+            return {row[0]: FileVersion(*row) for row in rows}
+
+    def add(self, file: FileVersion, content: FileContent) -> None:
+        """Take in a file, once.
+
+        Raises
+        ------
+        BadInputError
+            If it contradicts a document that arrived before.
+        """
+        with self._transaction(write=True) as db:
+            if db.execute("SELECT 1 FROM file WHERE name = ?", (file.name,)).fetchone():
+                return
+            if isinstance(content, ExecutedVisit | MATable):
+                self._check_conflict(db, file, content)
+            counts: tuple[int | None, ...] = (None,) * 6
+            if isinstance(content, PacketContent):
+                counts = (
+                    content.npackets, content.crc_failures, content.foreign,
+                    content.discontinuities, content.duplicates, content.skipped_bytes,
+                )  # fmt: skip
+            file_id = db.execute(
+                "INSERT INTO file VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (file.name, file.size, file.mtime_ns, *counts),
+            ).lastrowid
+            assert file_id is not None
+            _insert(db, file_id, content)
+            _invalidate(db, file_id)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop files that are no longer there."""
+        with self._transaction(write=True) as db:
+            for name in names:
+                row = db.execute("SELECT id FROM file WHERE name = ?", (name,)).fetchone()
+                if row is not None:
+                    _invalidate(db, row[0])
+                    db.execute("DELETE FROM file WHERE id = ?", row)
+
+    def _check_conflict(
+        self, db: sqlite3.Connection, file: FileVersion, document: ExecutedVisit | MATable
+    ) -> None:
+        rows = db.execute(
+            "SELECT hash, name FROM document JOIN file ON id = file_id "
+            "WHERE kind = ? AND subject = ? AND revision = ?",
+            (document.kind, document.key, document.revision),
+        )
+        for known, name in rows:
+            if known != content_hash(document):
+                raise BadInputError(
+                    self._landing / file.name,
+                    "revision",
+                    f"another {document.kind} {document.key} of revision {document.revision} "
+                    f"has arrived before as {name}",
+                    "deliver it with a higher revision if it is to replace that one",
+                )
+
+    def exposures(self) -> list[ExposureId]:
+        """Give every exposure that a packet or an executed visit tells of, in order."""
+        with self._transaction(write=False) as db:
+            rows = db.execute("SELECT DISTINCT exposure FROM holding ORDER BY exposure").fetchall()
+        return [ExposureId.parse(text) for (text,) in rows]
+
+    def receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
+        """Tell what is in of exposures, from memory unless something has changed."""
+        wanted = list(exposures)
+        with self._transaction(write=False) as db:
+            found = {exposure: _cached(db, exposure) for exposure in wanted}
+        if None in found.values():
+            with self._transaction(write=True) as db:
+                for exposure, known in found.items():
+                    found[exposure] = known or self._evaluate(db, exposure)
+        return [receipt for receipt in found.values() if receipt]
+
+    def _evaluate(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
+        ancillary = self._ancillary(db, exposure)
+        receipt = evaluate(
+            exposure, self._held_units(db, exposure), ancillary, _remembered(db, exposure)
+        )
+        if receipt.complete:
+            _remember(db, receipt)
+        executed = ancillary.visit and ancillary.visit.executed(exposure)
+        db.execute(
+            "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?)",
+            (
+                str(exposure),
+                str(exposure.visit),
+                str(executed.ma_table_number) if executed else None,
+                _RECEIPT.dump_json(receipt),
+            ),
+        )
+        return receipt
+
+    def _held_units(self, db: sqlite3.Connection, exposure: ExposureId) -> list[HeldUnit]:
+        rows = db.execute(
+            f"SELECT mtime_ns, chunks, {_UNIT_COLUMNS} FROM unit JOIN file ON id = file_id "  # noqa: S608 constants only
+            "WHERE exposure = ? ORDER BY mtime_ns, name",
+            (str(exposure),),
+        )
+        return [
+            HeldUnit(_header(*columns), _time(mtime_ns), _bits(_offsets(chunks)))
+            for mtime_ns, chunks, *columns in rows
+        ]
+
+    def located(
+        self, exposure: ExposureId, stream: Stream, detector: str | None
+    ) -> list[LocatedUnit]:
+        """Find where the chunks of one stream and detector lie, in order of arrival."""
+        with self._transaction(write=False) as db:
+            rows = db.execute(
+                f"SELECT name, size, mtime_ns, chunks, {_UNIT_COLUMNS} "  # noqa: S608
+                "FROM unit JOIN file ON id = file_id "
+                "WHERE exposure = ? AND stream = ? AND detector IS ? ORDER BY mtime_ns, name",
+                (str(exposure), stream, detector),
+            ).fetchall()
+        return [
+            LocatedUnit(_header(*columns), FileVersion(name, size, mtime_ns), _offsets(chunks))
+            for name, size, mtime_ns, chunks, *columns in rows
+        ]
+
+    def ancillary(self, exposure: ExposureId) -> Ancillary:
+        """Give the ancillary data of an exposure, as far as they are in."""
+        with self._transaction(write=False) as db:
+            return self._ancillary(db, exposure)
+
+    def _ancillary(self, db: sqlite3.Connection, exposure: ExposureId) -> Ancillary:
+        visit, _ = _document(db, "executed_visit", str(exposure.visit))
+        if not isinstance(visit, ExecutedVisit):
+            return Ancillary()
+        arrival = _first_mention(db, exposure)
+        executed = visit.executed(exposure)
+        if executed is None:
+            return Ancillary(visit, arrival)
+        table, table_arrival = _document(db, "ma_table", str(executed.ma_table_number))
+        held = (
+            HeldEphemeris(
+                self._landing / name,
+                EphemerisKind(kind),
+                datetime.fromisoformat(start),
+                datetime.fromisoformat(stop),
+                datetime.fromisoformat(created),
+                _time(mtime_ns),
+            )
+            for name, mtime_ns, kind, start, stop, created in db.execute(
+                "SELECT name, mtime_ns, kind, start, stop, created FROM ephemeris "
+                "JOIN file ON id = file_id"
+            )
+        )
+        return Ancillary(
+            visit,
+            arrival,
+            table if isinstance(table, MATable) else None,
+            table_arrival,
+            tuple(ephemeris for ephemeris in held if ephemeris.covers(executed)),
+        )
+
+
+def _cached(db: sqlite3.Connection, exposure: ExposureId) -> Receipt | None:
+    row = db.execute("SELECT body FROM receipt WHERE exposure = ?", (str(exposure),)).fetchone()
+    return None if row is None else _RECEIPT.validate_json(row[0])
+
+
+def _insert(db: sqlite3.Connection, file_id: int, content: FileContent) -> None:
+    if isinstance(content, PacketContent):
+        db.executemany(
+            f"INSERT INTO unit (file_id, {_UNIT_COLUMNS}, chunks) VALUES ({', '.join('?' * 14)})",  # noqa: S608
+            ((file_id, *_columns(h), _pack(offsets)) for h, offsets in content.units.items()),
+        )
+        _insert_holdings(db, file_id, {header.unit.exposure for header in content.units})
+    elif isinstance(content, EphemerisContent):
+        moments = (content.start, content.stop, content.creation_date)
+        db.execute(
+            "INSERT INTO ephemeris VALUES (?, ?, ?, ?, ?)",
+            (file_id, content.kind, *(moment.isoformat() for moment in moments)),
+        )
+    else:
+        body = json.dumps(content.model_dump(mode="json"))
+        db.execute(
+            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?)",
+            (file_id, content.kind, content.key, content.revision, content_hash(content), body),
+        )
+        if isinstance(content, ExecutedVisit):
+            _insert_holdings(db, file_id, set(content.exposure_ids))
+
+
+def _insert_holdings(db: sqlite3.Connection, file_id: int, exposures: set[ExposureId]) -> None:
+    db.executemany(
+        "INSERT INTO holding (file_id, exposure) VALUES (?, ?)",
+        ((file_id, str(exposure)) for exposure in exposures),
+    )
+
+
+def _invalidate(db: sqlite3.Connection, file_id: int) -> None:
+    """Drop the receipts that a file's coming or going may change."""
+    for statement in (
+        "DELETE FROM receipt WHERE exposure IN (SELECT exposure FROM holding WHERE file_id = ?)",
+        "DELETE FROM receipt WHERE visit IN "
+        "(SELECT subject FROM document WHERE file_id = ? AND kind = 'executed_visit')",
+        "DELETE FROM receipt WHERE ma_table IN "
+        "(SELECT subject FROM document WHERE file_id = ? AND kind = 'ma_table')",
+        "DELETE FROM receipt WHERE EXISTS (SELECT 1 FROM ephemeris WHERE file_id = ?)",
+    ):
+        db.execute(statement, (file_id,))
+
+
+def _document(
+    db: sqlite3.Connection, kind: str, subject: str
+) -> tuple[ExecutedVisit | MATable | None, datetime | None]:
+    """Give the document of the highest revision and when the first of any revision arrived."""
+    rows = db.execute(
+        "SELECT body, mtime_ns FROM document JOIN file ON id = file_id "
+        "WHERE kind = ? AND subject = ? ORDER BY revision DESC, mtime_ns",
+        (kind, subject),
+    ).fetchall()
+    if not rows:
+        return None, None
+    return _parsed(rows[0][0]), _time(min(mtime_ns for _, mtime_ns in rows))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(body: str) -> ExecutedVisit | MATable:
+    return parse_document(json.loads(body), "inventory")
+
+
+def _first_mention(db: sqlite3.Connection, exposure: ExposureId) -> datetime | None:
+    (mtime_ns,) = db.execute(
+        "SELECT min(mtime_ns) FROM holding JOIN document USING (file_id) "
+        "JOIN file ON id = file_id WHERE exposure = ?",
+        (str(exposure),),
+    ).fetchone()
+    return None if mtime_ns is None else _time(mtime_ns)
+
+
+def _remembered(db: sqlite3.Connection, exposure: ExposureId) -> dict[ClockEvent, datetime]:
+    row = db.execute("SELECT events FROM received WHERE exposure = ?", (str(exposure),)).fetchone()
+    return {} if row is None else _EVENTS.validate_json(row[0])
+
+
+def _remember(db: sqlite3.Connection, receipt: Receipt) -> None:
+    events = {event: receipt.events[event] for event in RECEIPT_EVENTS}
+    db.execute(
+        "INSERT OR IGNORE INTO received VALUES (?, ?)",
+        (str(receipt.exposure), _EVENTS.dump_json(events)),
+    )
+
+
+def _columns(header: UnitHeader) -> tuple[object, ...]:
+    unit = header.unit
+    return (
+        str(unit.exposure), unit.stream, unit.detector, unit.index, header.nunits,
+        header.compression, header.rows, header.columns, header.reference_columns,
+        header.nchunks, header.size, header.checksum,
+    )  # fmt: skip
+
+
+def _header(
+    exposure: str, stream: int, detector: str | None, number: int, nunits: int, compression: int,
+    *sizes: int,
+) -> UnitHeader:  # fmt: skip
+    unit = UnitId(_exposure(exposure), Stream(stream), detector, number)
+    return UnitHeader(unit, nunits, Compression(compression), *sizes)
+
+
+@lru_cache(maxsize=256)
+def _exposure(text: str) -> ExposureId:
+    return ExposureId.parse(text)
+
+
+def _pack(offsets: Mapping[int, int]) -> bytes:
+    return b"".join(_CHUNK.pack(chunk, offset) for chunk, offset in sorted(offsets.items()))
+
+
+def _offsets(packed: bytes) -> dict[int, int]:
+    return dict(_CHUNK.iter_unpack(packed))
+
+
+def _bits(chunks: Iterable[int]) -> int:
+    bits = 0
+    for chunk in chunks:
+        bits |= 1 << chunk
+    return bits
+
+
+def _time(mtime_ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=mtime_ns // 1000)

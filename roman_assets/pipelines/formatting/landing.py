@@ -1,0 +1,309 @@
+"""The landing area: where packets and ancillary files arrive, private to the operator (R1)."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from roman_assets.archive.durability import make_directory
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.formatting.ancillary import Ephemeris, read_document
+from roman_assets.pipelines.formatting.data_unit import (
+    DataUnit,
+    Stream,
+    UnitHeader,
+    decode,
+    join_chunks,
+)
+from roman_assets.pipelines.formatting.inventory import (
+    EphemerisContent,
+    FileContent,
+    FileVersion,
+    Inventory,
+    LocatedUnit,
+    PacketContent,
+)
+from roman_assets.pipelines.formatting.packet import (
+    Packet,
+    PacketReader,
+    checksum_is_right,
+    packet_size,
+    read_packet,
+)
+from roman_assets.pipelines.formatting.receipt import (
+    Ancillary,
+    HeldUnit,
+    Receipt,
+    unit_histories,
+)
+from roman_assets.pipelines.formatting.telemetry import Telemetry
+from roman_assets.products.observation import ExposureId
+
+PACKET_SUFFIX = ".l0"
+DOCUMENT_SUFFIX = ".json"
+EPHEMERIS_SUFFIX = ".oem"
+
+_OWNER_ONLY = 0o700
+_REDELIVER = "deliver the packets again"
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan of the landing area found.
+
+    Parameters
+    ----------
+    taken
+        Names of files taken in.
+    set_aside
+        The case of every file that could not be used.
+    remaining
+        New files left for the next scan, as the budget was used up.
+    """
+
+    taken: tuple[str, ...] = ()
+    set_aside: tuple[Path, ...] = ()
+    remaining: int = 0
+
+
+@dataclass
+class LandingArea:
+    """The landing area of one installation.
+
+    Files arrive by a rename within the directory or from another on the same file system, so they
+    are whole when seen. Names that begin with a dot are not looked at. The arrival time of a file
+    is its modification time.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+
+    @cached_property
+    def path(self) -> Path:
+        """The directory; it is made, for the operator's eyes only, when first needed."""
+        directory = make_directory(self.root.landing)
+        if directory.stat().st_mode & 0o777 != _OWNER_ONLY:
+            directory.chmod(_OWNER_ONLY)
+        return directory
+
+    @cached_property
+    def _inventory(self) -> Inventory:
+        return Inventory(self.path)
+
+    def scan(self, budget: timedelta | None = None) -> ScanResult:
+        """Take in what has arrived, each file once, in order of arrival.
+
+        Parameters
+        ----------
+        budget
+            Time after which no further file is begun; None for as long as it takes. At least one
+            file is taken in.
+
+        Returns
+        -------
+        ScanResult
+            What was taken in, what could not be used and was set aside, and what is left.
+
+        Raises
+        ------
+        PassingFaultError
+            If the disk is full or the index is not accessible.
+        """
+        started = time.monotonic()
+        new = self._arrivals()
+        taken: list[str] = []
+        cases: list[Path] = []
+        for done, file in enumerate(new):
+            if done and budget is not None and time.monotonic() - started > budget.total_seconds():
+                return ScanResult(tuple(taken), tuple(cases), len(new) - done)
+            path = self.path / file.name
+            # Whoever removed or replaced a file meanwhile decides; the next scan looks again.
+            with suppress(FileNotFoundError):
+                try:
+                    content = _read(path)
+                    if _version(path) == file:
+                        self._inventory.add(file, content)
+                        taken.append(file.name)
+                except BadInputError as error:
+                    cases.append(SetAside(self.root).add(path, error))
+        return ScanResult(tuple(taken), tuple(cases))
+
+    def _arrivals(self) -> list[FileVersion]:
+        known = self._inventory.files()
+        present = {}
+        for path in self.path.iterdir():
+            if not path.name.startswith(".") and path.is_file():
+                with suppress(FileNotFoundError):
+                    present[path.name] = _version(path)
+        gone = [name for name, file in known.items() if present.get(name) != file]
+        if gone:
+            self._inventory.forget(gone)
+        new = (file for name, file in present.items() if known.get(name) != file)
+        return sorted(new, key=lambda file: (file.mtime_ns, file.name))
+
+    def exposures(self) -> list[ExposureId]:
+        """Give every exposure that packets or executed visits taken in tell of, in order."""
+        return self._inventory.exposures()
+
+    def receipt(self, exposure: ExposureId) -> Receipt:
+        """Tell what is in of an exposure, as of the last scan."""
+        return self.receipts([exposure])[0]
+
+    def receipts(self, exposures: Iterable[ExposureId] | None = None) -> list[Receipt]:
+        """Tell what is in of several exposures, all by default; faster than one by one."""
+        wanted = self.exposures() if exposures is None else exposures
+        return self._inventory.receipts(wanted)
+
+    def ancillary(self, exposure: ExposureId) -> Ancillary:
+        """Give the ancillary data of an exposure, as far as they are in."""
+        return self._inventory.ancillary(exposure)
+
+    def telemetry(
+        self, exposure: ExposureId, stream: Stream, detector: str | None = None
+    ) -> Telemetry:
+        """Decode what was sent of one stream and detector.
+
+        The memory needed is that of the result and one compressed resultant.
+
+        Parameters
+        ----------
+        exposure, stream
+            Which exposure, which stream.
+        detector
+            Which detector; None for FACE.
+
+        Raises
+        ------
+        BadInputError
+            If packets are missing, contradict each other or are damaged since they arrived.
+        """
+        located = self._inventory.located(exposure, stream, detector)
+        chosen = _valid_units(located)
+        if not chosen:
+            raise BadInputError(
+                exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
+            )
+        files = _PacketFiles(self.path)
+        return decode(
+            files.unit(header, [part for part in located if part.header == header])
+            for header in sorted(chosen, key=lambda header: header.unit.index)
+        )
+
+
+def _valid_units(located: Iterable[LocatedUnit]) -> list[UnitHeader]:
+    held = (
+        HeldUnit(part.header, part.file.arrival, sum(1 << chunk for chunk in part.offsets))
+        for part in located
+    )
+    histories = unit_histories(held).values()
+    return [history.valid.header for history in histories if history.valid]
+
+
+@dataclass
+class _PacketFiles:
+    """Packet files opened for reading at known places."""
+
+    directory: Path
+    _maps: dict[str, memoryview] = field(default_factory=dict)
+
+    def unit(self, header: UnitHeader, parts: Iterable[LocatedUnit]) -> DataUnit:
+        """Read a data unit of which the parts hold all chunks."""
+        places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
+        packets = [self._packet(header, chunk, *places[chunk]) for chunk in sorted(places)]
+        return join_chunks(header, packets[0].time, (packet.payload for packet in packets))
+
+    def _packet(self, header: UnitHeader, chunk: int, file: FileVersion, offset: int) -> Packet:
+        buffer = self._map(file)
+        size = packet_size(buffer, offset)
+        if checksum_is_right(buffer[offset : offset + size]):
+            packet = read_packet(buffer, offset, self.directory / file.name)
+            if (packet.header, packet.chunk) == (header, chunk):
+                return packet
+        raise BadInputError(
+            self.directory / file.name, f"packet at byte {offset}",
+            "it is not what arrived: the file was damaged or changed since", _REDELIVER,
+        )  # fmt: skip
+
+    def _map(self, file: FileVersion) -> memoryview:
+        if file.name not in self._maps:
+            try:
+                self._maps[file.name] = _mapped(self.directory / file.name)
+            except FileNotFoundError as error:
+                raise BadInputError(
+                    self.directory / file.name, "file", "it is gone since it arrived", _REDELIVER
+                ) from error
+        return self._maps[file.name]
+
+
+def _version(path: Path) -> FileVersion:
+    status = path.stat()
+    return FileVersion(path.name, status.st_size, status.st_mtime_ns)
+
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as stream:
+        if not path.stat().st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _read(path: Path) -> FileContent:
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise BadInputError(
+            path, "file name", f"nothing is known of files ending in {path.suffix!r}",
+            f"deliver {', '.join(_READERS)} files only",
+        )  # fmt: skip
+    return reader(path)
+
+
+def _read_packets(path: Path) -> PacketContent:
+    reader = PacketReader(_mapped(path), path)
+    units: dict[UnitHeader, dict[int, int]] = {}
+    duplicates = 0
+    for packet in reader:
+        chunks = units.setdefault(packet.header, {})
+        duplicates += packet.chunk in chunks
+        chunks.setdefault(packet.chunk, packet.offset)
+    if not units:
+        raise BadInputError(
+            path, "packets",
+            f"not one good packet of the instrument in {len(reader.buffer)} bytes "
+            f"({reader.crc_failures} with a wrong checksum)",
+            f"check how the file was made (docs/l0.md) and {_REDELIVER}",
+        )  # fmt: skip
+    return PacketContent(
+        units,
+        reader.npackets,
+        reader.crc_failures,
+        reader.foreign,
+        reader.discontinuities,
+        duplicates,
+        reader.skipped_bytes,
+    )
+
+
+def _read_ephemeris(path: Path) -> EphemerisContent:
+    ephemeris = Ephemeris(path)
+    return EphemerisContent(
+        ephemeris.kind, ephemeris.start, ephemeris.stop, ephemeris.creation_date
+    )
+
+
+_READERS: Mapping[str, Callable[[Path], FileContent]] = {
+    PACKET_SUFFIX: _read_packets,
+    DOCUMENT_SUFFIX: read_document,
+    EPHEMERIS_SUFFIX: _read_ephemeris,
+}

@@ -1,0 +1,402 @@
+"""When everything of an exposure is in, and when that was (R2).
+
+An exposure is complete when all resultants and guide windows of all planned detectors, its FACE
+telemetry, the executed visit, the MA table and an ephemeris that covers it are in. All follows from
+the files and their arrival times alone, whatever their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from roman_assets.pipelines.formatting.ancillary import (
+    EphemerisKind,
+    ExecutedExposure,
+    ExecutedVisit,
+    MATable,
+    content_hash,
+)
+from roman_assets.pipelines.formatting.data_unit import Stream, UnitHeader, UnitId
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.observation import (
+    ExposureId,
+    ExposureType,
+    OpticalElement,
+    Survey,
+)
+
+RECEIPT_EVENTS = frozenset(
+    {
+        ClockEvent.FIRST_PACKET,
+        ClockEvent.LAST_PACKET,
+        ClockEvent.ANCILLARY,
+        ClockEvent.ALL_RECEIVED,
+    }
+)
+"""Moments that stay as they were first found, whatever arrives later."""
+
+
+@dataclass(frozen=True)
+class HeldUnit:
+    """What one file holds of one version of a data unit.
+
+    Parameters
+    ----------
+    header
+        Unit and version.
+    arrival
+        When the file arrived (UTC).
+    chunks
+        Chunks in it, as bits: chunk 0 is bit 0.
+    """
+
+    header: UnitHeader
+    arrival: datetime
+    chunks: int
+
+
+@dataclass(frozen=True)
+class HeldEphemeris:
+    """An ephemeris file of the landing area; see `ancillary.Ephemeris`."""
+
+    path: Path
+    kind: EphemerisKind
+    start: datetime
+    stop: datetime
+    creation_date: datetime
+    arrival: datetime
+
+    def covers(self, exposure: ExecutedExposure) -> bool:
+        """Tell whether the file spans the exposure."""
+        return self.start <= exposure.start_time and exposure.end_time <= self.stop
+
+
+@dataclass(frozen=True)
+class Ancillary:
+    """The ancillary data of one exposure, as far as they are in.
+
+    Parameters
+    ----------
+    visit, visit_arrival
+        The executed visit of the highest revision, and when the first that tells of the exposure
+        arrived.
+    ma_table, ma_table_arrival
+        The same of the MA table.
+    ephemerides
+        All that cover the exposure.
+    """
+
+    visit: ExecutedVisit | None = None
+    visit_arrival: datetime | None = None
+    ma_table: MATable | None = None
+    ma_table_arrival: datetime | None = None
+    ephemerides: tuple[HeldEphemeris, ...] = ()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is in of one exposure.
+
+    Parameters
+    ----------
+    exposure
+        Which one.
+    complete
+        All that L1 needs is in.
+    missing
+        What is not, for people; empty when complete.
+    content_version
+        Identifies the packets' content, the executed exposure and the MA table: the same however
+        they arrived, another when a data unit or document with other content replaces one.
+        Ephemerides do not count, as L1 is not made again for them (R3, R8).
+    events
+        Clock events known so far. `ALL_RECEIVED` and its fellows never change once complete.
+    ephemeris
+        The predicted ephemeris for L1: the newest of those in when everything was (R3).
+    definitive_ephemeris
+        The newest definitive one that covers the exposure, if any.
+    survey, exposure_type, optical_element, detectors, nexposures
+        From the executed visit; None (no detectors) before it is in. ``nexposures`` is the planned
+        number of the visit.
+    """
+
+    exposure: ExposureId
+    complete: bool
+    missing: tuple[str, ...]
+    content_version: str
+    events: dict[ClockEvent, datetime]
+    ephemeris: Path | None = None
+    definitive_ephemeris: Path | None = None
+    survey: Survey | None = None
+    exposure_type: ExposureType | None = None
+    optical_element: OpticalElement | None = None
+    detectors: tuple[str, ...] = ()
+    nexposures: int | None = None
+
+
+@dataclass(frozen=True)
+class UnitVersion:
+    """One version of a data unit and how much of it is in.
+
+    Parameters
+    ----------
+    header
+        Unit and version.
+    chunks
+        Chunks in, as bits.
+    completed
+        When the last of them first arrived, None while one is missing.
+    """
+
+    header: UnitHeader
+    chunks: int
+    completed: datetime | None
+
+    @property
+    def gaps(self) -> str:
+        """The chunks missing, as ranges counted from 1."""
+        missing = [n + 1 for n in range(self.header.nchunks) if not self.chunks >> n & 1]
+        runs = [
+            [number for _, number in run]
+            for _, run in groupby(enumerate(missing), lambda pair: pair[1] - pair[0])
+        ]
+        return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+@dataclass(frozen=True)
+class UnitHistory:
+    """All versions of one data unit, in the order of their first arrival."""
+
+    versions: tuple[UnitVersion, ...]
+
+    @property
+    def received(self) -> datetime | None:
+        """When the unit was first there, whole."""
+        return min((v.completed for v in self.versions if v.completed), default=None)
+
+    @cached_property
+    def valid(self) -> UnitVersion | None:
+        """The version that counts: the one that was completed last for the first time."""
+        complete = [version for version in self.versions if version.completed]
+        return max(
+            complete, key=lambda v: (v.completed, v.header.checksum, v.header.size), default=None
+        )
+
+
+def unit_histories(held: Iterable[HeldUnit]) -> dict[UnitId, UnitHistory]:
+    """Sort what files hold by data unit and version."""
+    growing: dict[UnitId, dict[UnitHeader, UnitVersion]] = {}
+    for part in sorted(held, key=lambda h: h.arrival):
+        header = part.header
+        versions = growing.setdefault(header.unit, {})
+        known = versions.get(header, UnitVersion(header, 0, None))
+        chunks = known.chunks | part.chunks
+        whole = chunks == (1 << header.nchunks) - 1
+        completed = known.completed or (part.arrival if whole else None)
+        versions[header] = replace(known, chunks=chunks, completed=completed)
+    return {unit: UnitHistory(tuple(versions.values())) for unit, versions in growing.items()}
+
+
+def evaluate(
+    exposure: ExposureId,
+    held: Iterable[HeldUnit],
+    ancillary: Ancillary,
+    remembered: Mapping[ClockEvent, datetime] | None = None,
+) -> Receipt:
+    """Tell what is in of an exposure.
+
+    Parameters
+    ----------
+    exposure
+        Which one.
+    held
+        What files hold of its data units.
+    ancillary
+        Its ancillary data.
+    remembered
+        Receipt events found earlier, when the exposure was first complete.
+    """
+    units = tuple(held)
+    histories = unit_histories(units)
+    visit, executed = ancillary.visit, _executed(ancillary, exposure)
+    required = tuple(_required(exposure, executed, ancillary.ma_table))
+    lacking_packets = tuple(_lacking_packets(histories, required))
+    lacking_ancillary = tuple(_lacking_ancillary(exposure, executed, ancillary))
+    missing = (*lacking_ancillary, *lacking_packets)
+    events = _receipt_events(units, histories, required, ancillary, lacking_packets, missing)
+    events.update(remembered or {})
+    if executed is not None:
+        events[ClockEvent.EXECUTION_START] = executed.start_time
+        events[ClockEvent.EXECUTION_END] = executed.end_time
+    receipt = Receipt(
+        exposure,
+        not missing,
+        missing,
+        _content_version(exposure, histories, required, executed, ancillary),
+        events,
+        _predicted(ancillary, events.get(ClockEvent.ALL_RECEIVED)),
+        _newest(ancillary, EphemerisKind.DEFINITIVE),
+    )
+    if visit is None:
+        return receipt
+    return replace(
+        receipt,
+        survey=visit.survey,
+        exposure_type=visit.exposure_type,
+        optical_element=visit.optical_element,
+        detectors=executed.detectors if executed else (),
+        nexposures=visit.nexposures,
+    )
+
+
+def _executed(ancillary: Ancillary, exposure: ExposureId) -> ExecutedExposure | None:
+    return None if ancillary.visit is None else ancillary.visit.executed(exposure)
+
+
+def _required(
+    exposure: ExposureId, executed: ExecutedExposure | None, table: MATable | None
+) -> Iterator[UnitId]:
+    if executed is None or table is None:
+        return
+    nresultants = table.truncated(executed.nresultants).nresultants
+    for detector in executed.detectors:
+        for index in range(nresultants):
+            yield UnitId(exposure, Stream.SCIENCE, detector, index)
+        yield UnitId(exposure, Stream.GUIDE_WINDOW, detector, 0)
+    yield UnitId(exposure, Stream.FACE, None, 0)
+
+
+def _lacking_ancillary(
+    exposure: ExposureId, executed: ExecutedExposure | None, ancillary: Ancillary
+) -> Iterator[str]:
+    if ancillary.visit is None:
+        yield f"executed visit {exposure.visit}"
+        return
+    if executed is None:
+        yield (
+            f"exposure {exposure.exposure} in the executed visit {exposure.visit} "
+            f"({ancillary.visit.status})"
+        )
+        return
+    if ancillary.ma_table is None:
+        yield f"MA table {executed.ma_table_number}"
+    if not ancillary.ephemerides:
+        yield (
+            f"ephemeris from {executed.start_time.isoformat()} to {executed.end_time.isoformat()}"
+        )
+
+
+def _lacking_packets(
+    histories: Mapping[UnitId, UnitHistory], required: tuple[UnitId, ...]
+) -> Iterator[str]:
+    if not histories:
+        yield "all packets"
+        return
+    for sender, group in groupby(required, key=lambda unit: unit.detector or "FACE"):
+        units = tuple(group)
+        absent = [unit for unit in units if unit not in histories]
+        if len(absent) == len(units):
+            yield f"{sender}: no packet"
+            continue
+        yield from (f"{unit}: no packet" for unit in absent)
+        yield from _wrong_count(units, histories)
+    relevant = frozenset(required or histories)
+    for unit, history in histories.items():
+        if unit in relevant and history.valid is None:
+            yield _gap(unit, history)
+
+
+def _gap(unit: UnitId, history: UnitHistory) -> str:
+    best = max(history.versions, key=lambda version: version.chunks.bit_count())
+    return f"{unit}: packets {best.gaps} of {best.header.nchunks}"
+
+
+def _wrong_count(
+    units: tuple[UnitId, ...], histories: Mapping[UnitId, UnitHistory]
+) -> Iterator[str]:
+    resultants = [unit for unit in units if unit.stream is Stream.SCIENCE]
+    valid = [histories[unit].valid for unit in resultants if unit in histories]
+    sent = {version.header.nunits for version in valid if version}
+    for number in sorted(sent - {len(resultants)}):
+        yield (
+            f"{units[0].detector}: it sends {number} resultants, the MA table has "
+            f"{len(resultants)} (the executed visit tells when an exposure was truncated)"
+        )
+
+
+def _receipt_events(
+    units: tuple[HeldUnit, ...],
+    histories: Mapping[UnitId, UnitHistory],
+    required: tuple[UnitId, ...],
+    ancillary: Ancillary,
+    lacking_packets: tuple[str, ...],
+    missing: tuple[str, ...],
+) -> dict[ClockEvent, datetime]:
+    events = {}
+    if units:
+        events[ClockEvent.FIRST_PACKET] = min(unit.arrival for unit in units)
+    if required and not lacking_packets:
+        moments = (histories[unit].received for unit in required)
+        events[ClockEvent.LAST_PACKET] = max(moment for moment in moments if moment)
+    arrivals = (ancillary.visit_arrival, ancillary.ma_table_arrival)
+    if all(arrivals) and ancillary.ephemerides:
+        first_ephemeris = min(held.arrival for held in ancillary.ephemerides)
+        events[ClockEvent.ANCILLARY] = max(first_ephemeris, *(a for a in arrivals if a))
+    if not missing:
+        events[ClockEvent.ALL_RECEIVED] = max(
+            events[ClockEvent.LAST_PACKET], events[ClockEvent.ANCILLARY]
+        )
+    return events
+
+
+def _content_version(
+    exposure: ExposureId,
+    histories: Mapping[UnitId, UnitHistory],
+    required: tuple[UnitId, ...],
+    executed: ExecutedExposure | None,
+    ancillary: Ancillary,
+) -> str:
+    visit, table = ancillary.visit, ancillary.ma_table
+    units = [
+        [str(unit), history.valid.header.checksum, history.valid.header.size]
+        for unit, history in sorted(histories.items(), key=lambda item: str(item[0]))
+        if history.valid and (unit in required or not required)
+    ]
+    statement = {
+        "exposure": str(exposure),
+        "units": units,
+        "visit": visit
+        and content_hash(
+            visit.model_copy(
+                update={"revision": 1, "exposures": () if executed is None else (executed,)}
+            )
+        ),
+        "ma_table": table and content_hash(table.model_copy(update={"revision": 1})),
+    }
+    return hashlib.sha256(json.dumps(statement).encode()).hexdigest()
+
+
+def _predicted(ancillary: Ancillary, received: datetime | None) -> Path | None:
+    """Choose among those in at receipt, so that a later prediction does not change L1."""
+    known = [
+        held
+        for held in ancillary.ephemerides
+        if held.kind is EphemerisKind.PREDICTED and (received is None or held.arrival <= received)
+    ]
+    return _latest(known)
+
+
+def _newest(ancillary: Ancillary, kind: EphemerisKind) -> Path | None:
+    return _latest([held for held in ancillary.ephemerides if held.kind is kind])
+
+
+def _latest(held: list[HeldEphemeris]) -> Path | None:
+    newest = max(held, key=lambda h: (h.creation_date, h.path.name), default=None)
+    return None if newest is None else newest.path
