@@ -28,13 +28,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import crds.roman
 import numpy as np
 from astropy.table import Table
 from crds.core import utils as crds_utils
 from crds.core.rmap import Mapping as CrdsMapping
 from roman_datamodels import datamodels
 
-import crds.roman
 from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,

@@ -80,6 +80,7 @@ def grid_positions(window: int | None) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(x.ravel().tolist()), tuple(y.ravel().tolist())
 
 
+@lru_cache(maxsize=16)
 def effective_psf(detector: str, element: OpticalElement, window: int | None) -> EpsfGrid:
     """Compute the ePSFs of a detector in a filter.
 
@@ -95,7 +96,7 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
     Returns
     -------
     EpsfGrid
-        Oriented as the science frame.
+        Oriented as the science frame; the array cannot be written to.
 
     Raises
     ------
@@ -106,11 +107,12 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
     stamps = np.stack(
         [
             np.stack(
-                [_stamp(detector, element, x, y, window, kind) for x, y in zip(pixel_x, pixel_y)]
+                [_stamp(detector, element, x, y, window, kind) for x, y in zip(pixel_x, pixel_y, strict=True)]
             )
             for kind in SPECTRAL_TYPES
         ]
     )
+    stamps.setflags(write=False)
     return EpsfGrid(stamps[None], pixel_x, pixel_y)
 
 
