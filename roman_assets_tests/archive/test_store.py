@@ -1,0 +1,216 @@
+import mmap
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from roman_assets.archive.durability import locked, mount_point
+from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.products.kind import KINDS, Level
+from roman_assets.products.name import ProductName
+from roman_assets_tests.registry.installation import VISIT, association, cal, exposure, sha256
+
+
+@pytest.fixture
+def root(tmp_path):
+    return DataRoot(tmp_path / "data")
+
+
+@pytest.fixture
+def archive(root):
+    return Archive(root)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def files_below(path: Path) -> list[Path]:
+    return [found for found in path.rglob("*") if found.is_file()]
+
+
+def test_a_staged_file_is_found_by_its_hash_and_cannot_be_written(tmp_path, archive):
+    staged = archive.stage(written(tmp_path / "a", b"photons"))
+    blob = archive.blob(staged.sha256)
+    assert (staged.sha256, staged.size) == (sha256(b"photons"), 7)
+    assert blob.read_bytes() == b"photons"
+    assert blob.stat().st_mode & 0o777 == 0o444
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_staged_file_is_not_public(tmp_path, root, archive):
+    archive.stage(written(tmp_path / "a", b"photons"))
+    assert not files_below(root.public)
+
+
+def test_staging_the_same_content_twice_keeps_one_blob(tmp_path, root, archive):
+    first = archive.stage(written(tmp_path / "a", b"photons"))
+    inode = archive.blob(first.sha256).stat().st_ino
+    assert archive.stage(written(tmp_path / "b", b"photons")) == first
+    assert archive.blob(first.sha256).stat().st_ino == inode
+    assert len(files_below(root.blobs)) == 1
+    assert not files_below(root.staging)
+
+
+def test_a_file_of_another_file_system_is_copied_and_gone(tmp_path, root, archive):
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    source = elsewhere / f"roman_assets_{os.getpid()}"
+    source.write_bytes(b"far photons")
+    staged = archive.stage(source)
+    assert archive.blob(staged.sha256).read_bytes() == b"far photons"
+    assert not source.exists()
+    assert not files_below(root.staging)
+
+
+def test_a_blob_cannot_be_changed_through_another_link_of_the_staged_file(tmp_path, archive):
+    source = written(tmp_path / "a", b"photons")
+    (tmp_path / "b").hardlink_to(source)
+    staged = archive.stage(source)
+    (tmp_path / "b").write_bytes(b"forgery")
+    assert archive.blob(staged.sha256).read_bytes() == b"photons"
+
+
+def test_only_regular_files_are_staged(tmp_path, archive):
+    (tmp_path / "link").symlink_to(written(tmp_path / "a", b"photons"))
+    for path in (tmp_path / "link", tmp_path, tmp_path / "absent"):
+        with pytest.raises(BadInputError, match="not a regular file"):
+            archive.stage(path)
+
+
+def test_a_withdrawn_blob_is_gone_unless_it_was_there_before_or_staged_again(tmp_path, archive):
+    mine = archive.stage(written(tmp_path / "a", b"mine"))
+    assert archive.withdraw(mine)
+    assert not archive.has_blob(mine.sha256, mine.size)
+
+    first = archive.stage(written(tmp_path / "b", b"ours"))
+    again = archive.stage(written(tmp_path / "c", b"ours"))
+    assert not archive.withdraw(again)
+    assert not archive.withdraw(first)
+    assert archive.has_blob(first.sha256, first.size)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_lies_in_the_tree_of_its_level(root, archive, kind):
+    stem = {
+        "detector": f"{exposure()}_wfi01_f158",
+        "exposure": f"{exposure()}_f158",
+        "skycell": "r00010_p_v01001001001001_270p65x49y70_f158",
+    }[kind.scope]
+    name = f"{stem}_{kind.suffix}.{kind.extension}"
+    path = archive.public_path(ProductName.parse(name))
+    assert path == root.public / kind.level / "00010" / VISIT / name
+
+
+def test_the_supplement_lies_with_level_1_and_nothing_lies_with_level_0(root, archive):
+    supplement = ProductName.parse(f"{exposure()}_wfi01_f158_wcs.asdf")
+    assert archive.public_path(supplement).is_relative_to(root.public / "L1")
+    assert {level.value for level in Level} == {"L1", "L2", "L3", "L4"}
+
+
+def test_a_coadd_of_more_than_a_visit_lies_under_its_grouping(root, archive):
+    name = "r00010_r1_full_270p65x49y70_f158_coadd.asdf"
+    path = archive.public_path(ProductName.parse(name))
+    assert path == root.public / "L3" / "00010" / "full" / name
+
+
+def test_a_name_shows_the_newest_linked_content_and_leaves_nothing_else(tmp_path, root, archive):
+    name = ProductName.parse(cal())
+    for content in (b"one", b"two", b"two"):
+        archive.link(name, archive.stage(written(tmp_path / "a", content)).sha256)
+    assert archive.path(name).read_bytes() == b"two"
+    assert files_below(root.public) == [archive.public_path(name)]
+    assert not files_below(root.staging)
+
+
+def test_linking_again_what_is_shown_changes_nothing(tmp_path, archive):
+    name = ProductName.parse(cal())
+    staged = archive.stage(written(tmp_path / "a", b"one"))
+    assert archive.link(name, staged.sha256)
+    assert not archive.link(name, staged.sha256)
+
+
+def test_a_reader_keeps_the_bytes_it_mapped_while_the_product_is_overwritten(tmp_path, archive):
+    name = ProductName.parse(cal())
+    archive.link(name, archive.stage(written(tmp_path / "a", b"old" * 5000)).sha256)
+    with archive.path(name).open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+    archive.link(name, archive.stage(written(tmp_path / "b", b"new")).sha256)
+    assert mapped[:] == b"old" * 5000
+    assert archive.path(name).read_bytes() == b"new"
+
+
+def test_a_name_cannot_show_content_that_is_not_there(root, archive):
+    name = ProductName.parse(cal())
+    with pytest.raises(FileNotFoundError):
+        archive.link(name, sha256(b"never staged"))
+    assert not files_below(root.public)
+    assert not files_below(root.staging)
+
+
+def test_asking_for_a_product_that_is_not_there_names_it(archive):
+    with pytest.raises(FileNotFoundError, match=association()):
+        archive.path(ProductName.parse(association()))
+
+
+def test_the_lock_is_free_after_its_holder_was_killed(tmp_path):
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen(
+        ["python3", "-c", _HOLD, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with locked(lock):
+        pass
+
+
+_HOLD = """
+import fcntl, sys, time
+stream = open(sys.argv[1], "w")
+fcntl.flock(stream, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 256 KiB."""
+    path = tmp_path / "tiny"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs needs privileges")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_is_named_with_its_remedy_and_nothing_is_left(tmp_path, tiny_disk):
+    root = DataRoot(tiny_disk)
+    source = written(tmp_path / "big", os.urandom(1 << 20))
+    with pytest.raises(PassingFaultError) as fault:
+        Archive(root).stage(source)
+    assert str(tiny_disk) in str(fault.value)
+    assert "free space" in str(fault.value)
+    assert source.stat().st_size == 1 << 20
+    assert not files_below(tiny_disk)
+
+
+def test_the_mount_point_of_a_path_that_is_not_there_yet_is_found(tiny_disk):
+    assert mount_point(tiny_disk / "not" / "yet") == tiny_disk
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path):
+    assert sha256_of(written(tmp_path / "a", b"photons")) == sha256(b"photons")

@@ -1,0 +1,95 @@
+"""Small products with official names, and the state of an installation as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.step import Output, StepResult, publish_step
+from roman_assets.products.kind import Step
+from roman_assets.products.name import ProductName
+from roman_assets.registry.fold import SNAPSHOT
+from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
+from roman_assets.registry.schema import TABLES, open_database
+
+VISIT = "r0001001001001001001"
+_ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references"}
+ANY_FINGERPRINT = fingerprint((), None, {})
+
+
+def exposure(number: int = 1) -> str:
+    return f"{VISIT}_{number:04d}"
+
+
+def cal(number: int = 1, detector: int = 1) -> str:
+    return f"{exposure(number)}_wfi{detector:02d}_f158_cal.asdf"
+
+
+def association(cell: int = 1) -> str:
+    return f"r00010_p_v01001001001001_270p65x{cell:02d}y50_f158_asn.json"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def staged_entry(root: DataRoot, name: str, content: bytes, **fields: Any) -> ProductEntry:
+    """Put the content into the archive as a blob and describe it as a product."""
+    source = root.path / "scratch" / f"{uuid.uuid4().hex}_{name}"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_bytes(content)
+    staged = Archive(root).stage(source)
+    fields.setdefault("fingerprint", ANY_FINGERPRINT)
+    return ProductEntry(name=name, sha256=staged.sha256, size=staged.size, **fields)
+
+
+def record_of(root: DataRoot, contents: Mapping[str, bytes], **fields: Any) -> CommitRecord:
+    """Stage contents by name and make the record that would commit them."""
+    fields.setdefault("step", Step.EXPOSURE)
+    fields.setdefault("partition", exposure())
+    about = {field: fields.pop(field) for field in _ABOUT_PRODUCTS & fields.keys()}
+    products = [staged_entry(root, name, data, **about) for name, data in contents.items()]
+    return CommitRecord(products=tuple(products), **fields)
+
+
+def association_output(root: DataRoot, cell: int, text: str) -> Output:
+    """Give a small file that is a valid product."""
+    name = association(cell)
+    path = root.path / "scratch" / uuid.uuid4().hex / name
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"asn_type": "image", "note": text}))
+    return Output(ProductName.parse(name), path, fingerprint((), None, {}, note=text))
+
+
+def publish_associations(root: DataRoot, texts: Mapping[int, str], **fields: Any) -> StepResult:
+    outputs = [association_output(root, cell, text) for cell, text in texts.items()]
+    return publish_step(root, step=Step.VISIT, partition=VISIT, outputs=outputs, **fields)
+
+
+def registry_content(root: DataRoot, database: str = SNAPSHOT) -> dict[str, list[tuple[Any, ...]]]:
+    """Give every row of every table, in an order that does not depend on the storage."""
+    path: Path = root.registry / database
+    connection = open_database(path)
+    try:
+        return {
+            table.name: connection.execute(f"select * from {table.name} order by all").fetchall()
+            for table in TABLES
+        }
+    finally:
+        connection.close()
+
+
+def public_content(root: DataRoot) -> dict[str, bytes]:
+    """Give what general users see, by file name."""
+    return {path.name: path.read_bytes() for path in Archive(root).public_files()}
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(1_800_000_000 + seconds, UTC)

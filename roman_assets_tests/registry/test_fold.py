@@ -1,0 +1,245 @@
+import shutil
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DataRoot
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.name import ProductName
+from roman_assets.registry import fold as fold_module
+from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.registry.registry import Registry
+from roman_assets_tests.products.strategies import names as official_names
+from roman_assets_tests.registry.installation import (
+    association,
+    cal,
+    moment,
+    public_content,
+    record_of,
+    registry_content,
+    sha256,
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return DataRoot(tmp_path)
+
+
+def commit(root, contents, **fields):
+    record = record_of(root, contents, **fields)
+    Journal(root).write(record)
+    return record
+
+
+def generations(root, name):
+    frame = Registry(root).find(name=name, overwritten=True)
+    return list(zip(frame["generation"], frame["state"], frame["record_id"], strict=True))
+
+
+def test_a_product_is_neither_public_nor_registered_before_its_record_is_folded(root):
+    commit(root, {cal(): b"a"})
+    assert not public_content(root)
+    assert Registry(root).find().empty
+
+
+def test_folding_registers_products_and_shows_them(root):
+    record = commit(root, {cal(1, 1): b"a", cal(1, 2): b"b"})
+    report = fold(root)
+    assert report.records == 1
+    assert public_content(root) == {cal(1, 1): b"a", cal(1, 2): b"b"}
+    entries = Registry(root).current([cal(1, 1), cal(1, 2)])
+    assert {entry.record_id for entry in entries.values()} == {record.record_id}
+
+
+def test_a_new_product_overwrites_the_old_one_and_the_old_is_remembered(root):
+    first = commit(root, {cal(): b"old"}, committed_at=moment(0))
+    fold(root)
+    second = commit(root, {cal(): b"new"}, committed_at=moment(1))
+    fold(root)
+    assert public_content(root) == {cal(): b"new"}
+    assert generations(root, cal()) == [
+        (1, "overwritten", first.record_id),
+        (2, "current", second.record_id),
+    ]
+
+
+def test_the_last_commit_wins_even_if_it_is_folded_first(root):
+    second = commit(root, {cal(): b"new"}, committed_at=moment(1))
+    fold(root)
+    first = commit(root, {cal(): b"old"}, committed_at=moment(0))
+    fold(root)
+    assert public_content(root) == {cal(): b"new"}
+    assert generations(root, cal()) == [
+        (1, "overwritten", first.record_id),
+        (2, "current", second.record_id),
+    ]
+
+
+def test_folding_nothing_changes_nothing(root):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    before = (root.registry / SNAPSHOT).stat()
+    assert fold(root).records == 0
+    assert (root.registry / SNAPSHOT).stat() == before
+
+
+def test_a_record_that_is_folded_twice_counts_once(root):
+    record = commit(root, {cal(): b"a"})
+    pending = Journal(root).pending_paths()[0]
+    kept = pending.read_bytes()
+    fold(root)
+    once = registry_content(root)
+    pending.write_bytes(kept)
+    fold(root)
+    assert registry_content(root) == once
+    assert generations(root, cal()) == [(1, "current", record.record_id)]
+
+
+def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
+    for number in range(6):
+        commit(
+            root,
+            {cal(number % 2 + 1): f"{number}".encode(), association(number): b"{}"},
+            failures=(WorkFailure(file_set="x", error="E", message="m"),),
+            events={ClockEvent.STARTED: moment(number)},
+            metadata={"ra": 10.0 * number, "dec": -5.0, "survey": "HLTDS"},
+            inputs=(ProductInput(name="a_uncal.asdf", sha256=sha256(b"ramp")),),
+        )
+        if number % 2:
+            fold(root)
+    fold(root)
+    folded = registry_content(root)
+    assert all(folded.values()), "the test must cover every table"
+    shutil.rmtree(root.path / "scratch")
+    rebuild(root)
+    assert registry_content(root) == folded
+    assert registry_content(root, DATABASE) == folded
+
+
+@pytest.mark.parametrize("lost", [(DATABASE,), (SNAPSHOT,), (DATABASE, SNAPSHOT)])
+def test_a_lost_database_comes_back_from_the_records(root, lost):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    content = registry_content(root)
+    for name in lost:
+        (root.registry / name).unlink()
+    commit(root, {cal(2): b"b"})
+    fold(root)
+    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+    assert set(content["products"]) <= set(registry_content(root)["products"])
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage" * 1000])
+def test_a_damaged_database_is_made_again_from_the_records(root, garbage):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    content = registry_content(root)
+    (root.registry / DATABASE).write_bytes(garbage)
+    Journal(root).write(record_of(root, {}))
+    fold(root)
+    assert registry_content(root)["products"] == content["products"]
+
+
+def test_a_database_of_another_schema_is_made_again_from_the_records(root):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    with duckdb.connect(root.registry / DATABASE) as connection:
+        connection.execute("alter table records add column extra integer")
+    commit(root, {cal(2): b"b"})
+    fold(root)
+    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+
+
+def test_a_damaged_line_of_a_segment_is_set_aside_by_a_rebuild_and_the_rest_is_kept(root):
+    for number in (1, 2, 3):
+        commit(root, {cal(number): b"a"}, committed_at=moment(number))
+    fold(root)
+    (segment,) = Journal(root).segments()
+    segment.write_bytes(segment.read_bytes().replace(cal(2).encode(), cal(4).encode()))
+    report = rebuild(root)
+    (case,) = SetAside(root).list()
+    assert report.damaged == (case.path,)
+    assert case.field == "line 2"
+    assert set(Registry(root).find()["name"]) == {cal(1), cal(3)}
+
+
+def test_a_product_whose_file_is_lost_is_named_and_the_others_are_shown(root):
+    record = commit(root, {cal(1): b"a", cal(2): b"b"})
+    Archive(root).blob(record.products[0].sha256).unlink()
+    assert fold(root).missing_blobs == (cal(1),)
+    assert public_content(root) == {cal(2): b"b"}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process at this place."""
+
+
+PLACES = ["_apply", "_link", "_publish_snapshot"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_fold_that_died_is_finished_by_the_next(root, monkeypatch, place, when):
+    commit(root, {cal(): b"old", cal(2): b"other"}, committed_at=moment(0))
+    fold(root)
+    commit(root, {cal(): b"new"}, committed_at=moment(1))
+    whole = getattr(fold_module, place)
+
+    def dying(*arguments):
+        if when == "after":
+            whole(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module, place, dying)
+        with pytest.raises(Killed):
+            fold(root)
+
+    assert set(Registry(root).find()["name"]) == {cal(), cal(2)}
+    fold(root)
+    assert public_content(root) == {cal(): b"new", cal(2): b"other"}
+    folded = registry_content(root)
+    assert [row[0] for row in folded["records"]] == list(
+        dict.fromkeys(row[0] for row in folded["records"])
+    )
+    rebuild(root)
+    assert registry_content(root) == folded
+
+
+@settings(max_examples=10, deadline=None)
+@given(names=st.lists(official_names, min_size=1, max_size=40, unique=True))
+def test_the_registry_takes_names_apart_as_the_grammar_does(tmp_path_factory, names):
+    root = DataRoot(tmp_path_factory.mktemp("data"))
+    commit(root, {str(name): b"" for name in names})
+    fold(root)
+    frame = Registry(root).find().set_index("name")
+    found = {name: frame.loc[str(name)].where(frame.loc[str(name)].notna(), None) for name in names}
+    for name, row in found.items():
+        assert expected_identity(name) == {
+            column: row[column] for column in expected_identity(name)
+        }
+
+
+def expected_identity(name: ProductName):
+    file_set = name.file_set
+    detector, skycell = getattr(file_set, "detector", None), getattr(file_set, "skycell", None)
+    visit = name.visit
+    return {
+        "kind": name.kind.name,
+        "level": name.level,
+        "file_set": str(file_set),
+        "exposure": None if name.exposure is None else str(name.exposure),
+        "visit": None if visit is None else str(visit),
+        "program": file_set.program if skycell else file_set.exposure.visit.program,
+        "optical_element": file_set.optical_element,
+        "detector": detector,
+        "skycell": skycell,
+        "release": getattr(file_set, "release", "p"),
+    }

@@ -1,0 +1,321 @@
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId
+from roman_assets.registry.fold import SNAPSHOT, fold
+from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.schema import SEARCH_COLUMNS
+from roman_assets_tests.registry.installation import (
+    VISIT,
+    association,
+    cal,
+    exposure,
+    moment,
+    record_of,
+    sha256,
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return DataRoot(tmp_path)
+
+
+def commit(root, contents, **fields):
+    record = record_of(root, contents, **fields)
+    Journal(root).write(record)
+    return record
+
+
+def names(frame):
+    return set(frame["name"])
+
+
+def test_an_installation_without_products_answers_with_empty_results(root):
+    registry = Registry(root)
+    assert tuple(registry.find().columns) == SEARCH_COLUMNS
+    assert registry.find(cone=(10, 20, 1), visit=VISIT).empty
+    assert list(registry.counts().columns) == [
+        "visit", "exposure", "level", "products", "size", "newest",
+    ]  # fmt: skip
+    assert registry.counts().empty
+    assert registry.partition_state(Step.VISIT).empty
+    assert registry.latest_records().empty
+    assert registry.failures().empty
+    assert registry.current([cal()]) == {}
+    assert registry.exposures_of_visit(VISIT) == ()
+    assert registry.events(VISIT) == {}
+    assert not root.registry.exists()
+
+
+def test_the_current_entry_says_all_that_the_record_said(root):
+    record = commit(
+        root,
+        {cal(): b"a"},
+        metadata={"survey": "GAS", "ra": 1.5, "something_new": [1, {"a": None}]},
+        inputs=(
+            ProductInput(name="b_uncal.asdf", sha256=sha256(b"1")),
+            ProductInput(name="a_uncal.asdf", sha256=sha256(b"2")),
+        ),
+        context="roman_0001.pmap",
+        software={"romancal": "1.1.0"},
+        references={"flat": "roman_wfi_flat_0001.asdf"},
+    )
+    fold(root)
+    entry = Registry(root).current([cal(), cal(2)])[cal()]
+    (product,) = record.products
+    assert entry.model_dump(include=set(type(product).model_fields)) == product.model_dump()
+    assert (entry.generation, entry.committed_at) == (1, record.committed_at)
+
+
+def test_products_are_found_by_each_fact_and_by_all_together(root):
+    commit(
+        root,
+        {cal(1, 1): b"a", cal(1, 2): b"b", cal(2, 1): b"c"},
+        metadata={"survey": "HLWAS", "exposure_type": "WFI_IMAGE"},
+    )
+    commit(root, {association(1): b"{}"}, step=Step.VISIT, partition=VISIT)
+    fold(root)
+    find = Registry(root).find
+    everything = {cal(1, 1), cal(1, 2), cal(2, 1), association(1)}
+    cals = everything - {association(1)}
+    assert names(find()) == everything
+    assert names(find(visit=VISIT)) == everything
+    assert names(find(program=10)) == everything
+    assert names(find(optical_element=["F158", "F062"])) == everything
+    assert names(find(level="L2")) == cals
+    assert names(find(kind="cal", survey="HLWAS", exposure_type="WFI_IMAGE")) == cals
+    assert names(find(exposure=ExposureId.parse(exposure(1)))) == {cal(1, 1), cal(1, 2)}
+    assert names(find(detector="WFI01", step="exposure")) == {cal(1, 1), cal(2, 1)}
+    assert names(find(skycell="270p65x01y50", partition=VISIT)) == {association(1)}
+    assert names(find(name=(cal(1, 1), "unknown"))) == {cal(1, 1)}
+    assert find(level=[]).empty
+    assert find(survey="HLTDS").empty
+
+
+def test_products_are_found_by_the_time_of_their_exposure(root):
+    for number in (1, 2):
+        commit(
+            root,
+            {cal(number): b"a"},
+            metadata={
+                "start_time": moment(100 * number).isoformat(),
+                "end_time": moment(100 * number + 50).isoformat(),
+            },
+        )
+    fold(root)
+    find = Registry(root).find
+    assert names(find(after=moment(120), before=moment(130))) == {cal(1)}
+    assert names(find(after=moment(151))) == {cal(2)}
+    assert names(find(before=moment(99))) == set()
+    assert names(find(after=moment(0), before=moment(300))) == {cal(1), cal(2)}
+
+
+def test_only_current_products_are_found_unless_past_ones_are_asked_for(root):
+    for number in range(3):
+        commit(root, {cal(): b"%d" % number}, committed_at=moment(number))
+    fold(root)
+    assert list(Registry(root).find()["generation"]) == [3]
+    assert list(Registry(root).find(overwritten=True)["generation"]) == [1, 2, 3]
+    assert list(Registry(root).find(overwritten=True, limit=2)["generation"]) == [2, 3]
+
+
+def test_times_are_utc_whatever_the_machine_says(root, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    record = commit(root, {cal(): b"a"}, committed_at=moment(0))
+    fold(root)
+    (time,) = Registry(root).find()["committed_at"]
+    assert time == record.committed_at
+    assert str(time.tzinfo) == "UTC"
+
+
+def region(ra, dec, half=0.06):
+    corners = SkyCoord(ra, dec, unit="deg").spherical_offsets_by(
+        *(np.array(offsets) * SkyCoord(0, 0, unit="deg").ra.unit * half
+          for offsets in ([-1, 1, 1, -1], [-1, -1, 1, 1]))
+    )  # fmt: skip
+    flat = np.stack([corners.ra.deg, corners.dec.deg], axis=-1).ravel()
+    return "POLYGON ICRS " + " ".join(f"{value:.9f}" for value in flat)
+
+
+def place(s_region):
+    footprint = Footprint.parse(s_region)
+    ra, dec = footprint.centre
+    return {"ra": ra, "dec": dec, "radius": footprint.radius, "footprint": s_region}
+
+
+def test_a_cone_finds_the_products_whose_footprints_it_meets_and_no_others(root):
+    random = np.random.default_rng(7)
+    centres = [(0.0, 0.0), (359.97, 0.02), (12.0, 89.95), (200.0, -89.99)]
+    centres += [(10 + x, 60 + y) for x, y in random.uniform(-1, 1, (60, 2))]
+    regions = [region(*centre) for centre in centres]
+    for number, s_region in enumerate(regions, start=1):
+        Journal(root).write(record_of(root, {cal(number): b""}, metadata=place(s_region)))
+    commit(root, {association(): b"{}"})
+    fold(root)
+    registry = Registry(root)
+    for cone in (
+        (0, 0, 0.01), (359.99, 0.0, 0.001), (180, 89.99, 0.05), (10, 60, 0.3), (10, 60, 0),
+        (100, -90, 0.02), (10.5, 60.5, 1), (50, 50, 0.1), (0, 0, 180),
+    ):  # fmt: skip
+        expected = {
+            cal(number)
+            for number, s_region in enumerate(regions, start=1)
+            if Footprint.parse(s_region).meets_cone(*cone)
+        }
+        assert names(registry.find(cone=cone)) == expected, cone
+    assert len(registry.find(cone=(0, 0, 180))) == len(regions)
+    assert names(registry.find(cone=(0, 0, 0.01), exposure=exposure(1))) == {cal(1)}
+    assert len(registry.find(cone=(0, 0, 180), limit=5)) == 5
+
+
+@pytest.mark.parametrize("cone", [(0, 91, 1), (0, 0, -1), (float("nan"), 0, 1), (0, 0, 181)])
+def test_a_cone_that_is_not_on_the_sky_is_refused(root, cone):
+    with pytest.raises(ValueError, match="not a direction"):
+        Registry(root).find(cone=cone)
+
+
+def test_the_exposures_of_a_visit_come_with_their_calibrated_images(root):
+    ramp = cal(2).replace("_cal", "_uncal")
+    commit(root, {ramp: b"ramp"}, step=Step.FORMATTING, metadata={"nexposures": 3})
+    commit(
+        root,
+        {cal(1, 2): b"b", cal(1, 1): b"a"},
+        metadata={"nexposures": 3, "survey": "HLTDS", "exposure_type": "WFI_IMAGE"},
+    )
+    commit(root, {association(): b"{}"}, step=Step.VISIT)
+    fold(root)
+    first, second = Registry(root).exposures_of_visit(VISIT)
+    assert str(first.exposure) == exposure(1)
+    assert [entry.name for entry in first.cal] == [cal(1, 1), cal(1, 2)]
+    assert first.nexposures == 3
+    assert (first.survey, first.exposure_type, first.optical_element) == (
+        "HLTDS", "WFI_IMAGE", "F158",
+    )  # fmt: skip
+    assert (str(second.exposure), second.cal, second.survey) == (exposure(2), (), None)
+
+
+def test_the_state_of_a_partition_changes_with_its_content_and_counts_its_newest_failures(root):
+    failure = WorkFailure(file_set="x", error="E", message="m")
+    states = []
+    for contents, failures in (
+        ({cal(1, 1): b"a"}, (failure, failure)),
+        ({cal(1, 2): b"b"}, ()),
+        ({}, (failure,)),
+        ({cal(1, 2): b"c"}, ()),
+    ):
+        commit(root, contents, failures=failures, partition=exposure(1))
+        fold(root)
+        states.append(Registry(root).partition_state(Step.EXPOSURE).iloc[0])
+    assert [state["partition"] for state in states] == [exposure(1)] * 4
+    assert [state["failures"] for state in states] == [2, 0, 1, 0]
+    assert [state["products"] for state in states] == [1, 2, 2, 2]
+    contents = [state["content"] for state in states]
+    assert contents[1] == contents[2]
+    assert len(set(contents)) == 3
+    assert Registry(root).partition_state(Step.VISIT).empty
+
+
+def test_the_failures_are_those_of_the_latest_attempt(root):
+    for messages in (("old", "older"), ("new",)):
+        failures = [WorkFailure(file_set="x", error="E", message=text) for text in messages]
+        commit(root, {}, failures=failures, partition=exposure(1))
+    commit(
+        root, {}, failures=[WorkFailure(file_set="y", error="F", message="other")], partition=VISIT
+    )
+    fold(root)
+    assert list(Registry(root).failures(exposure(1))["message"]) == ["new"]
+    assert set(Registry(root).failures()["message"]) == {"new", "other"}
+
+
+def test_the_newest_statement_of_an_event_counts(root):
+    start, received = ClockEvent.STARTED, ClockEvent.ALL_RECEIVED
+    commit(root, {}, events={start: moment(1), received: moment(0)}, step=Step.FORMATTING)
+    commit(root, {}, events={start: moment(2)}, step=Step.EXPOSURE)
+    commit(root, {}, events={start: moment(9)}, partition=exposure(2))
+    fold(root)
+    registry = Registry(root)
+    assert registry.events(exposure(1)) == {start: moment(2), received: moment(0)}
+    assert registry.events(exposure(1), Step.FORMATTING)[start] == moment(1)
+
+
+def test_counts_are_of_current_products_only(root):
+    for content in (b"12345", b"123"):
+        commit(root, {cal(1, 1): content, cal(1, 2): content + b"4"})
+    fold(root)
+    (row,) = Registry(root).counts().to_dict("records")
+    assert (row["exposure"], row["level"], row["products"], row["size"]) == (
+        exposure(1),
+        "L2",
+        2,
+        7,
+    )
+    (row,) = Registry(root).counts(by=()).to_dict("records")
+    assert row["products"] == 2
+    with pytest.raises(ValueError, match="cannot count by"):
+        Registry(root).counts(by=["sha256; drop table products"])
+
+
+def test_the_newest_records_come_first(root):
+    records = [
+        commit(root, {cal(number): b""}, committed_at=moment(number)) for number in (1, 2, 3)
+    ]
+    fold(root)
+    latest = Registry(root).latest_records(Step.EXPOSURE, limit=2)
+    assert list(latest["record_id"]) == [records[2].record_id, records[1].record_id]
+    assert list(latest["products"]) == [1, 1]
+
+
+def test_an_open_registry_sees_what_is_published_later_also_while_another_one_is_open(root):
+    early, witness = Registry(root), Registry(root)
+    assert early.find().empty
+    for number in (1, 2, 3):
+        commit(root, {cal(number): b"a"})
+        fold(root)
+        assert len(early.find()) == number
+    assert len(witness.find()) == 3
+
+
+def test_a_registry_can_be_shared_by_threads(root):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    registry = Registry(root)
+    counts: list[int] = []
+
+    def read():
+        counts.extend(len(registry.find()) for _ in range(10))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [1] * 40
+
+
+def test_a_registry_can_be_sent_to_another_process(root):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    with Registry(root) as registry:
+        assert len(registry.find()) == 1
+        assert len(pickle.loads(pickle.dumps(registry)).find()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 5000])
+def test_a_damaged_snapshot_is_named_with_its_remedy(root, content):
+    commit(root, {cal(): b"a"})
+    fold(root)
+    (root.registry / SNAPSHOT).write_bytes(content)
+    with pytest.raises(PassingFaultError, match=f"{SNAPSHOT}.*Remedy: rebuild"):
+        Registry(root).find()
