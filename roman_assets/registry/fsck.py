@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from roman_assets.archive.durability import make_directory
+from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import DATABASE, fold, fold_lock, rebuild
 from roman_assets.registry.journal import Journal
@@ -205,23 +207,25 @@ def _check_contents(root: DataRoot, products: list[_Product], mend: bool) -> Ite
             continue
         if found == product.sha256:
             continue
-        if mend:
-            _set_blob_aside(root, archive, product, blob)
-        yield Finding(
-            FindingKind.WRONG_BLOB,
-            str(product.name),
-            f"the content of {blob} has the sha256 {found}; run the step that makes the product "
-            "again",
+        damage = BadInputError(
+            blob,
+            "content",
+            f"the content of {product.name} has the sha256 {found}",
+            "run the step that makes the product again",
         )
+        if mend:
+            _set_blob_aside(root, archive, product, damage)
+        yield Finding(FindingKind.WRONG_BLOB, str(product.name), str(damage))
 
 
-def _set_blob_aside(root: DataRoot, archive: Archive, product: _Product, blob: Path) -> None:
-    aside = make_directory(root.set_aside / "blobs") / f"{blob.name}.{product.name}"
+def _set_blob_aside(
+    root: DataRoot, archive: Archive, product: _Product, damage: BadInputError
+) -> None:
+    blob, public = archive.blob(product.sha256), archive.public_path(product.name)
     with fold_lock(root):
-        public = archive.public_path(product.name)
         if public.exists() and public.samefile(blob):
             public.unlink()
-        blob.replace(aside)
+        SetAside(root).add(blob, damage, name=str(product.name))
 
 
 def _folded_records(root: DataRoot) -> set[str]:

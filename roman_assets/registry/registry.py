@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import HEALPIX_NSIDE, SNAPSHOT
@@ -381,6 +381,52 @@ detector, skycell, release, step, partition
             f"select {listed}count(*) as products, coalesce(sum(size), 0)::bigint as size, "
             f"max(committed_at) as newest from {CURRENT_PRODUCTS} {grouping}",
             {},
+        )
+
+    def deadlines(
+        self, *, visit: OneOrMore = None, exposure: OneOrMore = None, level: OneOrMore = None
+    ) -> pd.DataFrame:
+        """Give when current products were made and when they were due (R2, R5, R9, R10).
+
+        Parameters
+        ----------
+        visit, exposure, level
+            Only products of these.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``name``, ``kind``, ``level``, ``partition``, ``survey``, ``optical_element``,
+            ``size`` (bytes), ``made`` (commit of the record, UTC) and ``due`` (UTC; null while the
+            moment that starts the clock is not on record), ordered by partition, level and name.
+        """
+        conditions, parameters = _conditions({"visit": visit, "exposure": exposure, "level": level})
+        clocks = pa.Table.from_pylist(
+            [
+                {
+                    "level": level.value,
+                    "event": CLOCK_START[deadline.origin].value,
+                    "latency_us": deadline.latency // timedelta(microseconds=1),
+                }
+                for level, deadline in DEADLINES.items()
+            ]
+        )
+        return self._query(
+            f"""
+            with wanted as (
+                select * from products where state = 'current'
+                and {" and ".join(conditions) or "true"}
+            ), started as (
+                select "partition", event, arg_max(time, (committed_at, record_id)) as start
+                from events semi join wanted using ("partition") group by "partition", event
+            )
+            select name, kind, level, "partition", survey, optical_element, size,
+                committed_at as made, start + to_microseconds(latency_us) as due
+            from wanted join clocks using (level) left join started using ("partition", event)
+            order by "partition", level, name
+            """,
+            parameters,
+            clocks=clocks,
         )
 
     def source_tables(self) -> list[str]:

@@ -272,11 +272,11 @@ _CONTENT_QUERIES = (
 
 @functools.cache
 def _source_column() -> re.Pattern[str]:
-    """Match the column names of rad's source catalogues, all versions, every band and radius."""
+    """Match the column names of rad's source catalogues, all versions, any or no band and radius."""
     tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
     names: set[str] = set()
     for resource in tables.iterdir():
         if resource.name.startswith("source_catalog_columns-"):
             names |= set(yaml.safe_load(resource.read_text())["definitions"])
-    patterns = (re.sub(r"~\w+~", r"\\w+", re.escape(name).replace(r"\~", "~")) for name in names)
+    patterns = (re.sub(r"_?~\w+~", r"\\w*", name) for name in names)
     return re.compile("|".join(sorted(patterns)))

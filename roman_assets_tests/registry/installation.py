@@ -92,4 +92,4 @@ def public_content(root: DataRoot) -> dict[str, bytes]:
 
 
 def moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(1_800_000_000 + seconds, UTC)
+    return datetime.fromtimestamp(1_700_000_000 + seconds, UTC)

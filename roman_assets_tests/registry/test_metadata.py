@@ -1,0 +1,129 @@
+import json
+
+import asdf
+import pytest
+import roman_datamodels.datamodels as rdm
+from astropy.time import Time
+
+from roman_assets.errors import BadInputError
+from roman_assets.products.name import ProductName
+from roman_assets.registry.metadata import product_metadata
+from roman_assets_tests.registry.installation import association, cal, exposure
+
+SQUARE = "POLYGON ICRS 269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"
+
+
+def image(model_class=rdm.ImageModel, **arguments):
+    model = model_class.create_fake_data(**arguments)
+    model.meta.program.subcategory = "HLTD"
+    model.meta.exposure.start_time = Time("2027-06-01T00:00:00.5")
+    model.meta.exposure.end_time = Time("2027-06-01T00:02:00")
+    model.meta.visit.nexposures = 2
+    model.meta.wcsinfo.s_region = SQUARE
+    return model
+
+
+EXPECTED = {
+    "survey": "HLTDS",
+    "exposure_type": "WFI_IMAGE",
+    "start_time": "2027-06-01T00:00:00.500000+00:00",
+    "end_time": "2027-06-01T00:02:00+00:00",
+    "nexposures": 2,
+    "ra": pytest.approx(270.0),
+    "dec": pytest.approx(66.0, abs=1e-3),
+    "radius": pytest.approx(0.108, abs=1e-3),
+    "footprint": SQUARE,
+}
+
+
+def test_the_facts_of_an_image_are_those_of_its_metadata(tmp_path):
+    model = image(shape=(8, 8))
+    path = tmp_path / cal()
+    model.save(path)
+    facts = product_metadata(path, ProductName.parse(cal()))
+    assert facts == EXPECTED
+    json.dumps(facts)
+
+
+def test_the_status_of_every_calibration_step_is_a_fact(tmp_path):
+    status = {"flat_field": "COMPLETE", "refpix": "SKIPPED"}
+    path = tmp_path / cal()
+    asdf.AsdfFile({"roman": {"meta": {"cal_step": status}}}).write_to(path)
+    assert product_metadata(path, ProductName.parse(cal())) == {"cal_step": status}
+
+
+def test_the_facts_of_a_catalogue_are_those_of_its_metadata_and_not_of_its_sources(tmp_path):
+    path = tmp_path / cal().replace("_cal.asdf", "_cat.parquet")
+    image(rdm.ImageSourceCatalogModel).save(path)
+    assert product_metadata(path, ProductName.parse(path.name)) == EXPECTED
+
+
+def test_the_facts_of_a_coadd_are_those_of_all_its_exposures(tmp_path):
+    model = rdm.MosaicModel.create_fake_data(shape=(8, 8))
+    model.meta.program.subcategory = "HLWA"
+    model.meta.coadd_info.time_first = Time("2027-06-01T00:00:00")
+    model.meta.coadd_info.time_last = Time("2027-06-02T00:00:00")
+    model.meta.wcsinfo.s_region = SQUARE
+    path = tmp_path / association().replace("_asn.json", "_coadd.asdf")
+    model.save(path)
+    facts = product_metadata(path, ProductName.parse(path.name))
+    assert facts["survey"] == "HLWAS"
+    assert facts["start_time"] == "2027-06-01T00:00:00+00:00"
+    assert facts["end_time"] == "2027-06-02T00:00:00+00:00"
+    assert facts["footprint"] == SQUARE
+    assert "nexposures" not in facts
+
+
+@pytest.mark.parametrize(
+    ("model_class", "name"),
+    [
+        (rdm.L1DetectorGuidewindowModel, f"{exposure()}_wfi01_f158_gw.asdf"),
+        (rdm.L1FaceGuidewindowModel, f"{exposure()}_f158_face.asdf"),
+    ],
+)
+def test_guide_window_and_face_files_have_times_and_no_place(tmp_path, model_class, name):
+    model_class.create_fake_data().save(tmp_path / name)
+    facts = product_metadata(tmp_path / name, ProductName.parse(name))
+    assert facts == {
+        "start_time": "2020-01-01T00:00:00+00:00",
+        "end_time": "2020-01-01T00:00:00+00:00",
+    }
+
+
+def test_an_association_has_no_facts_of_its_own(tmp_path):
+    path = tmp_path / association()
+    path.write_text('{"asn_type": "image", "products": []}')
+    assert product_metadata(path, ProductName.parse(association())) == {}
+
+
+@pytest.mark.parametrize("name", [cal(), cal().replace("_cal.asdf", "_cat.parquet"), association()])
+@pytest.mark.parametrize("content", [b"", b"not the file it says", b"[1, 2]"])
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=name):
+        product_metadata(path, ProductName.parse(name))
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("wcsinfo", "s_region", "POLYGON ICRS nowhere"),
+        ("exposure", "start_time", "yesterday"),
+        ("visit", "nexposures", "two"),
+    ],
+)
+def test_a_fact_that_makes_no_sense_is_named_with_its_field(tmp_path, section, field, value):
+    path = tmp_path / cal()
+    asdf.AsdfFile({"roman": {"meta": {section: {field: value}}}}).write_to(path)
+    with pytest.raises(BadInputError, match=f"{section}.{field}.*{value}"):
+        product_metadata(path, ProductName.parse(cal()))
+
+
+def test_no_array_is_read(tmp_path):
+    path = tmp_path / cal()
+    image(shape=(512, 512)).save(path)
+    content = path.read_bytes()
+    header = content.index(b"\n...\n") + 5
+    path.write_bytes(content[:header])
+    assert product_metadata(path, ProductName.parse(cal()))["survey"] == "HLTDS"
