@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from roman_assets.assets.partition_work import Materialized, joint_data_version
 from roman_assets.assets.specs import kinds_of
 from roman_assets.data_root import DataRoot
-from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin
+from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
 from roman_assets.products.kind import ProductKind, Step
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ REUSED_METADATA = "reused"
 
 QUICKLOOK_KINDS = frozenset({"cal", "coadd"})
 """Kinds whose images are drawn in the UI."""
-
-CLOCK_START: Mapping[ClockOrigin, ClockEvent] = {
-    ClockOrigin.RECEIPT: ClockEvent.ALL_RECEIVED,
-    ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
-}
-"""The recorded moment at which each clock starts."""
-
 
 @dataclass(frozen=True)
 class StepReport:

@@ -1,4 +1,4 @@
-"""The specification's clocks: when each level is due, counted from which moment (R2, R5, R9, R10)."""
+"""The specification's clocks: when each level is due, and counted from when (R2, R5, R9, R10)."""
 
 from __future__ import annotations
 
@@ -50,3 +50,10 @@ class ClockEvent(StrEnum):
     ALL_RECEIVED = "all_received"
     STARTED = "started"
     FINISHED = "finished"
+
+
+CLOCK_START: dict[ClockOrigin, ClockEvent] = {
+    ClockOrigin.RECEIPT: ClockEvent.ALL_RECEIVED,
+    ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
+}
+"""The recorded moment at which a clock starts; that of a visit is its last exposure's."""

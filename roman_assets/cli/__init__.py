@@ -1,0 +1,64 @@
+"""The command line of operators and scientists: ``roman-assets``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import roman_assets
+from roman_assets.cli import operate, products, simulate
+from roman_assets.data_root import DATA_ROOT_VARIABLE
+from roman_assets.errors import PlatformError
+
+app = typer.Typer(
+    name="roman-assets",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with [bold]roman-assets demo[/bold]; then [bold]roman-assets dev[/bold] opens "
+    "Dagster's UI on what it made.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(roman_assets.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def installation(
+    data: Annotated[
+        Path,
+        typer.Option(
+            envvar=DATA_ROOT_VARIABLE, file_okay=False, help="Root of everything this program owns."
+        ),
+    ] = Path("data"),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Prompt products of the Roman Wide Field Instrument, from packets to the archive."""
+    operate.use_data_root(data)
+
+
+app.command(rich_help_panel="Run the platform")(operate.demo)
+app.command(rich_help_panel="Run the platform")(operate.dev)
+app.command(rich_help_panel="Run the platform")(simulate.simulate)
+app.command(rich_help_panel="See and fetch products")(products.status)
+app.command(name="ls", rich_help_panel="See and fetch products")(products.list_names)
+app.command(rich_help_panel="See and fetch products")(products.query)
+app.command(rich_help_panel="See and fetch products")(products.get)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one clear line and exit status 1."""
+    try:
+        app()
+    except PlatformError as error:
+        typer.secho(f"roman-assets: {error}", fg="red", err=True)
+        sys.exit(1)

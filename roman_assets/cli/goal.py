@@ -1,0 +1,124 @@
+"""What a plan has to become, and how far it is: for commands that wait for products."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from roman_assets.errors import PassingFaultError, PlatformError
+from roman_assets.products.kind import Step, expected_kinds
+from roman_assets.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from roman_assets.observatory.plan import VisitPlan
+
+_POLL_SECONDS = 2.0
+_TITLES: Mapping[Step, str] = {
+    Step.FORMATTING: "L1 of exposures",
+    Step.EXPOSURE: "L2 and L4 of exposures",
+    Step.VISIT: "L3 and L4 of visits",
+}
+
+
+_FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The partitions that each step has to make.
+
+    Parameters
+    ----------
+    partitions
+        By step.
+    """
+
+    partitions: Mapping[Step, frozenset[str]]
+
+    @classmethod
+    def of(cls, plan: VisitPlan) -> Goal:
+        """Derive it from a plan: visits whose L3 the SSC makes are not waited for (R12)."""
+        exposures = frozenset(str(planned.exposure) for planned in plan.exposures)
+        visits = frozenset(
+            str(visit)
+            for visit, planned in plan.visits.items()
+            if expected_kinds(planned[0].survey, planned[0].exposure_type, (Step.VISIT,))
+        )
+        return cls({Step.FORMATTING: exposures, Step.EXPOSURE: exposures, Step.VISIT: visits})
+
+    def reached(self, registry: Registry) -> Mapping[Step, frozenset[str]]:
+        """Give the partitions that have been made, by step."""
+        return {
+            step: wanted & frozenset(registry.partition_state(step)["partition"])
+            for step, wanted in self.partitions.items()
+        }
+
+    def wait(
+        self,
+        registry: Registry,
+        instance: DagsterInstance,
+        timeout: timedelta,
+        console: Console,
+    ) -> None:
+        """Show the progress until everything is made and no run is left.
+
+        Raises
+        ------
+        PassingFaultError
+            If time is up.
+        PlatformError
+            If a run failed and will not be tried again.
+        """
+        end = time.monotonic() + timeout.total_seconds()
+        columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            tasks = {
+                step: progress.add_task(_TITLES[step], total=len(wanted))
+                for step, wanted in self.partitions.items()
+            }
+            while True:
+                reached = self.reached(registry)
+                for step, task in tasks.items():
+                    progress.update(task, completed=len(reached[step]))
+                if reached == self.partitions and not _runs_left(instance):
+                    return
+                self._raise_failed(instance)
+                if time.monotonic() > end:
+                    raise PassingFaultError(
+                        f"not everything was made within {timeout}; it goes on where it is "
+                        "with `roman-assets dev`"
+                    )
+                time.sleep(_POLL_SECONDS)
+
+    def _raise_failed(self, instance: DagsterInstance) -> None:
+        from dagster import DagsterRunStatus, RunsFilter
+
+        if _runs_left(instance):
+            return
+        wanted = frozenset().union(*self.partitions.values())
+        failed = {
+            run.tags["dagster/partition"]: run.run_id
+            for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+            if run.tags.get("dagster/partition") in wanted
+        }
+        if failed:
+            partition, run_id = min(failed.items())
+            raise PlatformError(
+                f"{len(failed)} runs failed, the one of {partition} among them; "
+                f"`roman-assets dev` shows why: /runs/{run_id}"
+            )
+
+
+def _runs_left(instance: DagsterInstance) -> bool:
+    from dagster import DagsterRunStatus, RunsFilter
+
+    unfinished = [status for status in DagsterRunStatus if status.name not in _FINISHED]
+    return instance.get_runs_count(RunsFilter(statuses=unfinished)) > 0

@@ -1,0 +1,86 @@
+"""Commands that run the platform: ``dev`` (Dagster's UI and daemon) and ``demo``."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from roman_assets.cli.simulate import HOURS_BEFORE_NOW, downlink
+from roman_assets.cli.terminal import terminal
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
+from roman_assets.errors import PassingFaultError
+
+DEMO_WINDOW = 512
+"""Active pixels along a side of the demo's detectors."""
+
+
+def use_data_root(path: Path) -> None:
+    """Make a data root that of this process and of all it starts."""
+    os.environ[DATA_ROOT_VARIABLE] = str(path.absolute())
+
+
+def dev(
+    host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
+) -> None:
+    """Run Dagster's UI and daemon on this installation until interrupted."""
+    from roman_assets.cli.daemon import dagster_program, sole_daemon
+    from roman_assets.dagster_home import dagster_environment, workspace_file
+
+    root = DataRoot.from_environment()
+    command = [dagster_program("dagster"), "dev", "--workspace", str(workspace_file())]
+    command += ["--host", host, "--port", str(port)]
+    with sole_daemon(root) as ours:
+        if not ours:
+            raise PassingFaultError(
+                f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
+            )
+        os.execve(command[0], command, dagster_environment(root))  # noqa: S606
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Of the simulated sky and noise.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0, help="Minutes to wait for products.")] = 30.0,
+) -> None:
+    """Simulate a small night, let Dagster make its products, print what was made and when.
+
+    Two dithered imaging visits, one of the Galactic Bulge survey and one grism visit, on two
+    detectors of 512x512 active pixels. The night began six hours ago; every further demo observes
+    the next pass of the same plan.
+    """
+    from roman_assets.cli.daemon import running_daemon
+    from roman_assets.cli.goal import Goal
+    from roman_assets.cli.report import made_tables
+    from roman_assets.observatory.plan import demo_plan
+    from roman_assets.registry.registry import Registry
+
+    root = DataRoot.from_environment()
+    console = terminal()
+    began = time.monotonic()
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=HOURS_BEFORE_NOW)
+    plan = demo_plan(start=start, pass_=_next_pass(root))
+    with running_daemon(root) as instance, Registry(root) as registry:
+        downlink(root, plan, seed=seed, window=DEMO_WINDOW)
+        Goal.of(plan).wait(registry, instance, timedelta(minutes=timeout), Console(stderr=True))
+    for table in made_tables(root, plan.visits):
+        console.print(table)
+    console.print(
+        f"Made in {time.monotonic() - began:.0f} s, simulation included. "
+        f"The products are below {root.public}\n"
+        "See them in Dagster's UI: roman-assets dev, then http://127.0.0.1:3000"
+    )
+
+
+def _next_pass(root: DataRoot) -> int:
+    """Give the pass after the last that was received, so that a demo's visits are new ones."""
+    from roman_assets.pipelines.formatting.landing import LandingArea
+
+    landing = LandingArea(root)
+    landing.scan()
+    return 1 + max((exposure.visit.pass_ for exposure in landing.exposures()), default=0)

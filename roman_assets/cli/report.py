@@ -1,0 +1,187 @@
+"""Tables for operators: what is made of exposures and visits, when, and against which deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pandas as pd
+from rich.filesize import decimal
+from rich.table import Table
+
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.products.kind import Level, ProductKind, Scope, Step, expected_kinds
+from roman_assets.products.observation import VisitId
+from roman_assets.registry.registry import Registry
+
+_EXPOSURE_STEPS = (Step.FORMATTING, Step.EXPOSURE)
+_NOT_EXPECTED = "-"
+
+
+def status_tables(root: DataRoot) -> Iterator[Table]:
+    """Give a table of exposures and one of visits, each with what is made level by level.
+
+    A cell says how many products there are of how many expected; skycells are known only once a
+    visit has been co-added, so L3 is counted without.
+    """
+    landing = LandingArea(root)
+    landing.scan()
+    receipts = landing.receipts()
+    with Registry(root) as registry:
+        counts = _counts(registry)
+        yield _exposure_table(receipts, counts, registry.failures())
+        yield _visit_table(receipts, counts)
+
+
+def made_tables(root: DataRoot, visits: Iterable[VisitId]) -> Iterator[Table]:
+    """Give what was made of some visits: a table of products by level and one of deadlines.
+
+    Every time is that of the commit record, every due time is counted from the recorded moment
+    that starts the level's clock.
+    """
+    with Registry(root) as registry:
+        for visit in visits:
+            yield _made_table(visit, registry.deadlines(visit=str(visit)))
+
+
+def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
+    """Give the number of current products by partition and level."""
+    frame = registry.counts(by=("partition", "level"))
+    return {
+        (partition, level): int(products)
+        for partition, level, products in zip(
+            frame["partition"], frame["level"], frame["products"], strict=True
+        )
+    }
+
+
+def _exposure_table(
+    receipts: Iterable[Receipt], counts: Mapping[tuple[str, str], int], failures: pd.DataFrame
+) -> Table:
+    table = Table(
+        "exposure", "survey", "element", "detectors", "received", "L1", "L2", "L4", "failed",
+        title="Exposures",
+    )  # fmt: skip
+    failed = failures.groupby("partition")["file_set"].nunique()
+    for receipt in receipts:
+        key = str(receipt.exposure)
+        table.add_row(
+            key,
+            receipt.survey or "?",
+            receipt.optical_element or "?",
+            str(len(receipt.detectors)),
+            "complete" if receipt.complete else f"lacks {len(receipt.missing)}",
+            *(
+                _progress(counts.get((key, level), 0), _expected(receipt, level))
+                for level in (Level.L1, Level.L2, Level.L4)
+            ),
+            str(failed.get(key, 0)),
+        )
+    return table
+
+
+def _visit_table(receipts: Iterable[Receipt], counts: Mapping[tuple[str, str], int]) -> Table:
+    table = Table("visit", "survey", "element", "exposures", "L2", "L3", "L4", title="Visits")
+    by_visit: dict[VisitId, list[Receipt]] = {}
+    for receipt in receipts:
+        by_visit.setdefault(receipt.exposure.visit, []).append(receipt)
+    for visit, members in by_visit.items():
+        first = members[0]
+        complete = sum(receipt.complete for receipt in members)
+        images = sum(counts.get((str(receipt.exposure), Level.L2), 0) for receipt in members)
+        by_soc = bool(_kinds(first, (Step.VISIT,)))
+        table.add_row(
+            str(visit),
+            first.survey or "?",
+            first.optical_element or "?",
+            _progress(complete, first.nexposures),
+            str(images),
+            *(
+                str(counts.get((str(visit), level), 0)) if by_soc else _NOT_EXPECTED
+                for level in (Level.L3, Level.L4)
+            ),
+        )
+    return table
+
+
+def _kinds(receipt: Receipt, steps: tuple[Step, ...]) -> tuple[ProductKind, ...]:
+    if receipt.survey is None or receipt.exposure_type is None:
+        return ()
+    return expected_kinds(receipt.survey, receipt.exposure_type, steps)
+
+
+def _expected(receipt: Receipt, level: Level) -> int | None:
+    """Give how many products of a level an exposure has in the end, None if not known yet."""
+    if not receipt.detectors:
+        return None
+    return sum(
+        len(receipt.detectors) if kind.scope is Scope.DETECTOR else 1
+        for kind in _kinds(receipt, _EXPOSURE_STEPS)
+        if kind.level is level
+    )
+
+
+def _progress(done: int, expected: int | None) -> str:
+    if expected == 0:
+        return _NOT_EXPECTED
+    return f"{done}/{'?' if expected is None else expected}"
+
+
+@dataclass(frozen=True)
+class _LevelLine:
+    """The products of one level of one partition."""
+
+    products: int
+    size: int
+    made: datetime
+    due: datetime | None
+
+    @property
+    def margin(self) -> timedelta | None:
+        """Time left at the deadline; negative when late."""
+        return None if self.due is None else self.due - self.made
+
+
+def _made_table(visit: VisitId, made: pd.DataFrame) -> Table:
+    title = f"{visit}"
+    if not made.empty:
+        title += f"  {made['survey'].iloc[0]}  {made['optical_element'].iloc[0]}"
+    table = Table(
+        "made for", "level", "kinds", "products", "size", "made (UTC)", "due (UTC)", "margin",
+        title=title,
+    )  # fmt: skip
+    for (partition, level), group in made.groupby(["partition", "level"]):
+        line = _line(group)
+        table.add_row(
+            str(partition),
+            str(level),
+            ", ".join(sorted(group["kind"].unique())),
+            str(line.products),
+            decimal(line.size),
+            f"{line.made:%Y-%m-%d %H:%M:%S}",
+            "unknown" if line.due is None else f"{line.due:%Y-%m-%d %H:%M:%S}",
+            _margin(line.margin),
+        )
+    return table
+
+
+def _line(group: pd.DataFrame) -> _LevelLine:
+    due = group["due"].min()
+    return _LevelLine(
+        len(group),
+        int(group["size"].sum()),
+        group["made"].max().to_pydatetime(),
+        None if pd.isna(due) else due.to_pydatetime(),
+    )
+
+
+def _margin(margin: timedelta | None) -> str:
+    if margin is None:
+        return "unknown"
+    hours = margin.total_seconds() / 3600
+    return (
+        f"[green]{hours:.1f} h in time[/green]" if hours >= 0 else f"[red]{-hours:.1f} h late[/red]"
+    )

@@ -1,0 +1,137 @@
+"""The command that stands in for the telescope: ``simulate``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from roman_assets.data_root import DataRoot
+from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement, Survey
+
+if TYPE_CHECKING:
+    from roman_assets.observatory.downlink import Delivery
+    from roman_assets.observatory.plan import VisitPlan
+
+HOURS_BEFORE_NOW = 6
+"""How long ago a simulated night began, unless said otherwise."""
+
+
+def downlink(
+    root: DataRoot,
+    plan: VisitPlan,
+    *,
+    seed: int,
+    window: int | None,
+    delivery: Delivery | None = None,
+    definitive_ephemeris: bool = False,
+) -> None:
+    """Observe a plan and land its packets and ancillary files, with progress bars."""
+    from roman_assets.observatory.telescope import observe
+
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("detectors downlinked", total=None)
+        observe(
+            plan,
+            root,
+            seed=seed,
+            window=window,
+            delivery=delivery,
+            definitive_ephemeris=definitive_ephemeris,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def simulate(
+    plan_table: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            exists=True,
+            dir_okay=False,
+            help="Survey plan (ECSV with the columns of APT's .sim.ecsv); without it, the options "
+            "below describe the visits.",
+        ),
+    ] = None,
+    survey: Annotated[Survey, typer.Option(case_sensitive=False)] = Survey.HLWAS,
+    program: Annotated[int, typer.Option(min=1, max=99999)] = 1,
+    optical_element: Annotated[
+        OpticalElement, typer.Option("--filter", case_sensitive=False)
+    ] = OpticalElement.F158,
+    exposure_type: Annotated[
+        ExposureType | None,
+        typer.Option(case_sensitive=False, help="Default: what the optical element is used for."),
+    ] = None,
+    dither: Annotated[
+        str, typer.Option(help="NONE, SUB2, SUB4, LINEGAP2 or BOXGAP4: one exposure an offset.")
+    ] = "SUB2",
+    position: Annotated[
+        tuple[float, float, float],
+        typer.Option(metavar="RA DEC PA", help="Of WFI_CEN; ICRS, degrees."),
+    ] = (270.0, 66.0, 0.0),
+    ma_table: Annotated[int, typer.Option(help="Number of the MA table.")] = 4,
+    visits: Annotated[int, typer.Option(min=1, help="How many; of a plan, the first so many.")] = 1,
+    pass_: Annotated[int, typer.Option("--pass", min=1, max=999)] = 1,
+    detectors: Annotated[
+        str, typer.Option(metavar="WFInn,...", help="Detectors to read out, or all.")
+    ] = "WFI01,WFI02",
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="4096x4096 detectors instead of 512x512 windows.")
+    ] = False,
+    start: Annotated[
+        datetime | None, typer.Option(help="Of the first exposure, UTC; default: 6 h ago.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sky, the detectors and all noise.")] = 1,
+    order: Annotated[
+        str, typer.Option(help="How packets arrive: in_order, shuffled, twice, gaps or late.")
+    ] = "in_order",
+    definitive_ephemeris: Annotated[
+        bool, typer.Option(help="Land the definitive ephemeris as well.")
+    ] = False,
+) -> None:
+    """Observe a plan with the simulated telescope and land its packets and ancillary files.
+
+    Nothing else is done; with [bold]roman-assets dev[/bold] running, the products follow by
+    themselves.
+    """
+    from roman_assets.observatory.plan import Pointing, VisitPlan, VisitRequest
+
+    names = DETECTORS if detectors.lower() == "all" else tuple(detectors.upper().split(","))
+    began = _utc(start)
+    if plan_table is not None:
+        plan = VisitPlan.read(
+            plan_table, program=program, survey=survey, start=began, detectors=names
+        ).head(visits)
+    else:
+        request = VisitRequest(
+            survey, program, optical_element, Pointing(*position), dither, ma_table, visits,
+            exposure_type,
+        )  # fmt: skip
+        plan = VisitPlan.from_requests([request], start=began, detectors=names, pass_=pass_)
+    root = DataRoot.from_environment()
+    downlink(
+        root,
+        plan,
+        seed=seed,
+        window=None if full_size else 512,
+        delivery=_delivery(order, seed),
+        definitive_ephemeris=definitive_ephemeris,
+    )
+    typer.echo(
+        f"{len(plan.exposures)} exposures of {len(plan.visits)} visits are in {root.landing}"
+    )
+
+
+def _utc(start: datetime | None) -> datetime:
+    if start is None:
+        return datetime.now(UTC).replace(microsecond=0) - timedelta(hours=HOURS_BEFORE_NOW)
+    return start if start.tzinfo else start.replace(tzinfo=UTC)
+
+
+def _delivery(order: str, seed: int) -> Delivery:
+    raise NotImplementedError
