@@ -1,0 +1,268 @@
+"""The step from L0 to L1 of one exposure (R2, R3)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from asdf.exceptions import ValidationError
+
+import roman_assets
+from roman_assets.archive.durability import disk_space
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.formatting.ancillary import (
+    Ephemeris,
+    ExecutedExposure,
+    ExecutedVisit,
+    MATable,
+    open_ephemeris,
+)
+from roman_assets.pipelines.formatting.data_unit import Stream
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.formatting.level1 import (
+    Observation,
+    face_model,
+    guide_window_model,
+    science_raw,
+)
+from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.formatting.telemetry import (
+    DetectorReadout,
+    FaceTelemetry,
+    GuideWindowReadout,
+)
+from roman_assets.pipelines.provenance import file_input
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.products.kind import Step
+from roman_assets.products.name import FileSet, ProductName
+from roman_assets.products.observation import ExposureId
+from roman_assets.registry.record import (
+    ProductEntry,
+    ProductInput,
+    WorkFailure,
+    fingerprint,
+)
+
+_T = TypeVar("_T", DetectorReadout, GuideWindowReadout, FaceTelemetry)
+_PACKAGES = ("rad", "roman-datamodels")
+_DETECTOR_KINDS = ("uncal", "guide_window")
+
+
+def format_exposure(
+    root: DataRoot, exposure: ExposureId, *, run_id: str | None = None, force: bool = False
+) -> StepResult:
+    """Make and publish L1 of an exposure: science, guide windows and FACE.
+
+    A product that exists as it would be made is not made again. A detector whose content cannot be
+    used fails alone.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    exposure
+        Which exposure.
+    run_id
+        The Dagster run.
+    force
+        Make everything again.
+
+    Returns
+    -------
+    StepResult
+        What was made, reused and failed.
+
+    Raises
+    ------
+    BadInputError
+        If something of the exposure has not been received; it names what.
+    PassingFaultError
+        If the disk is full.
+    """
+    landing = LandingArea(root)
+    receipt = _complete_receipt(landing, exposure)
+    work = _Work.plan(landing, receipt)
+    kept = reusable(root, work.fingerprints, force)
+    with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
+        maker = _Maker(work, scratch, kept)
+        maker.make()
+        return publish_step(
+            root,
+            step=Step.FORMATTING,
+            partition=str(exposure),
+            outputs=maker.outputs,
+            failures=maker.failures,
+            events=receipt.events,
+            reused=kept.values(),
+            run_id=run_id,
+        )
+
+
+def _complete_receipt(landing: LandingArea, exposure: ExposureId) -> Receipt:
+    receipt = landing.receipt(exposure)
+    if not receipt.complete:
+        landing.scan()
+        receipt = landing.receipt(exposure)
+    if not receipt.complete:
+        raise BadInputError(
+            exposure, "receipt", f"not all of it is in: {'; '.join(receipt.missing)}",
+            "wait for it, or have it delivered again",
+        )  # fmt: skip
+    return receipt
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be made of an exposure, and from what."""
+
+    landing: LandingArea
+    observation: Observation
+    inputs: tuple[ProductInput, ...]
+    software: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def plan(cls, landing: LandingArea, receipt: Receipt) -> _Work:
+        visit, executed, table = _documents(landing, receipt.exposure)
+        ephemeris = _ephemeris(receipt)
+        middle = executed.start_time + (executed.end_time - executed.start_time) / 2
+        observation = Observation(
+            receipt.exposure, visit, executed, table, ephemeris.state(middle), ephemeris.kind
+        )
+        software = {"roman_assets": roman_assets.__version__} | {
+            package: importlib.metadata.version(package) for package in _PACKAGES
+        }
+        packets = ProductInput(name=f"{receipt.exposure}_l0", sha256=receipt.content_version)
+        facts = {
+            "survey": str(visit.survey),
+            "exposure_type": str(visit.exposure_type),
+            "nexposures": visit.nexposures,
+        }
+        return cls(landing, observation, (packets, file_input(ephemeris.path)), software, facts)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(
+            self.inputs,
+            None,
+            dict(self.software),
+            ephemeris=str(self.observation.ephemeris_kind),
+        )
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        names = [
+            self.observation.name(kind, detector)
+            for detector in self.observation.executed.detectors
+            for kind in _DETECTOR_KINDS
+        ]
+        return {str(name): self.fingerprint for name in [*names, self.observation.name("face")]}
+
+
+def _documents(
+    landing: LandingArea, exposure: ExposureId
+) -> tuple[ExecutedVisit, ExecutedExposure, MATable]:
+    ancillary = landing.ancillary(exposure)
+    visit, table = ancillary.visit, ancillary.ma_table
+    executed = None if visit is None else visit.executed(exposure)
+    if visit is None or executed is None or table is None:
+        raise BadInputError(
+            exposure, "ancillary", "a document is gone since all was received",
+            "deliver the executed visit and the MA table again",
+        )  # fmt: skip
+    return visit, executed, table.truncated(executed.nresultants)
+
+
+def _ephemeris(receipt: Receipt) -> Ephemeris:
+    """Open the definitive ephemeris if there is one, else the predicted (R3)."""
+    path = receipt.definitive_ephemeris or receipt.ephemeris
+    if path is None:
+        raise BadInputError(
+            receipt.exposure, "ephemeris", "it is gone since all was received",
+            "deliver an ephemeris that covers the exposure",
+        )  # fmt: skip
+    return open_ephemeris(path)
+
+
+class _Maker:
+    """Makes the files of an exposure, one detector after the other."""
+
+    def __init__(self, work: _Work, scratch: Path, kept: Mapping[str, ProductEntry]) -> None:
+        self._work = work
+        self._scratch = scratch
+        self._kept = kept
+        self.outputs: list[Output] = []
+        self.failures: list[WorkFailure] = []
+
+    def make(self) -> None:
+        observation = self._work.observation
+        for detector in observation.executed.detectors:
+            self._attempt(observation.file_set(detector), partial(self._detector, detector))
+        face = observation.name("face")
+        if str(face) not in self._kept:
+            self._attempt(face.file_set, partial(self._face, face))
+
+    def _attempt(self, file_set: FileSet, make: Callable[[], None]) -> None:
+        try:
+            make()
+        except BadInputError as error:
+            self._fail(file_set, error, str(error))
+        except ValidationError as error:
+            place = ".".join(str(part) for part in error.absolute_path)
+            self._fail(file_set, error, f"not valid by rad: {place}: {error.message}")
+
+    def _fail(self, file_set: FileSet, error: Exception, message: str) -> None:
+        self.failures.append(
+            WorkFailure(file_set=str(file_set), error=type(error).__name__, message=message)
+        )
+
+    def _detector(self, detector: str) -> None:
+        observation = self._work.observation
+        names = {kind: observation.name(kind, detector) for kind in _DETECTOR_KINDS}
+        wanted = [kind for kind, name in names.items() if str(name) not in self._kept]
+        if not wanted:
+            return
+        guide_window = self._telemetry(GuideWindowReadout, Stream.GUIDE_WINDOW, detector)
+        models: dict[str, Callable[[], Any]] = {
+            "guide_window": partial(guide_window_model, observation, guide_window)
+        }
+        if "uncal" in wanted:
+            readout = self._telemetry(DetectorReadout, Stream.SCIENCE, detector)
+            models["uncal"] = partial(science_raw, observation, readout, guide_window)
+        written = [self._write(names[kind], models[kind]()) for kind in wanted]
+        self.outputs.extend(written)
+
+    def _face(self, name: ProductName) -> None:
+        face = self._telemetry(FaceTelemetry, Stream.FACE)
+        failed = {failure.file_set for failure in self.failures}
+        observation = self._work.observation
+        made = [
+            detector
+            for detector in observation.executed.detectors
+            if str(observation.file_set(detector)) not in failed
+        ]
+        self.outputs.append(self._write(name, face_model(observation, face, made)))
+
+    def _telemetry(self, kind: type[_T], stream: Stream, detector: str | None = None) -> _T:
+        found = self._work.landing.telemetry(self._work.observation.exposure, stream, detector)
+        if not isinstance(found, kind):
+            raise TypeError(f"{stream.name} holds {type(found).__name__}")
+        return found
+
+    def _write(self, name: ProductName, model: Any) -> Output:
+        path = self._scratch / str(name)
+        model.save(path)
+        return Output(
+            name,
+            path,
+            self._work.fingerprint,
+            inputs=self._work.inputs,
+            software=self._work.software,
+            metadata=self._work.facts,
+        )
