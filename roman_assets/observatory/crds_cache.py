@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from typing import Any
 
 import crds.roman
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from crds.core import utils as crds_utils
 from crds.core.rmap import Mapping as CrdsMapping
@@ -69,8 +71,11 @@ _REFERENCES = Path("references", "roman", "wfi")
 _USE_AFTER = "2020-01-01 00:00:00"
 _NONE = "N/A"
 _ANY_TYPE = "|".join(ExposureType)
+_ANY_DETECTOR = "|".join(DETECTORS)
 _ANY_ELEMENT = "|".join(OpticalElement)
 _NO_FILTER = "|".join(element for element in OpticalElement if not imaging(element))
+
+_GALACTIC_POLES = {"north": 1, "south": -1}
 
 Maker = Callable[[], Any]
 
@@ -132,6 +137,7 @@ class _Reference:
     kind: str
     purpose: str
     make: Maker
+    extension: str = "asdf"
 
     @property
     def key(self) -> str:
@@ -298,7 +304,7 @@ def _open_ledger(path: Path, settings: CacheSettings) -> _Ledger:
 
 def _remove_leftovers(directory: Path) -> None:
     """Delete what an interrupted build was writing; the lock is held, so nobody still does."""
-    for leftover in directory.glob(".*.tmp.asdf"):
+    for leftover in directory.glob(".*.tmp.*"):
         leftover.unlink()
 
 
@@ -347,7 +353,7 @@ def _make_references(
     for done, reference in enumerate(lacking):
         if progress is not None:
             progress(reference.key, done, len(lacking))
-        name = _free_name(ledger, reference.kind)
+        name = _free_name(ledger, reference)
         _save(reference.make(), path / _REFERENCES / name)
         ledger.files[reference.key] = name
         ledger.write(path)
@@ -356,22 +362,21 @@ def _make_references(
     return tuple(added)
 
 
-def _free_name(ledger: _Ledger, kind: str) -> str:
-    prefix = f"roman_wfi_{kind}_"
-    taken = [int(name[len(prefix) : -5]) for name in ledger.files.values() if _is(name, prefix)]
-    return f"{prefix}{max(taken, default=0) + 1:04d}.asdf"
-
-
-def _is(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name[len(prefix) : -5].isdigit()
+def _free_name(ledger: _Ledger, reference: _Reference) -> str:
+    pattern = re.compile(rf"roman_wfi_{reference.kind}_(\d+)\.")
+    taken = [int(found[1]) for found in map(pattern.match, ledger.files.values()) if found]
+    serial = max(taken, default=0) + 1
+    return f"roman_wfi_{reference.kind}_{serial:04d}.{reference.extension}"
 
 
 def _save(model: Any, path: Path) -> None:
     # roman_datamodels takes the format from the suffix
-    temporary = temporary_name(path).with_suffix(".tmp.asdf")
+    temporary = temporary_name(path).with_suffix(f".tmp{path.suffix}")
     try:
         if isinstance(model, datamodels.DataModel):
             model.save(temporary)
+        elif isinstance(model, fits.HDUList):
+            model.writeto(temporary)
         else:
             model.write_to(temporary)
         fsync_file(temporary)
@@ -393,6 +398,8 @@ def _references(
         _purpose_of_fields(ledger),
         lambda: references.skycells(*skymap(ledger.fields)),
     )
+    for pole, sign in _GALACTIC_POLES.items():
+        yield _Reference("dustmap", pole, _bound(references.dustmap, sign), "fits")
     yield from _parameter_references(ledger)
     for detector, filters in sorted(coverage.items()):
         response = DetectorResponse(detector, window, seed)
@@ -463,8 +470,8 @@ def _apcorr(
     return _Reference("apcorr", f"{detector} {','.join(sorted(filters))}".rstrip(), make)
 
 
-def _bound(make: Callable[[DetectorResponse], Any], response: DetectorResponse) -> Maker:
-    return lambda: make(response)
+def _bound(make: Callable[[Any], Any], argument: Any) -> Maker:
+    return lambda: make(argument)
 
 
 def _tweakreg_parameters(catalog: str) -> _Reference:
@@ -507,9 +514,11 @@ def _write_mappings(
             names[kind] = f"roman_wfi_{kind}_{serial:04d}.rmap"
             if serial == number or kind not in _EARLY:
                 header = _rmap_header(kind, names[kind])
-                _write_mapping(path, header, "Match", _select(selections))
+                _write_mapping(path, header, "Match", _select(selections, header["parkey"]))
         instrument = f"roman_wfi_{number:04d}.imap"
-        _write_mapping(path, _context_header("INSTRUMENT", instrument, ("REFTYPE",)), "", names)
+        # a kind that a context does not name at all is an error in every log
+        kinds = dict.fromkeys(crds.roman.FILEKINDS, _NONE) | names
+        _write_mapping(path, _context_header("INSTRUMENT", instrument, ("REFTYPE",)), "", kinds)
         header = _context_header("PIPELINE", context, ("ROMAN.META.INSTRUMENT.NAME",))
         _write_mapping(path, header, "", {"WFI": instrument})
 
@@ -523,9 +532,10 @@ def _selections(
         "darkdecaysignal": {(): files["darkdecaysignal"]},
         "skycells": {(): files[f"skycells {_purpose_of_fields(ledger)}"]},
     }
+    chosen["dustmap"] = {(pole,): files[f"dustmap {pole}"] for pole in _GALACTIC_POLES}
     for reference in _parameter_references(ledger):
         by_detector = reference.kind == "pars-outlierdetectionstep"
-        match = (_ANY_TYPE, "|".join(DETECTORS)) if by_detector else (_ANY_TYPE,)
+        match: tuple[str, ...] = (_ANY_TYPE, _ANY_DETECTOR) if by_detector else (_ANY_TYPE,)
         chosen[reference.kind] = {match: files[reference.key]}
     for detector, filters in sorted(coverage.items()):
         rows = _detector_selections(files, detector, filters, early=early)
@@ -560,9 +570,14 @@ def _detector_selections(
         yield kind, (detector, _NO_FILTER), _NONE
 
 
-def _select(selections: Mapping[tuple[str, ...], str]) -> dict[tuple[str, ...], Any]:
+def _select(
+    selections: Mapping[tuple[str, ...], str], parkey: tuple[tuple[str, ...], ...]
+) -> dict[tuple[str, ...], Any]:
+    """Add the date after which a file is to be used, where the kind is matched by date."""
+    dated = len(parkey) > 1
     return {
-        match: name if name == _NONE else {_USE_AFTER: name} for match, name in selections.items()
+        match: {_USE_AFTER: name} if dated and name != _NONE else name
+        for match, name in selections.items()
     }
 
 

@@ -107,7 +107,10 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
     stamps = np.stack(
         [
             np.stack(
-                [_stamp(detector, element, x, y, window, kind) for x, y in zip(pixel_x, pixel_y, strict=True)]
+                [
+                    _stamp(detector, element, x, y, window, kind)
+                    for x, y in zip(pixel_x, pixel_y, strict=True)
+                ]
             )
             for kind in SPECTRAL_TYPES
         ]

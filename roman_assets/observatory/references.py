@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.time import Time
+from astropy.wcs import WCS
 from roman_datamodels import datamodels
 from roman_datamodels.dqflags import pixel
 from romanisim.models.parameters import collecting_area
-from stpipe._config import StepConfig
+from stpipe._config import StepConfig  # type: ignore[import-untyped]
 
 from roman_assets.observatory.geometry import distortion, reference_pixel_area
 from roman_assets.observatory.psf import (
@@ -44,6 +46,7 @@ _INVERSE_TERMS = 5
 _AMP33_PADDED_COLUMNS = CHANNEL_COLUMNS + 12
 _FULL_ROWS = 4096
 _LOW_FREQUENCIES = 1000
+_DUST_PIXELS = 64
 
 
 def _meta(kind: str, about: str, **instrument: Any) -> dict[str, Any]:
@@ -374,6 +377,26 @@ def skycells(regions: NDArray[np.void], cells: NDArray[np.void]) -> Any:
         datamodels.SkycellsRefModel,
         {"meta": meta, "projection_regions": regions, "skycells": cells},
     )
+
+
+def dustmap(sign: int) -> fits.HDUList:
+    """Make the ``dustmap`` reference of one Galactic hemisphere: E(B-V), zero everywhere.
+
+    The simulated sky has no extinction.
+
+    Parameters
+    ----------
+    sign
+        1 for the north, -1 for the south.
+    """
+    projection = WCS(naxis=2)
+    projection.wcs.ctype = ["GLON-ZEA", "GLAT-ZEA"]
+    projection.wcs.crval = [0.0, 90.0 * sign]
+    projection.wcs.crpix = [_DUST_PIXELS / 2 + 0.5] * 2
+    scale = 2 * np.rad2deg(np.sqrt(2)) / _DUST_PIXELS
+    projection.wcs.cdelt = [-scale, scale]
+    data = np.zeros((_DUST_PIXELS, _DUST_PIXELS), dtype=np.float32)
+    return fits.HDUList([fits.PrimaryHDU(data, projection.to_header())])
 
 
 def step_parameters(step: str, **parameters: Any) -> Any:

@@ -169,7 +169,7 @@ class DetectorResponse:
     def read_noise(self) -> Image:
         """Noise of one read, DN rms."""
         noise = self._random("read noise").standard_normal(self.shape, dtype=np.float32)
-        return np.float32(4.5) * np.exp(np.float32(0.1) * noise)
+        return np.asarray(np.float32(4.5) * np.exp(np.float32(0.1) * noise))
 
     @cached_property
     def dark_rate(self) -> Image:
@@ -262,7 +262,7 @@ class DetectorResponse:
         """
         relative_gain = self.gain[self.active] / self.nominal_gain
         flat = self.quantum_efficiency(element) * self.relative_area / relative_gain
-        return flat.astype(np.float32)
+        return np.asarray(flat, dtype=np.float32)
 
     def electron_rate(self, element: OpticalElement) -> float:
         """Give the e/s of a source of one maggie; see the function of that name."""
@@ -289,7 +289,7 @@ class DetectorResponse:
         a = self.nonlinearity
         bent = 2 * linear / (1 + np.sqrt(1 + 4 * a * linear))
         # The correction changes by less than 1e-3 DN over itself, so one step inverts it.
-        return (bent - self._inl(bent)).astype(np.float32)
+        return np.asarray(bent - self._inl(bent), dtype=np.float32)
 
     def linear_counts(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Undo `raw_counts`; the result is in DN."""

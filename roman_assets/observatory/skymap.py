@@ -221,7 +221,7 @@ def _corners(size: int) -> tuple[tuple[float, float], ...]:
 
 
 def _sky(
-    region: ProjectionRegion, x: NDArray[np.float64], y: NDArray[np.float64]
+    region: ProjectionRegion, x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Deproject tangent-plane pixels, counted from the tangent point, to RA, Dec (degrees)."""
     east, north = (np.deg2rad(axis / _PIXELS_PER_DEGREE) for axis in (x, y))
@@ -284,4 +284,5 @@ def _separation(ra: Any, dec: Any, other_ra: Any, other_dec: Any) -> NDArray[np.
         np.sin((a - b) / 2) ** 2
         + np.cos(a) * np.cos(b) * np.sin(np.deg2rad(ra - other_ra) / 2) ** 2
     )
-    return np.rad2deg(2 * np.arcsin(np.sqrt(half)))
+    angle: NDArray[np.float64] = np.rad2deg(2 * np.arcsin(np.sqrt(half)))
+    return angle
