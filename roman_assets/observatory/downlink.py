@@ -1,0 +1,216 @@
+"""How the simulated telescope's data reach the ground: in order, late, twice, with gaps.
+
+Everything is reproducible: the same telemetry, delivery and seed land the same bytes, and landing
+them again changes nothing.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from roman_assets.archive.durability import (
+    disk_space,
+    fsync_directory,
+    make_directory,
+    temporary_name,
+)
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.formatting.ancillary import ExecutedVisit, MATable
+from roman_assets.pipelines.formatting.landing import (
+    DOCUMENT_SUFFIX,
+    EPHEMERIS_SUFFIX,
+    PACKET_SUFFIX,
+    LandingArea,
+)
+from roman_assets.pipelines.formatting.packet import (
+    MAX_PACKET_SIZE,
+    SequenceCounters,
+    encode,
+)
+from roman_assets.pipelines.formatting.telemetry import Telemetry
+
+_HELD_BACK = "held_back"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How data arrive.
+
+    Parameters
+    ----------
+    seed
+        Decides which packets are concerned.
+    shuffled
+        Packets come out of order.
+    nfiles
+        Files that the packets of one call of `Downlink.send` are spread over.
+    repeated
+        Fraction of the packets that comes twice.
+    dropped
+        Fraction of the packets that is lost at first, and held back.
+    damaged
+        Fraction of the packets that comes with a flipped bit; good copies are held back.
+    late_packets, late_documents
+        Whether the last file of packets, and all documents and ephemerides, are held back.
+    """
+
+    seed: int = 0
+    shuffled: bool = False
+    nfiles: int = 1
+    repeated: float = 0.0
+    dropped: float = 0.0
+    damaged: float = 0.0
+    late_packets: bool = False
+    late_documents: bool = False
+
+
+DELIVERIES: Mapping[str, Delivery] = {
+    "in_order": Delivery(),
+    "shuffled": Delivery(shuffled=True, nfiles=3),
+    "twice": Delivery(repeated=1.0, nfiles=2),
+    "gaps": Delivery(dropped=0.05, damaged=0.05),
+    "late": Delivery(nfiles=2, late_packets=True, late_documents=True),
+}
+"""Deliveries by name; all but the first two need `Downlink.release` where they hold back."""
+
+
+class Downlink:
+    """Lands what the telescope sends.
+
+    Parameters
+    ----------
+    root
+        The installation whose landing area is fed.
+    delivery
+        How the data arrive.
+    packet_size
+        Largest size of a packet, bytes.
+    """
+
+    def __init__(
+        self,
+        root: DataRoot,
+        delivery: Delivery | None = None,
+        *,
+        packet_size: int = MAX_PACKET_SIZE,
+    ) -> None:
+        self._landing = LandingArea(root).path
+        self._held_back = root.observatory / _HELD_BACK
+        self._delivery = delivery or Delivery()
+        self._packet_size = packet_size
+        self._counters = SequenceCounters()
+
+    def send(self, name: str, telemetry: Iterable[Telemetry]) -> None:
+        """Send telemetry as files of packets.
+
+        Parameters
+        ----------
+        name
+            Begins the names of the files; the same name again replaces them.
+        telemetry
+            What to send. Delivered in order it is packetized piece by piece; otherwise its
+            packets are held in memory.
+        """
+        packets = chain.from_iterable(
+            encode(piece, self._counters, packet_size=self._packet_size) for piece in telemetry
+        )
+        if self._delivery == Delivery(seed=self._delivery.seed):
+            self._land(f"{name}{PACKET_SUFFIX}", packets)
+            return
+        sent, repairs = self._disturbed(list(packets), name)
+        nfiles = min(self._delivery.nfiles, len(sent)) or 1
+        parts = np.array_split(np.arange(len(sent)), nfiles) if sent else []
+        for number, part in enumerate(parts, start=1):
+            late = self._delivery.late_packets and number == len(parts)
+            self._land(f"{name}_{number}{PACKET_SUFFIX}", (sent[i] for i in part), held=late)
+        if repairs:
+            self._land(f"{name}_repair{PACKET_SUFFIX}", repairs, held=True)
+
+    def send_document(self, document: ExecutedVisit | MATable) -> None:
+        """Send an executed visit or an MA table."""
+        content = json.dumps(document.model_dump(mode="json"), indent=1).encode()
+        name = f"{document.kind}_{document.key}_{document.revision}{DOCUMENT_SUFFIX}"
+        self._land(name, [content], held=self._delivery.late_documents)
+
+    def send_ephemeris(self, name: str, message: str) -> None:
+        """Send an ephemeris.
+
+        Parameters
+        ----------
+        name
+            Of the file, without its ending.
+        message
+            A CCSDS Orbit Ephemeris Message.
+        """
+        held = self._delivery.late_documents
+        self._land(f"{name}{EPHEMERIS_SUFFIX}", [message.encode()], held=held)
+
+    def release(self) -> tuple[str, ...]:
+        """Land everything held back, also by an earlier run; give the names of the files."""
+        if not self._held_back.is_dir():
+            return ()
+        files = sorted(path for path in self._held_back.iterdir() if path.name[0] != ".")
+        for path in files:
+            os.utime(path)
+            path.rename(self._landing / path.name)
+        fsync_directory(self._landing)
+        return tuple(path.name for path in files)
+
+    def _disturbed(self, packets: list[bytes], name: str) -> tuple[list[bytes], list[bytes]]:
+        """Give the packets as they arrive, and the good ones that are held back."""
+        delivery = self._delivery
+        rng = np.random.default_rng([delivery.seed, crc32(name.encode())])
+        order = rng.permutation(len(packets)).tolist()
+        ndropped = _share(delivery.dropped, packets)
+        lost = frozenset(order[:ndropped])
+        hurt = frozenset(order[ndropped : ndropped + _share(delivery.damaged, packets)])
+        again = rng.permutation(len(packets))[: _share(delivery.repeated, packets)].tolist()
+        sent = [
+            _flip(packet, rng) if number in hurt else packet
+            for number, packet in enumerate(packets)
+            if number not in lost
+        ]
+        sent += [packets[number] for number in sorted(again)]
+        if delivery.shuffled:
+            sent = [sent[number] for number in rng.permutation(len(sent))]
+        return sent, [packets[number] for number in sorted(lost | hurt)]
+
+    def _land(self, name: str, content: Iterable[bytes], *, held: bool = False) -> None:
+        target = (make_directory(self._held_back) if held else self._landing) / name
+        draft = temporary_name(target)
+        with disk_space(target.parent):
+            try:
+                with draft.open("xb") as file:
+                    file.writelines(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if not _is_there(self._landing / name, draft):
+                    draft.rename(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            fsync_directory(target.parent)
+
+
+def _is_there(path: Path, draft: Path) -> bool:
+    return path.is_file() and filecmp.cmp(path, draft, shallow=False)
+
+
+def _share(fraction: float, packets: Sequence[bytes]) -> int:
+    """Give a fraction of the packets as a number, at least one unless the fraction is 0."""
+    return min(len(packets), max(1, round(fraction * len(packets)))) if fraction else 0
+
+
+def _flip(packet: bytes, rng: np.random.Generator) -> bytes:
+    bit = int(rng.integers(8 * len(packet)))
+    damaged = bytearray(packet)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
