@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from astropy import units as u
+from astropy.coordinates import get_body_barycentric_posvel
 from astropy.time import Time
 from numpy.typing import NDArray
 from oem import OrbitEphemerisMessage
@@ -90,6 +92,20 @@ def orbit_message(start: datetime, stop: datetime, kind: EphemerisKind) -> str:
     return _text(OrbitEphemerisMessage(header, [segment]), kind)
 
 
+def barycentric_velocity(time: datetime) -> NDArray[np.float64]:
+    """Give the observatory's velocity about the solar system's barycentre, km/s, shape (3,).
+
+    Raises
+    ------
+    BadInputError
+        If the mission's orbit does not cover the moment.
+    """
+    state = _mission_states([time])[0]
+    _, earth = get_body_barycentric_posvel("earth", _times([time])[0], ephemeris="builtin")
+    velocity: NDArray[np.float64] = state[3:] + earth.xyz.to_value(u.km / u.s)
+    return velocity
+
+
 def _text(message: OrbitEphemerisMessage, kind: EphemerisKind) -> str:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "orbit.oem"
@@ -106,7 +122,7 @@ def _epochs(start: datetime, stop: datetime) -> list[datetime]:
 
 
 def _times(epochs: list[datetime]) -> list[Time]:
-    return [Time(epoch.replace(tzinfo=None), scale="utc") for epoch in epochs]
+    return [Time(epoch.astimezone(UTC).replace(tzinfo=None), scale="utc") for epoch in epochs]
 
 
 @cache

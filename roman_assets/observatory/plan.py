@@ -235,6 +235,7 @@ class VisitPlan:
         *,
         start: datetime = DEFAULT_START,
         detectors: Sequence[str] = DETECTORS,
+        pass_: int = 1,
     ) -> VisitPlan:
         """Schedule requests one after the other.
 
@@ -246,6 +247,8 @@ class VisitPlan:
             Start of the first exposure (UTC).
         detectors
             Detectors to read out.
+        pass_
+            Pass of the execution plan: the same requests in another pass are other visits.
 
         Raises
         ------
@@ -267,7 +270,9 @@ class VisitPlan:
             ):
                 exposures.append(
                     PlannedExposure(
-                        ExposureId(VisitId(request.program, 1, 1, 1, observation, visit), number),
+                        ExposureId(
+                            VisitId(request.program, 1, pass_, 1, observation, visit), number
+                        ),
                         request.survey,
                         request.exposure_type or TYPE_OF_ELEMENT[request.optical_element],
                         request.optical_element,
@@ -338,21 +343,27 @@ class VisitPlan:
 
 
 def demo_plan(
-    *, start: datetime = DEFAULT_START, detectors: Sequence[str] = ("WFI01", "WFI02")
+    *,
+    start: datetime = DEFAULT_START,
+    detectors: Sequence[str] = ("WFI01", "WFI02"),
+    pass_: int = 1,
 ) -> VisitPlan:
     """Plan a small night: two dithered imaging visits, one GBTDS and one grism visit.
 
     All four look at the field of romanisim's Gaia extract. The pointings of the imaging visits put
-    the central 512x512 windows of WFI01 and WFI02 on spots with many Gaia stars.
+    the central 512x512 windows of WFI01 and WFI02 on the spots with most Gaia stars there are: four
+    to six in each.
     """
-    return VisitPlan.from_requests(DEMO_REQUESTS, start=start, detectors=detectors)
+    return VisitPlan.from_requests(DEMO_REQUESTS, start=start, detectors=detectors, pass_=pass_)
 
 
 DEMO_REQUESTS: tuple[VisitRequest, ...] = (
-    VisitRequest(Survey.HLWAS, 1, OpticalElement.F158, Pointing(270.0, 66.0, 0.0), "SUB2", 4),
-    VisitRequest(Survey.HLTDS, 2, OpticalElement.F106, Pointing(270.2, 66.1, 0.0), "SUB2", 4),
-    VisitRequest(Survey.GBTDS, 3, OpticalElement.F146, Pointing(269.9, 65.9, 0.0), "NONE", 3),
-    VisitRequest(Survey.HLWAS, 1, OpticalElement.GRISM, Pointing(270.1, 66.05, 0.0), "NONE", 4),
+    VisitRequest(Survey.HLWAS, 1, OpticalElement.F158, Pointing(269.8289, 65.8578, 0.0), "SUB2", 4),
+    VisitRequest(Survey.HLTDS, 2, OpticalElement.F106, Pointing(270.1709, 65.8200, 0.0), "SUB2", 4),
+    VisitRequest(Survey.GBTDS, 3, OpticalElement.F146, Pointing(269.7718, 66.1600, 0.0), "NONE", 3),
+    VisitRequest(
+        Survey.HLWAS, 1, OpticalElement.GRISM, Pointing(269.8289, 65.8578, 0.0), "NONE", 4
+    ),
 )
 """The visits of `demo_plan`."""
 
