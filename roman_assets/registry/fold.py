@@ -138,10 +138,12 @@ def _is_folded(root: DataRoot, journal: Journal) -> bool:
 
 def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
     damaged: list[Path] = []
-    if not _is_usable(root.registry / DATABASE):
-        damaged += _rebuild_database(root, journal)
     folded: list[PendingRecord] = []
-    with _database(root.registry / DATABASE) as connection:
+    connection = _open_if_usable(root.registry / DATABASE)
+    if connection is None:
+        damaged += _rebuild_database(root, journal)
+        connection = open_database(root.registry / DATABASE)
+    with _settled(connection):
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)
             damaged += [journal.set_aside(error) for error in damage]
@@ -162,7 +164,9 @@ def _rebuild_database(root: DataRoot, journal: Journal) -> list[Path]:
     database = root.registry / DATABASE
     building = database.with_name(f".{DATABASE}.rebuild.tmp")
     _remove_database(building)
-    with _database(building) as connection:
+    connection = open_database(building)
+    with _settled(connection):
+        create_tables(connection)
         for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
             _apply(connection, segments)
     fsync_file(building)
@@ -178,27 +182,27 @@ def _remove_database(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _is_usable(database: Path) -> bool:
+def _open_if_usable(database: Path) -> duckdb.DuckDBPyConnection | None:
+    """Open the database, unless it is lost, damaged or of another schema."""
     if not database.exists():
-        return False
+        return None
     try:
-        with _database(database) as connection:
-            return has_declared_schema(connection)
-    except (duckdb.Error, PassingFaultError) as error:
-        if isinstance(error, PassingFaultError) or _is_disk_full(error):
+        connection = open_database(database)
+    except duckdb.Error as error:
+        if _is_disk_full(error):
             raise
-        return False
+        return None
+    if has_declared_schema(connection):
+        return connection
+    connection.close()
+    return None
 
 
 @contextmanager
-def _database(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database read-write; closing it writes the log into the file."""
-    existed = path.exists()
-    connection = open_database(path)
+def _settled(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Close the connection at the end, with its log written into the file."""
     try:
-        if not existed:
-            create_tables(connection)
-        yield connection
+        yield
         connection.execute("checkpoint")
     finally:
         connection.close()

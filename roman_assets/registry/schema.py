@@ -176,20 +176,18 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 def has_declared_schema(connection: duckdb.DuckDBPyConnection) -> bool:
     """Tell whether the tables are those of this version; if not, a rebuild is due."""
-    found = {
-        (table, column, kind)
-        for table, column, kind in connection.execute(
-            "select table_name, column_name, data_type from duckdb_columns() "
-            "where database_name = current_database() and not internal"
-        ).fetchall()
-        if table != CURRENT_PRODUCTS
-    }
-    wanted = {
-        (table.name, column.name, _CATALOGUE_TYPE.get(column.type, column.type))
-        for table in TABLES
-        for column in table.columns
-    }
-    return found == wanted
+    rows = connection.execute("select table_name from duckdb_tables() where not internal")
+    if {name for (name,) in rows.fetchall()} != {table.name for table in TABLES}:
+        return False
+    return all(_has_declared_columns(connection, table) for table in TABLES)
+
+
+def _has_declared_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    found = connection.execute(f"select name, type from pragma_table_info('{table.name}')")
+    declared = [
+        (column.name, _CATALOGUE_TYPE.get(column.type, column.type)) for column in table.columns
+    ]
+    return found.fetchall() == declared
 
 
 _CATALOGUE_TYPE = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
@@ -272,7 +270,7 @@ _CONTENT_QUERIES = (
 
 @functools.cache
 def _source_column() -> re.Pattern[str]:
-    """Match the column names of rad's source catalogues, all versions, any or no band and radius."""
+    """Match the column names of rad's source catalogues: all versions, any band or none."""
     tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
     names: set[str] = set()
     for resource in tables.iterdir():
