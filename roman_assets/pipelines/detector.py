@@ -9,13 +9,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Self
 
 from roman_assets.archive.durability import disk_space
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import open_ephemeris
-from roman_assets.pipelines.formatting.level1 import ephemeris_metadata
 from roman_assets.pipelines.provenance import exits_explained, references_of
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
@@ -229,10 +229,15 @@ def _written(uncal: Path) -> dict[str, Path]:
 
 def _refine_ephemeris(supplement: Path, orbit_file: Path) -> None:
     """Replace the ephemeris of L1 by the definitive one, for the same moment (R4)."""
+    from astropy.time import Time
     from roman_datamodels import datamodels
 
+    from roman_assets.pipelines.formatting.level1 import ephemeris_metadata
+
+    ephemeris = open_ephemeris(orbit_file)
     with datamodels.open(supplement) as model:
-        model.meta.ephemeris = ephemeris_metadata(open_ephemeris(orbit_file), model.meta.exposure)
+        moment = Time(model.meta.ephemeris.time, format="mjd", scale="utc").to_datetime(UTC)
+        model.meta.ephemeris = ephemeris_metadata(ephemeris.state(moment), ephemeris.kind)
         refined = supplement.parent / "refined" / supplement.name
         refined.parent.mkdir(exist_ok=True)
         model.save(refined)

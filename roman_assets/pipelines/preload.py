@@ -15,9 +15,14 @@ from pathlib import Path
 # numerical libraries read this when they are loaded, below
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import romancal.associations.skycell_asn
+import crds.roman  # noqa: F401
+import pandas  # noqa: F401
+import romancal.associations.asn_from_list
 import romancal.pipeline  # noqa: F401
 from roman_datamodels import datamodels
+
+import roman_assets.pipelines.detector
+import roman_assets.pipelines.skycell  # noqa: F401
 
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""

@@ -12,14 +12,16 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Generic, Self, TypeVar
 
 from roman_assets.errors import PassingFaultError, PlatformError
@@ -213,14 +215,30 @@ class WorkerPool:
         self._workers[number] = self._hire()
 
     def _submit(self, number: int, function: Callable[[Task], Value], task: Task) -> Future[Value]:
-        try:
-            future = self._workers[number].submit(function, task)
-        except BrokenProcessPool:
-            # it was lost while idle: no task suffers
-            self._replace(number)
-            future = self._workers[number].submit(function, task)
+        with _without_main_module():
+            try:
+                future = self._workers[number].submit(function, task)
+            except BrokenProcessPool:
+                # it was lost while idle: no task suffers
+                self._replace(number)
+                future = self._workers[number].submit(function, task)
         self._busy.add(number)
         return future
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep new workers from running the caller's script, as multiprocessing has them do.
+
+    Tasks are importable, so workers need nothing of it: it would cost each of them its imports,
+    and a script that calls a pipeline without asking for its own name would start itself again.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _begin(environment: Mapping[str, str]) -> None:

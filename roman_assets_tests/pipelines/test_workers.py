@@ -67,7 +67,7 @@ def test_romancal_is_loaded_once_for_all_workers(pool):
     assert len(loaders) == 1
     assert loaders.isdisjoint({fact["worker"] for fact in facts} | {os.getpid()})
     assert all(fact["romancal"] for fact in facts)
-    assert max(fact["import_seconds"] for fact in facts) < 0.05
+    assert max(fact["import_seconds"] for fact in facts) < 1.0
 
 
 def test_the_collector_passes_over_what_was_loaded_before(pool):
@@ -143,7 +143,7 @@ def test_closing_a_pool_ends_the_work_in_hand():
         next(tasks)
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path):
+def test_workers_of_a_plain_script_do_not_run_it_and_do_not_outlive_it(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(
@@ -151,17 +151,18 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path):
             import os, time
             from roman_assets.pipelines.workers import WorkerPool
 
-            if __name__ == "__main__":
-                with WorkerPool(1) as pool:
-                    for done in pool.run(os.getpgid, {"one": 0}):
-                        pid = list(pool._workers[0]._processes)[0]
-                        print(pid, flush=True)
-                    for done in pool.run(time.sleep, {"long": 60.0}):
-                        pass
+            print("script", flush=True)
+            with WorkerPool(1) as pool:
+                for done in pool.run(os.getpgid, {"one": 0}):
+                    print(*pool._workers[0]._processes, flush=True)
+                for done in pool.run(time.sleep, {"long": 60.0}):
+                    pass
             """
         )
     )
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        # a worker that ran the script again would say so first
+        assert parent.stdout.readline() == "script\n"
         worker = int(parent.stdout.readline())
         time.sleep(0.3)
         parent.kill()
