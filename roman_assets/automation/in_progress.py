@@ -10,6 +10,8 @@ from dagster import DagsterRunStatus
 from roman_assets.partitions import exposure_partitions, visit_partitions
 
 PARTITION_TAG = "dagster/partition"
+WILL_RETRY_TAG = "dagster/will_retry"
+AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
 RUN_KEY_TAG = "dagster/run_key"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -23,10 +25,22 @@ UNFINISHED = (
 )
 
 
+MOST_RETRIES = 100
+"""Lost runs that are looked at: the daemon starts them again within seconds."""
+
+
 def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the partition keys (exposures and visits) of all runs that have not ended."""
+    """Give the partition keys (exposures and visits) of all runs that have not ended.
+
+    A lost run that the daemon is about to start again has not ended.
+    """
     runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)))
-    return frozenset(key for run in runs for key in _partitions(instance, run.tags))
+    lost = instance.get_runs(
+        dg.RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"}),
+        limit=MOST_RETRIES,
+    )
+    waiting = [run for run in lost if AUTO_RETRY_RUN_ID_TAG not in run.tags]
+    return frozenset(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
 
 
 def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequence[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from roman_assets.automation.in_progress import partitions_in_progress, requested_run_keys
 from roman_assets.automation.jobs import visit_products
+from roman_assets.automation.settled import Settled
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
 from roman_assets.products.kind import Step
@@ -30,27 +30,7 @@ TICK_BUDGET_S = 20.0
 """A tick looks at visits for this long; the next one goes on where it stopped."""
 
 
-@dataclass
-class SettledVisits:
-    """Visits that need no second look until their exposures change.
-
-    Only spares work: without it every visit is looked at again, with the same conclusions.
-    """
-
-    content: dict[tuple[DataRoot, VisitId], str] = field(default_factory=dict)
-
-    def unsettled(self, root: DataRoot, visits: Mapping[VisitId, str]) -> list[VisitId]:
-        """Give the visits whose exposures are not as they were when settled."""
-        return [
-            visit for visit, content in visits.items() if self.content.get((root, visit)) != content
-        ]
-
-    def settle(self, root: DataRoot, visit: VisitId, content: str) -> None:
-        """Note that nothing is to be done for a visit while its exposures are as they are."""
-        self.content[root, visit] = content
-
-
-_settled = SettledVisits()
+_settled: Settled[VisitId] = Settled()
 _STATE_COLUMNS = ("partition", "content", "record_id")
 
 
@@ -88,6 +68,11 @@ class VisitState:
         """Whether the L3 were made from just these images."""
         members = {(member.name, member.sha256) for member in self.manifest.members}
         return members == self.made_from
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is something to make."""
+        return self.by_soc and self.ready and not self.up_to_date
 
     @property
     def run_key(self) -> str:
@@ -148,7 +133,7 @@ def visit_sensor(
 
 
 def wanted_visits(
-    instance: dg.DagsterInstance, root: DataRoot, settled: SettledVisits = _settled
+    instance: dg.DagsterInstance, root: DataRoot, settled: Settled[VisitId] = _settled
 ) -> list[VisitState]:
     """Find the visits that are in, the SOC's to make, not up to date and not requested.
 
@@ -160,20 +145,14 @@ def wanted_visits(
         return []
     busy = {visit_of(key) for key in partitions_in_progress(instance) if is_exposure(key)}
     until = time.monotonic() + TICK_BUDGET_S
-    wanted = []
-    for visit in unsettled:
-        if visit in busy or time.monotonic() > until:
-            continue
-        state = visit_state(root, visit)
-        if state.by_soc and state.ready and not state.up_to_date:
-            wanted.append(state)
-        else:
-            settled.settle(root, visit, present[visit])
-    requested = requested_run_keys(instance, [state.run_key for state in wanted])
-    for state in wanted:
-        if state.run_key in requested:
+    idle = (visit for visit in unsettled if visit not in busy)
+    states = [visit_state(root, visit) for visit in idle if time.monotonic() < until]
+    requested = requested_run_keys(instance, [state.run_key for state in states])
+    wanted = [state for state in states if state.wanted and state.run_key not in requested]
+    for state in states:
+        if state not in wanted:
             settled.settle(root, state.manifest.visit, present[state.manifest.visit])
-    return [state for state in wanted if state.run_key not in requested]
+    return wanted
 
 
 def run_request(state: VisitState) -> dg.RunRequest:

@@ -1,0 +1,218 @@
+"""An installation in which exposures are received, formatted and calibrated by one line each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dagster import (
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    SensorResult,
+    SkipReason,
+    build_sensor_context,
+)
+
+from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.visits import visit_sensor
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.formatting import landing
+from roman_assets.pipelines.formatting.landing import ScanResult
+from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement, Survey
+from roman_assets.registry.fold import fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.resources import Installation
+from roman_assets_tests.registry.installation import record_of, sha256
+
+VISIT = "r0001001001001001001"
+EPOCH = datetime(2027, 6, 1, tzinfo=UTC)
+
+
+def exposure_key(number: int, visit: str = VISIT) -> str:
+    return f"{visit}_{number:04d}"
+
+
+def version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Sky:
+    """What a landing area and a registry would hold, with the sensors looking at them.
+
+    The registry is real; the landing area tells what `receive` was told.
+    """
+
+    def __init__(self, root: DataRoot, instance: DagsterInstance, monkeypatch: Any) -> None:
+        self.root = root
+        self.instance = instance
+        self.receipts: dict[str, Receipt] = {}
+        monkeypatch.setattr(landing.LandingArea, "scan", lambda area, budget: ScanResult())
+        monkeypatch.setattr(
+            landing.LandingArea, "receipts", lambda area: list(self.receipts.values())
+        )
+
+    def receive(self, key: str, content: str = "first", *, complete: bool = True) -> None:
+        self.receipts[key] = Receipt(
+            ExposureId.parse(key),
+            complete,
+            () if complete else ("WFI02: no packet",),
+            version(content),
+            {ClockEvent.ALL_RECEIVED: EPOCH + timedelta(minutes=len(self.receipts))},
+            survey=Survey.HLWAS,
+            exposure_type=ExposureType.WFI_IMAGE,
+            optical_element=OpticalElement.F158,
+            detectors=("WFI01", "WFI02"),
+            nexposures=2,
+        )
+
+    def format(self, key: str, **facts: Any) -> None:
+        """Register L1 made of what is received."""
+        packets = ProductInput(name=f"{key}_l0", sha256=self.receipts[key].content_version)
+        self._register(key, Step.FORMATTING, "uncal", (packets,), **facts)
+
+    def calibrate(self, key: str, failed: Iterable[int] = (), **facts: Any) -> None:
+        """Register L2 made of the L1 that `format` registered."""
+        self._register(key, Step.EXPOSURE, "cal", self._files(key, "uncal"), failed, **facts)
+
+    def process(self, key: str, content: str = "first", **facts: Any) -> None:
+        self.receive(key, content)
+        self.format(key, **facts)
+        self.calibrate(key, **facts)
+
+    def mosaic(self, visit: str, *exposures: str) -> None:
+        """Register L3 made of the L2 that `calibrate` registered."""
+        inputs = tuple(file for key in exposures for file in self._files(key, "cal"))
+        coadd = f"r{visit[1:6]}_p_v{visit[6:]}_270p65x49y50_f158_coadd.asdf"
+        self._commit(visit, Step.VISIT, {coadd: b"coadd"}, inputs)
+
+    def _content(self, key: str, kind: str, detector: int) -> bytes:
+        return f"{kind} {detector} of {key} {self.receipts[key].content_version}".encode()
+
+    def _files(self, key: str, kind: str) -> tuple[ProductInput, ...]:
+        return tuple(
+            ProductInput(
+                name=name(key, detector, kind), sha256=sha256(self._content(key, kind, detector))
+            )
+            for detector in (1, 2)
+        )
+
+    def _register(
+        self,
+        key: str,
+        step: Step,
+        kind: str,
+        inputs: tuple[ProductInput, ...],
+        failed: Iterable[int] = (),
+        survey: Survey = Survey.HLWAS,
+        exposure_type: ExposureType = ExposureType.WFI_IMAGE,
+        nexposures: int = 2,
+    ) -> None:
+        lost = set(failed)
+        contents = {
+            name(key, detector, kind): self._content(key, kind, detector)
+            for detector in (1, 2)
+            if detector not in lost
+        }
+        self._commit(
+            key,
+            step,
+            contents,
+            inputs,
+            metadata={
+                "survey": survey.value,
+                "exposure_type": exposure_type.value,
+                "nexposures": nexposures,
+            },
+            failures=tuple(
+                WorkFailure(
+                    file_set=name(key, detector, kind).rpartition("_")[0],
+                    error="BadInputError",
+                    message="all pixels are bad",
+                )
+                for detector in lost
+            ),
+        )
+
+    def _commit(
+        self,
+        partition: str,
+        step: Step,
+        contents: dict[str, bytes],
+        inputs: tuple[ProductInput, ...],
+        **fields: Any,
+    ) -> None:
+        record = record_of(
+            self.root, contents, step=step, partition=partition, inputs=inputs, **fields
+        )
+        Journal(self.root).write(record)
+
+    def look_at_landing(self) -> list[RunRequest]:
+        """Let the landing sensor look, and create the runs it asks for."""
+        return self._look(landing_sensor)
+
+    def look_at_visits(self) -> list[RunRequest]:
+        """Let the visit sensor look, and create the runs it asks for."""
+        return self._look(visit_sensor)
+
+    def _look(self, sensor: Any) -> list[RunRequest]:
+        fold(self.root)
+        context = build_sensor_context(
+            instance=self.instance,
+            resources={"installation": Installation(data_root=str(self.root.path))},
+            sensor_name=sensor.name,
+        )
+        result = sensor(context)
+        if isinstance(result, SkipReason):
+            return []
+        assert isinstance(result, SensorResult)
+        for request in result.dynamic_partitions_requests or ():
+            self.instance.add_dynamic_partitions(
+                request.partitions_def_name, request.partition_keys
+            )
+        for event in result.asset_events:
+            self.instance.report_runless_asset_event(event)
+        requests = list(result.run_requests or ())
+        for request in requests:
+            self.start(request)
+        return requests
+
+    def start(self, request: RunRequest) -> str:
+        run = DagsterRun(
+            job_name="any",
+            status=DagsterRunStatus.STARTED,
+            tags={
+                **request.tags,
+                "dagster/partition": str(request.partition_key),
+                "dagster/run_key": str(request.run_key),
+            },
+        )
+        return self.instance.add_run(run).run_id
+
+    def start_range(self, first: str, last: str) -> None:
+        tags = {
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": last,
+        }
+        self.instance.add_run(
+            DagsterRun(job_name="any", status=DagsterRunStatus.STARTED, tags=tags)
+        )
+
+    def end_runs(self, how: DagsterEventType = DagsterEventType.RUN_SUCCESS) -> None:
+        for run in self.instance.get_runs():
+            if not run.is_finished:
+                event = DagsterEvent(event_type_value=how.value, job_name=run.job_name)
+                self.instance.report_dagster_event(event, run.run_id)
+
+
+def name(key: str, detector: int, kind: str) -> str:
+    return f"{key}_wfi{detector:02d}_f158_{kind}.asdf"

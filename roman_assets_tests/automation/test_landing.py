@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+
+from roman_assets.automation import landing
+from roman_assets.automation.settled import Settled
+from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
+from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key, version
+
+FIRST, SECOND = exposure_key(1), exposure_key(2)
+
+
+def requested(sky: Sky) -> list[str | None]:
+    return [request.partition_key for request in sky.look_at_landing()]
+
+
+def test_an_exposure_that_is_in_gets_one_run(sky: Sky) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    assert requested(sky) == []
+
+
+def test_the_run_key_names_exposure_and_content(sky: Sky) -> None:
+    sky.receive(FIRST)
+    (request,) = sky.look_at_landing()
+    assert (request.run_key or "").startswith(f"{FIRST}:{version('first')}")
+    assert request.tags["roman_assets/visit"] == VISIT
+
+
+def test_an_incomplete_exposure_waits_and_is_known(sky: Sky) -> None:
+    sky.receive(FIRST, complete=False)
+    assert requested(sky) == []
+    assert sky.instance.get_dynamic_partitions("exposure") == [FIRST]
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+
+
+def test_what_was_made_without_dagster_is_not_made_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    assert requested(sky) == []
+    assert sky.instance.get_dynamic_partitions("exposure") == [FIRST]
+
+
+def test_new_content_is_made_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    assert requested(sky) == []
+    sky.receive(FIRST, "redelivered")
+    assert requested(sky) == [FIRST]
+
+
+def test_content_that_comes_back_is_made_again(sky: Sky) -> None:
+    for content in ("first", "second", "first"):
+        sky.receive(FIRST, content)
+        assert requested(sky) == [FIRST], content
+        sky.process(FIRST, content)
+        sky.end_runs()
+        assert requested(sky) == [], content
+
+
+def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
+    sky.receive(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == [FIRST]
+    monkeypatch.setattr(landing, "_settled", Settled())
+    assert requested(sky) == []
+
+
+def test_a_request_that_was_lost_is_made_again(sky: Sky) -> None:
+    sky.receive(FIRST)
+    (request,) = sky.look_at_landing()
+    for run in sky.instance.get_runs():
+        sky.instance.delete_run(run.run_id)
+    assert [again.run_key for again in sky.look_at_landing()] == [request.run_key]
+
+
+def test_an_exposure_that_cannot_be_made_is_not_tried_for_ever(sky: Sky) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    assert requested(sky) == []
+
+
+def test_l1_that_a_lost_run_left_without_l2_is_carried_on_once(sky: Sky) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.format(FIRST)
+    assert requested(sky) == [], "the run is still at work"
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    assert requested(sky) == [FIRST]
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    assert requested(sky) == []
+
+
+def test_a_run_the_daemon_will_start_again_is_waited_for(sky: Sky) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.format(FIRST)
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    (run,) = sky.instance.get_runs()
+    sky.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
+    assert requested(sky) == []
+    sky.instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert requested(sky) == [FIRST]
+
+
+def test_a_detector_that_failed_is_not_tried_for_ever(sky: Sky) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.format(FIRST)
+    sky.calibrate(FIRST, failed=[2])
+    sky.end_runs()
+    assert requested(sky) == []
+
+
+def test_receipt_is_reported_once_with_its_content_as_version(sky: Sky) -> None:
+    sky.receive(FIRST)
+    requested(sky)
+    requested(sky)
+    events = sky.instance.fetch_materializations(
+        AssetRecordsFilter(AssetKey("level0"), asset_partitions=[FIRST]), limit=10
+    ).records
+    assert len(events) == 1
+    materialization = events[0].asset_materialization
+    assert materialization is not None
+    assert (materialization.tags or {})["dagster/data_version"] == version("first")
+    assert "all_received" in materialization.metadata
+
+
+def test_many_exposures_are_requested_in_the_order_of_their_receipt(sky: Sky, monkeypatch) -> None:
+    monkeypatch.setattr(landing, "RUNS_PER_TICK", 2)
+    keys = [exposure_key(number) for number in (3, 1, 2)]
+    for key in keys:
+        sky.receive(key)
+    assert requested(sky) == keys[:2]
+    assert requested(sky) == keys[2:]
+
+
+def test_what_cannot_be_used_is_told(sky: Sky, monkeypatch, capfd) -> None:
+    case = sky.root.set_aside / "case"
+    monkeypatch.setattr(LandingArea, "scan", lambda area, budget: ScanResult(set_aside=(case,)))
+    requested(sky)
+    assert str(case) in capfd.readouterr().err

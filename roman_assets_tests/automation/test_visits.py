@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dagster import DagsterEventType
+
+from roman_assets.automation import visits
+from roman_assets.automation.settled import Settled
+from roman_assets.products.observation import ExposureType, Survey
+from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key
+
+FIRST, SECOND, THIRD = (exposure_key(number) for number in (1, 2, 3))
+
+
+def requested(sky: Sky) -> list[str | None]:
+    return [request.partition_key for request in sky.look_at_visits()]
+
+
+def test_a_visit_is_made_when_all_its_exposures_are_in(sky: Sky) -> None:
+    sky.process(FIRST)
+    assert requested(sky) == []
+    assert sky.instance.get_dynamic_partitions("visit") == []
+    sky.process(SECOND)
+    assert requested(sky) == [VISIT]
+    assert sky.instance.get_dynamic_partitions("visit") == [VISIT]
+    assert requested(sky) == []
+
+
+def test_a_visit_waits_while_one_of_its_exposures_is_at_work(sky: Sky) -> None:
+    sky.receive(SECOND)
+    sky.look_at_landing()
+    sky.process(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == []
+    sky.end_runs()
+    assert requested(sky) == [VISIT]
+
+
+def test_a_visit_waits_for_a_backfill_over_a_range_of_its_exposures(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    sky.instance.add_dynamic_partitions("exposure", [FIRST, SECOND])
+    sky.start_range(FIRST, SECOND)
+    assert requested(sky) == []
+    sky.end_runs()
+    assert requested(sky) == [VISIT]
+
+
+def test_overwritten_l1_makes_the_visit_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == [VISIT]
+    sky.end_runs()
+    sky.mosaic(VISIT, FIRST, SECOND)
+    assert requested(sky) == []
+    sky.process(FIRST, "redelivered")
+    assert requested(sky) == [VISIT]
+
+
+def test_a_late_exposure_makes_the_visit_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    requested(sky)
+    sky.end_runs()
+    sky.mosaic(VISIT, FIRST, SECOND)
+    sky.process(THIRD, nexposures=3)
+    assert requested(sky) == [VISIT]
+
+
+def test_what_was_made_without_dagster_is_not_made_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    sky.mosaic(VISIT, FIRST, SECOND)
+    assert requested(sky) == []
+
+
+def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == [VISIT]
+    monkeypatch.setattr(visits, "_settled", Settled())
+    assert requested(sky) == []
+
+
+def test_a_lost_event_does_not_stay_lost(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    (request,) = sky.look_at_visits()
+    for run in sky.instance.get_runs():
+        sky.instance.delete_run(run.run_id)
+    assert [again.run_key for again in sky.look_at_visits()] == [request.run_key]
+
+
+def test_a_visit_that_cannot_be_made_is_not_tried_for_ever(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == [VISIT]
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    assert requested(sky) == []
+
+
+def test_a_detector_that_failed_does_not_hold_up_the_visit(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.receive(SECOND)
+    sky.format(SECOND)
+    sky.calibrate(SECOND, failed=[2])
+    assert requested(sky) == [VISIT]
+    sky.end_runs()
+    sky.calibrate(SECOND)
+    assert requested(sky) == [VISIT], "made again once the detector is repaired"
+
+
+def test_l3_and_l4_of_gbtds_are_left_to_the_ssc(sky: Sky) -> None:
+    for key in (FIRST, SECOND):
+        sky.process(key, survey=Survey.GBTDS)
+    assert requested(sky) == []
+    assert sky.instance.get_dynamic_partitions("visit") == []
+
+
+def test_l4_of_spectra_are_left_to_the_ssc(sky: Sky) -> None:
+    for key in (FIRST, SECOND):
+        sky.process(key, exposure_type=ExposureType.WFI_SPECTRAL)
+    assert requested(sky) == []
+
+
+def test_settled_visits_are_not_looked_up_again(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    sky.mosaic(VISIT, FIRST, SECOND)
+    requested(sky)
+    monkeypatch.setattr(visits, "visit_state", None)
+    assert requested(sky) == []

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from roman_assets.assets.specs import LEVEL0
+from roman_assets.definitions import build_defs, defs
+from roman_assets.products.deadline import DEADLINES
+from roman_assets.products.kind import KIND_BY_NAME, KINDS, Step
+from roman_assets.resources import Installation
+
+HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
+
+graph = defs.get_repository_def().asset_graph
+
+
+def test_the_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_loading_imports_none_of_the_science() -> None:
+    code = (
+        "import sys, roman_assets.definitions; "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
+    made = {key.to_user_string() for key in graph.materializable_asset_keys}
+    assert made == {kind.name for kind in KINDS} | {"visit_manifest"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_an_asset_says_what_it_is_and_when_it_is_due(kind) -> None:
+    node = graph.get(dg.AssetKey(kind.name))
+    assert kind.description in (node.description or "")
+    assert node.group_name == kind.level.lower()
+    assert node.owners
+    assert f"dagster/kind/{kind.extension}" in node.tags
+    assert node.partitions_def is not None
+    assert node.partitions_def.name == ("visit" if kind.step is Step.VISIT else "exposure")
+    policy = node.freshness_policy
+    assert policy is not None
+    assert policy.fail_window.to_timedelta() == DEADLINES[kind.level].latency
+    assert policy.warn_window.to_timedelta() < DEADLINES[kind.level].latency
+
+
+def test_the_lineage_begins_at_packets_that_no_asset_makes() -> None:
+    assert graph.get(LEVEL0).is_external
+    assert "Never visible to general users" in (graph.get(LEVEL0).description or "")
+    keys = graph.get_all_asset_keys()
+    roots = {key.to_user_string() for key in keys if not graph.get(key).parent_keys}
+    assert roots == {"level0", "ancillary", "calibration_references"}
+
+
+def test_an_overwritten_image_makes_what_follows_it_downstream() -> None:
+    for kind in KINDS:
+        if kind.follows is not None and KIND_BY_NAME[kind.follows].step is Step.EXPOSURE:
+            assert dg.AssetKey(kind.follows) in graph.get(dg.AssetKey(kind.name)).parent_keys
+
+
+def test_all_sensors_run_without_a_touch() -> None:
+    for sensor in defs.get_repository_def().sensor_defs:
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_a_test_may_bring_its_own_installation(tmp_path) -> None:
+    own = build_defs({"installation": Installation(data_root=str(tmp_path))})
+    resource = own.get_repository_def().get_top_level_resources()["installation"]
+    assert resource.configurable_resource_cls is Installation
+    assert own.resources["installation"].root.path == tmp_path
