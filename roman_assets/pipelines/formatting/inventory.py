@@ -158,24 +158,20 @@ class Inventory:
         self._path = landing / f".inventory-{_VERSION}.sqlite"
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(self._connect()) as connection:
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.rollback()
-                    raise
-                connection.commit()
+            with closing(
+                sqlite3.connect(self._path, _BUSY_TIMEOUT, isolation_level=None)
+            ) as connection:
+                self._set_up(connection)
+                yield connection
         except sqlite3.OperationalError as fault:
             raise PassingFaultError(
                 f"{self._path}: {fault}. Remedy: free space or access there and try again; the "
                 "index may be deleted, the next scan makes it again"
             ) from fault
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, _BUSY_TIMEOUT, isolation_level=None)
+    def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
         if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
@@ -183,7 +179,23 @@ class Inventory:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_SCHEMA)
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
-        return connection
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Make many transactions cheaper: SQLite tidies up when its last connection closes."""
+        with self._connection():
+            yield
 
     def files(self) -> dict[str, FileVersion]:
         """Give the files taken in, by name."""
@@ -219,13 +231,17 @@ class Inventory:
             _invalidate(db, file_id)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop files that are no longer there."""
+        """Drop files that are no longer there; what they had completed stays remembered."""
         with self._transaction(write=True) as db:
             for name in names:
                 row = db.execute("SELECT id FROM file WHERE name = ?", (name,)).fetchone()
-                if row is not None:
-                    _invalidate(db, row[0])
-                    db.execute("DELETE FROM file WHERE id = ?", row)
+                if row is None:
+                    continue
+                held = db.execute("SELECT exposure FROM holding WHERE file_id = ?", row).fetchall()
+                for (exposure,) in held:
+                    self._receipt(db, ExposureId.parse(exposure))
+                _invalidate(db, row[0])
+                db.execute("DELETE FROM file WHERE id = ?", row)
 
     def _check_conflict(
         self, db: sqlite3.Connection, file: FileVersion, document: ExecutedVisit | MATable
@@ -259,8 +275,11 @@ class Inventory:
         if None in found.values():
             with self._transaction(write=True) as db:
                 for exposure, known in found.items():
-                    found[exposure] = known or self._evaluate(db, exposure)
+                    found[exposure] = known or self._receipt(db, exposure)
         return [receipt for receipt in found.values() if receipt]
+
+    def _receipt(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
+        return _cached(db, exposure) or self._evaluate(db, exposure)
 
     def _evaluate(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
         ancillary = self._ancillary(db, exposure)

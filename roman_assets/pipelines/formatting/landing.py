@@ -122,23 +122,33 @@ class LandingArea:
             If the disk is full or the index is not accessible.
         """
         started = time.monotonic()
-        new = self._arrivals()
         taken: list[str] = []
         cases: list[Path] = []
-        for done, file in enumerate(new):
-            if done and budget is not None and time.monotonic() - started > budget.total_seconds():
-                return ScanResult(tuple(taken), tuple(cases), len(new) - done)
-            path = self.path / file.name
-            # Whoever removed or replaced a file meanwhile decides; the next scan looks again.
-            with suppress(FileNotFoundError):
+        with self._inventory.kept_open():
+            new = self._arrivals()
+            for done, file in enumerate(new):
+                elapsed = time.monotonic() - started
+                if done and budget is not None and elapsed > budget.total_seconds():
+                    return ScanResult(tuple(taken), tuple(cases), len(new) - done)
                 try:
-                    content = _read(path)
-                    if _version(path) == file:
-                        self._inventory.add(file, content)
+                    if self._take_in(file):
                         taken.append(file.name)
                 except BadInputError as error:
-                    cases.append(SetAside(self.root).add(path, error))
+                    with suppress(FileNotFoundError):
+                        cases.append(SetAside(self.root).add(self.path / file.name, error))
         return ScanResult(tuple(taken), tuple(cases))
+
+    def _take_in(self, file: FileVersion) -> bool:
+        """Read a file into the index; False if it was removed or replaced meanwhile."""
+        path = self.path / file.name
+        try:
+            content = _read(path)
+            if _version(path) != file:
+                return False
+        except FileNotFoundError:
+            return False
+        self._inventory.add(file, content)
+        return True
 
     def _arrivals(self) -> list[FileVersion]:
         known = self._inventory.files()
