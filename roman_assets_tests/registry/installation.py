@@ -7,8 +7,9 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+
+import duckdb
 
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
@@ -17,7 +18,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
-from roman_assets.registry.schema import TABLES, open_database
+from roman_assets.registry.schema import TABLES
 
 VISIT = "r0001001001001001001"
 _ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references"}
@@ -75,15 +76,15 @@ def publish_associations(root: DataRoot, texts: Mapping[int, str], **fields: Any
 
 def registry_content(root: DataRoot, database: str = SNAPSHOT) -> dict[str, list[tuple[Any, ...]]]:
     """Give every row of every table, in an order that does not depend on the storage."""
-    path: Path = root.registry / database
-    connection = open_database(path)
-    try:
+    path = root.registry / database
+    if not path.exists():
+        return {table.name: [] for table in TABLES}
+    with duckdb.connect(path, read_only=True) as connection:
+        connection.execute("set timezone = 'UTC'")
         return {
             table.name: connection.execute(f"select * from {table.name} order by all").fetchall()
             for table in TABLES
         }
-    finally:
-        connection.close()
 
 
 def public_content(root: DataRoot) -> dict[str, bytes]:

@@ -60,7 +60,7 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
                 assert entry.generation >= generations[name], f"{name} went back"
                 generations[name] = entry.generation
                 json.loads(archive.path(ProductName.parse(name)).read_bytes())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             with failures.open("a") as ledger:
                 ledger.write(f"{error!r}\n")
 
