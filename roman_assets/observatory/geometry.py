@@ -8,9 +8,8 @@ sky. Four reference pixels surround the active area in ramps and references.
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
+import logging
 from functools import lru_cache
-from io import StringIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +71,11 @@ def window_origin(window: int | None) -> int:
 
 @lru_cache(maxsize=1)
 def _siaf() -> Any:
-    # pysiaf prints to standard output that it could not look for a newer JWST database.
-    with redirect_stdout(StringIO()):
-        import pysiaf
+    # when imported, pysiaf warns of not having found out whether its JWST data are the newest
+    logging.getLogger("pysiaf").setLevel(logging.ERROR)
+    import pysiaf
 
-        return pysiaf.Siaf("Roman")
+    return pysiaf.Siaf("Roman")
 
 
 def siaf_aperture(detector: str) -> Any:

@@ -19,7 +19,7 @@ from romanisim.models.parameters import charge_diffusion, pixel_scale
 from scipy.ndimage import fourier_shift
 
 from roman_assets.observatory.geometry import FULL_ACTIVE_PIXELS, active_pixels, window_origin
-from roman_assets.observatory.response import detector_number
+from roman_assets.observatory.response import detector_number, imaging
 from roman_assets.products.observation import OpticalElement
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
     ValueError
         If the element is no filter.
     """
+    if not imaging(element):
+        raise ValueError(f"{element} has no ePSF: it is no filter")
     pixel_x, pixel_y = grid_positions(window)
     stamps = np.stack(
         [
@@ -132,8 +134,6 @@ def enclosed_energy(stamp: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[n
 
 @lru_cache(maxsize=32)
 def _effective_wavelength(element: OpticalElement, spectral_type: str) -> float:
-    if element not in roman2galsim_bandpass:
-        raise ValueError(f"{element} has no PSF: it is no filter")
     band = galsim.roman.getBandpasses()[roman2galsim_bandpass[str(element)]]
     nm = np.linspace(band.blue_limit, band.red_limit, 400)
     thermal = nm**-4 / np.expm1(1.438776877e7 / (nm * SPECTRAL_TYPES[spectral_type]))
