@@ -544,18 +544,15 @@ class Ephemeris:
         self.kind = _ephemeris_kind(path)
         try:
             self._message = OrbitEphemerisMessage.open(str(path))
-            self.creation_date = _datetime(self._message.header["CREATION_DATE"])
-            spans = [(s.useable_start_time, s.useable_stop_time) for s in self._message]
         except Exception as error:  # the parser raises many types, some of them its own
             raise BadInputError(
                 path, "OEM", f"cannot be parsed: {error}", "deliver a CCSDS 502.0-B OEM"
             ) from error
-        self.start, self.stop = (
-            _datetime(min(start for start, _ in spans)),
-            _datetime(max(stop for _, stop in spans)),
-        )
         for segment in self._message:
             _check_segment(path, segment.metadata)
+        self.creation_date = _datetime(self._message.header["CREATION_DATE"])
+        self.start = _datetime(min(segment.useable_start_time for segment in self._message))
+        self.stop = _datetime(max(segment.useable_stop_time for segment in self._message))
 
     def covers(self, start: datetime, stop: datetime) -> bool:
         """Tell whether both moments can be interpolated."""

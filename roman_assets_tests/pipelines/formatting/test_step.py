@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import roman_datamodels as rdm
+
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.observatory.downlink import Delivery, Downlink
+from roman_assets.pipelines.formatting import step as step_module
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.formatting.step import format_exposure
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.name import ProductName
+from roman_assets_tests.pipelines.formatting.telemetry_samples import (
+    EXPOSURE,
+    MA_TABLE,
+    executed_visit,
+    readout,
+    telemetry_of,
+    write_oem,
+)
+
+
+@pytest.fixture
+def orbit(tmp_path):
+    return write_oem(tmp_path / "orbit.oem").read_text()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return DataRoot(tmp_path / "data")
+
+
+def deliver(root, orbit, telemetry=None, delivery: Delivery | None = None) -> Downlink:
+    downlink = Downlink(root, delivery, packet_size=600)
+    downlink.send(str(EXPOSURE), telemetry_of() if telemetry is None else telemetry)
+    downlink.send_document(executed_visit())
+    downlink.send_document(MA_TABLE)
+    downlink.send_ephemeris("predicted", orbit)
+    LandingArea(root).scan()
+    return downlink
+
+
+def opened(root, entry):
+    return rdm.open(Archive(root).path(ProductName.parse(entry.name)))
+
+
+def contents(result) -> dict[str, str]:
+    return {entry.name: entry.fingerprint for entry in (*result.made, *result.reused)}
+
+
+def test_an_exposure_becomes_its_l1_files_in_the_archive(root, orbit):
+    deliver(root, orbit)
+    result = format_exposure(root, EXPOSURE, run_id="run")
+    assert result.failures == ()
+    assert sorted(entry.name for entry in result.made) == [
+        "r0000101001001001001_0001_f158_face.asdf",
+        "r0000101001001001001_0001_wfi01_f158_gw.asdf",
+        "r0000101001001001001_0001_wfi01_f158_uncal.asdf",
+        "r0000101001001001001_0001_wfi02_f158_gw.asdf",
+        "r0000101001001001001_0001_wfi02_f158_uncal.asdf",
+    ]
+    for entry in result.made:
+        with opened(root, entry) as model:
+            model.validate()
+    science = opened(root, next(e for e in result.made if "wfi02_f158_uncal" in e.name))
+    np.testing.assert_array_equal(science["data"], readout("WFI02", seed=2).resultants)
+    assert science.meta.ephemeris.type == "PREDICTED"
+    assert not any(root.scratch.iterdir())
+
+
+def test_the_record_carries_the_clock_and_the_facts_files_do_not_know(root, orbit, monkeypatch):
+    published = {}
+    publish = step_module.publish_step
+
+    def spy(*args, **kwargs):
+        published.update(kwargs, outputs=tuple(kwargs["outputs"]))
+        return publish(*args, **kwargs)
+
+    monkeypatch.setattr(step_module, "publish_step", spy)
+    deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    receipt = LandingArea(root).receipt(EXPOSURE)
+    assert published["events"] == receipt.events
+    assert set(published["events"]) == set(ClockEvent) - {ClockEvent.STARTED, ClockEvent.FINISHED}
+    for output in published["outputs"]:
+        assert output.metadata["survey"] == "HLWAS"
+        assert output.metadata["nexposures"] == 2
+        assert output.inputs[0].sha256 == receipt.content_version
+
+
+def test_a_rerun_makes_nothing_again_unless_forced(root, orbit):
+    deliver(root, orbit)
+    first = format_exposure(root, EXPOSURE)
+    again = format_exposure(root, EXPOSURE)
+    assert again.made == ()
+    assert contents(again) == contents(first)
+    assert len(format_exposure(root, EXPOSURE, force=True).made) == 5
+
+
+def test_duplicates_that_arrive_later_make_nothing_again(root, orbit):
+    deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    Downlink(root).send("again", telemetry_of())
+    LandingArea(root).scan()
+    # other packet size, hence other packets: only the compressed content counts
+    assert format_exposure(root, EXPOSURE).made == ()
+
+
+def test_only_what_lacks_is_made_after_a_partial_failure(root, orbit):
+    sent = telemetry_of()
+    bad = replace(readout("WFI02", seed=2), start_time=readout().start_time.replace(year=2028))
+    deliver(
+        root,
+        orbit,
+        [
+            bad if getattr(t, "resultants", None) is not None and t.detector == "WFI02" else t
+            for t in sent
+        ],
+    )
+    first = format_exposure(root, EXPOSURE)
+    (failure,) = first.failures
+    assert failure.file_set == "r0000101001001001001_0001_wfi02_f158"
+    assert "start_time" in failure.message
+    assert {entry.name.split("_", 2)[2] for entry in first.made} == {
+        "wfi01_f158_gw.asdf", "wfi01_f158_uncal.asdf", "f158_face.asdf",
+    }  # fmt: skip
+    Downlink(root, packet_size=600).send("repair", [readout("WFI02", seed=2)])
+    LandingArea(root).scan()
+    second = format_exposure(root, EXPOSURE)
+    assert second.failures == ()
+    assert "r0000101001001001001_0001_wfi02_f158_uncal.asdf" in contents(second)
+
+
+def test_an_incomplete_exposure_makes_nothing_and_says_what_is_missing(root, orbit):
+    downlink = deliver(root, orbit, delivery=Delivery(dropped=0.1, damaged=0.1))
+    with pytest.raises(BadInputError, match=r"not all of it is in: .*packets \d"):
+        format_exposure(root, EXPOSURE)
+    assert not root.public.exists()
+    downlink.release()
+    assert format_exposure(root, EXPOSURE).failures == ()
+
+
+def test_l1_made_again_after_the_definitive_ephemeris_says_so(root, orbit, tmp_path):
+    downlink = deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    final = write_oem(tmp_path / "final.oem", "DEFINITIVE", offset=5.0).read_text()
+    downlink.send_ephemeris("final", final)
+    LandingArea(root).scan()
+    result = format_exposure(root, EXPOSURE)
+    science = opened(root, next(e for e in result.made if "uncal" in e.name))
+    assert science.meta.ephemeris.type == "DEFINITIVE"
+    assert len(result.made) == 5
+
+
+def test_a_crash_before_publishing_leaves_nothing_and_a_rerun_makes_all(root, orbit, monkeypatch):
+    deliver(root, orbit)
+
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step_module, "publish_step", crash)
+    with pytest.raises(KeyboardInterrupt):
+        format_exposure(root, EXPOSURE)
+    monkeypatch.undo()
+    assert not root.public.exists()
+    assert len(format_exposure(root, EXPOSURE).made) == 5
+
+
+def test_a_full_disk_is_a_passing_fault_not_a_failure_of_the_data(root, orbit, monkeypatch):
+    deliver(root, orbit)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("roman_datamodels.datamodels.ScienceRawModel.save", full)
+    with pytest.raises(PassingFaultError, match="full"):
+        format_exposure(root, EXPOSURE)
+    monkeypatch.undo()
+    assert len(format_exposure(root, EXPOSURE).made) == 5
