@@ -59,6 +59,9 @@ from roman_assets.observatory.scene import Scene, SkyCircle
 from roman_assets.observatory.skymap import skymap
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
 
+COADD_DETECTOR = "WFI02"
+"""The detector in whose name romancal looks up references for coadds; always in the cache."""
+
 CONTEXTS = ("roman_0001.pmap", "roman_0002.pmap")
 """The contexts of every cache, oldest first."""
 
@@ -207,7 +210,7 @@ def build_crds_cache(
             _remove_leftovers(path / _REFERENCES)
             _cover_fields(path, ledger, tuple(sky_fields))
             coverage = _coverage(ledger)
-            for detector in wanted:
+            for detector in {*wanted, COADD_DETECTOR}:
                 coverage[detector] = coverage.get(detector, frozenset()) | filters
             added = _make_references(path, ledger, coverage, progress)
             _write_mappings(path, ledger, coverage)
