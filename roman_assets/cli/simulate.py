@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,9 +34,9 @@ def downlink(
     """Observe a plan and land its packets and ancillary files, with progress bars."""
     from roman_assets.observatory.telescope import observe
 
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("detectors downlinked", total=None)
+        task = progress.add_task("observing", total=None)
         observe(
             plan,
             root,
@@ -43,7 +44,9 @@ def downlink(
             window=window,
             delivery=delivery,
             definitive_ephemeris=definitive_ephemeris,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda work, done, total: progress.update(
+                task, description=work, completed=done, total=total
+            ),
         )
 
 
@@ -87,9 +90,17 @@ def simulate(
         datetime | None, typer.Option(help="Of the first exposure, UTC; default: 6 h ago.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sky, the detectors and all noise.")] = 1,
-    order: Annotated[
-        str, typer.Option(help="How packets arrive: in_order, shuffled, twice, gaps or late.")
+    delivery: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How packets arrive: in_order, shuffled, twice, gaps or late; the last two hold "
+            "data back.",
+        ),
     ] = "in_order",
+    held_back: Annotated[
+        bool, typer.Option("--held-back", help="Only land what earlier deliveries held back.")
+    ] = False,
     definitive_ephemeris: Annotated[
         bool, typer.Option(help="Land the definitive ephemeris as well.")
     ] = False,
@@ -99,8 +110,13 @@ def simulate(
     Nothing else is done; with [bold]roman-assets dev[/bold] running, the products follow by
     themselves.
     """
+    from roman_assets.observatory.downlink import Downlink
     from roman_assets.observatory.plan import Pointing, VisitPlan, VisitRequest
 
+    root = DataRoot.from_environment()
+    if held_back:
+        typer.echo(f"{len(Downlink(root).release())} files landed in {root.landing}")
+        return
     names = DETECTORS if detectors.lower() == "all" else tuple(detectors.upper().split(","))
     began = _utc(start)
     if plan_table is not None:
@@ -113,13 +129,12 @@ def simulate(
             exposure_type,
         )  # fmt: skip
         plan = VisitPlan.from_requests([request], start=began, detectors=names, pass_=pass_)
-    root = DataRoot.from_environment()
     downlink(
         root,
         plan,
         seed=seed,
         window=None if full_size else 512,
-        delivery=_delivery(order, seed),
+        delivery=_delivery(delivery, seed),
         definitive_ephemeris=definitive_ephemeris,
     )
     typer.echo(
@@ -133,5 +148,9 @@ def _utc(start: datetime | None) -> datetime:
     return start if start.tzinfo else start.replace(tzinfo=UTC)
 
 
-def _delivery(order: str, seed: int) -> Delivery:
-    raise NotImplementedError
+def _delivery(name: str, seed: int) -> Delivery:
+    from roman_assets.observatory.downlink import DELIVERIES
+
+    if name not in DELIVERIES:
+        raise typer.BadParameter(f"delivery {name!r} is none of {', '.join(DELIVERIES)}")
+    return replace(DELIVERIES[name], seed=seed)
