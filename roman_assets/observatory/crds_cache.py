@@ -60,7 +60,7 @@ from roman_assets.observatory.skymap import skymap
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
 
 COADD_DETECTOR = "WFI02"
-"""The detector in whose name romancal looks up references for coadds; always in the cache."""
+"""The detector in whose name romancal looks up the ePSF and aperture corrections of coadds."""
 
 CONTEXTS = ("roman_0001.pmap", "roman_0002.pmap")
 """The contexts of every cache, oldest first."""
@@ -210,7 +210,7 @@ def build_crds_cache(
             _remove_leftovers(path / _REFERENCES)
             _cover_fields(path, ledger, tuple(sky_fields))
             coverage = _coverage(ledger)
-            for detector in {*wanted, COADD_DETECTOR}:
+            for detector in wanted:
                 coverage[detector] = coverage.get(detector, frozenset()) | filters
             added = _make_references(path, ledger, coverage, progress)
             _write_mappings(path, ledger, coverage)
@@ -311,7 +311,7 @@ def _open_ledger(path: Path, settings: CacheSettings) -> _Ledger:
 
 def _remove_leftovers(directory: Path) -> None:
     """Delete what an interrupted build was writing; the lock is held, so nobody still does."""
-    for leftover in directory.glob(".*.tmp.*"):
+    for leftover in directory.glob(".*"):
         leftover.unlink()
 
 
@@ -412,8 +412,19 @@ def _references(
         response = DetectorResponse(detector, window, seed)
         yield from _detector_references(response)
         for element in sorted(filters):
-            yield from _filter_references(response, element)
+            yield from _flats(response, element)
+    for detector, filters in _shapes(coverage).items():
+        for element in sorted(filters):
+            yield _epsf(detector, element, window)
         yield _apcorr(path, ledger, detector, filters)
+
+
+def _shapes(
+    coverage: Mapping[str, frozenset[OpticalElement]],
+) -> dict[str, frozenset[OpticalElement]]:
+    """Give the filters of each detector whose images of stars are needed: coadds need more."""
+    everywhere = frozenset[OpticalElement]().union(*coverage.values())
+    return dict(sorted(coverage.items())) | {COADD_DETECTOR: everywhere}
 
 
 def _purpose_of_fields(ledger: _Ledger) -> str:
@@ -449,15 +460,14 @@ def _detector_references(response: DetectorResponse) -> Iterator[_Reference]:
     )
 
 
-def _filter_references(response: DetectorResponse, element: OpticalElement) -> Iterator[_Reference]:
-    detector, window = response.detector, response.window
-    yield _Reference("flat", f"{detector} {element}", lambda: references.flat(response, element))
-    yield _Reference(
-        "flat",
-        f"{detector} {element} early",
-        lambda: references.ground_flat(response, element),
-    )
-    yield _Reference(
+def _flats(response: DetectorResponse, element: OpticalElement) -> Iterator[_Reference]:
+    purpose = f"{response.detector} {element}"
+    yield _Reference("flat", purpose, lambda: references.flat(response, element))
+    yield _Reference("flat", f"{purpose} early", lambda: references.ground_flat(response, element))
+
+
+def _epsf(detector: str, element: OpticalElement, window: int | None) -> _Reference:
+    return _Reference(
         "epsf",
         f"{detector} {element}",
         lambda: references.epsf(detector, element, effective_psf(detector, element, window)),
@@ -474,7 +484,11 @@ def _apcorr(
         }
         return references.apcorr(detector, grids)
 
-    return _Reference("apcorr", f"{detector} {','.join(sorted(filters))}".rstrip(), make)
+    return _Reference("apcorr", _apcorr_purpose(detector, filters), make)
+
+
+def _apcorr_purpose(detector: str, filters: frozenset[OpticalElement]) -> str:
+    return f"{detector} {','.join(sorted(filters))}".rstrip()
 
 
 def _bound(make: Callable[[Any], Any], argument: Any) -> Maker:
@@ -550,6 +564,13 @@ def _selections(
         rows = _detector_selections(files, detector, filters, early=early)
         for kind, match, name in rows:
             chosen.setdefault(kind, {})[match] = name
+    for detector, filters in _shapes(coverage).items():
+        apcorr = _apcorr_purpose(detector, filters)
+        chosen.setdefault("apcorr", {})[(detector,)] = files[f"apcorr {apcorr}"]
+        epsf = chosen.setdefault("epsf", {})
+        for element in sorted(filters):
+            epsf[detector, str(element)] = files[f"epsf {detector} {element}"]
+        epsf[detector, _NO_FILTER] = _NONE
     return chosen
 
 
@@ -567,16 +588,12 @@ def _detector_selections(
         yield kind, (detector,), files[f"{kind} {detector}"]
     yield "photom", (detector,), files[f"photom {detector}{suffix}"]
     yield "refpix", (detector,), files.get(f"refpix {detector}", _NONE)
-    apcorr = f"apcorr {detector} {','.join(sorted(filters))}".rstrip()
-    yield "apcorr", (detector,), files[apcorr]
     for kind in ("dark", "readnoise"):
         yield kind, (detector, _ANY_TYPE), files[f"{kind} {detector}"]
     yield "distortion", (detector, _ANY_ELEMENT), files[f"distortion {detector}"]
     for element in sorted(filters):
         yield "flat", (detector, str(element)), files[f"flat {detector} {element}{suffix}"]
-        yield "epsf", (detector, str(element)), files[f"epsf {detector} {element}"]
-    for kind in ("flat", "epsf"):
-        yield kind, (detector, _NO_FILTER), _NONE
+    yield "flat", (detector, _NO_FILTER), _NONE
 
 
 def _select(

@@ -166,6 +166,7 @@ def pixel_area(detector: str, window: int | None) -> NDArray[np.float64]:
     return _jacobian_area(forward, *np.meshgrid(centres, centres))
 
 
+@lru_cache(maxsize=len(DETECTORS))
 def reference_pixel_area(detector: str) -> float:
     """Give the solid angle (sr) of the detector's central pixel, the one photom is made for."""
     forward, _ = _fit(detector)

@@ -1,8 +1,7 @@
 import json
+import multiprocessing
 import shutil
-import signal
-import subprocess
-import sys
+import time
 from datetime import UTC, datetime
 
 import asdf
@@ -27,18 +26,19 @@ from roman_assets.products.observation import ExposureType, OpticalElement
 from roman_assets_tests.observatory.conftest import SEED, build_small
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
-BUILD = """
-import sys
-from pathlib import Path
-from roman_assets_tests.observatory.conftest import build_small
-build_small(Path(sys.argv[1]), progress=lambda name, done, total: print(done, flush=True))
-"""
+processes = multiprocessing.get_context("fork")
 
 
 def _build_elsewhere(path):
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", BUILD, str(path)], stdout=subprocess.PIPE
-    )
+    """Build in another process that counts the files it makes."""
+    count = processes.Value("i", 0)
+
+    def progress(name, done, total):
+        count.value = done + 1
+
+    process = processes.Process(target=build_small, args=(path,), kwargs={"progress": progress})
+    process.start()
+    return process, count
 
 
 def _references(path):
@@ -176,12 +176,11 @@ def test_the_same_seed_gives_the_same_references(small_cache, tmp_path):
 
 def test_a_killed_build_is_completed_by_the_next(small_cache, tmp_path):
     path = tmp_path / "killed"
-    process = _build_elsewhere(path)
-    for line in process.stdout:
-        if int(line) >= 8:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+    process, count = _build_elsewhere(path)
+    while count.value < 8:
+        time.sleep(0.002)
+    process.kill()
+    process.join()
     assert not (path / "config/roman/server_config").exists()
     assert build_small(path)
     assert _mappings(path) == _mappings(small_cache)
@@ -190,16 +189,19 @@ def test_a_killed_build_is_completed_by_the_next(small_cache, tmp_path):
     ]
     ours, theirs = _arrays(path), _arrays(small_cache)
     assert all(
-        np.array_equal(ours[name][key], theirs[name][key]) for name in theirs for key in theirs[name]
+        np.array_equal(ours[name][key], theirs[name][key])
+        for name in theirs
+        for key in theirs[name]
     )
 
 
 def test_two_builds_at_once_make_one_cache(small_cache, tmp_path):
     path = tmp_path / "shared"
-    processes = [_build_elsewhere(path) for _ in range(2)]
-    made = [len(process.communicate()[0].splitlines()) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(made) == [0, len(_references(small_cache))]
+    builds = [_build_elsewhere(path) for _ in range(2)]
+    for process, _ in builds:
+        process.join()
+    assert [process.exitcode for process, _ in builds] == [0, 0]
+    assert sorted(count.value for _, count in builds) == [0, len(_references(small_cache))]
     assert _mappings(path) == _mappings(small_cache)
 
 
@@ -214,7 +216,7 @@ def test_a_moved_cache_is_right_again_after_a_build(small_cache, tmp_path):
 
 def test_a_lost_reference_is_made_again(small_cache):
     (small_cache / "references/roman/wfi/roman_wfi_gain_0001.asdf").unlink()
-    assert build_small(small_cache) == ("roman_wfi_gain_0001.asdf",)
+    assert [name.split("_")[2] for name in build_small(small_cache)] == ["gain"]
 
 
 def test_an_unreadable_ledger_is_told(small_cache):
@@ -251,9 +253,32 @@ def test_contexts_differ_in_flats_and_photometry_alone(cache, use_cache):
     ):
         ratio = old.phot_table["F158"]["photmjsr"] / new.phot_table["F158"]["photmjsr"]
     assert ratio == pytest.approx(0.98)
-    with datamodels.open(place / early["flat"]) as old, datamodels.open(place / late["flat"]) as new:
+    with (
+        datamodels.open(place / early["flat"]) as old,
+        datamodels.open(place / late["flat"]) as new,
+    ):
         alive = np.array(new.data) > 0
         assert np.std(np.array(old.data)[alive] / np.array(new.data)[alive]) > 0.005
+
+
+def test_coadds_find_what_they_ask_for_whatever_the_detectors(tmp_path, use_cache):
+    path = use_cache(tmp_path / "crds")
+    build_small(path, detectors=["WFI09"], optical_elements=[OpticalElement.F158])
+    for context in CONTEXTS:
+        found = best_references(
+            "WFI02",
+            OpticalElement.F158,
+            ExposureType.WFI_IMAGE,
+            START,
+            context=context,
+            kinds=["epsf", "apcorr"],
+        )
+        with datamodels.open(path / "references/roman/wfi" / found["apcorr"]) as model:
+            assert model.data.F158.ee_radii is not None
+    build_small(path, detectors=["WFI02"], optical_elements=[OpticalElement.F158])
+    assert best_references(
+        "WFI02", OpticalElement.F158, ExposureType.WFI_IMAGE, START, kinds=["flat", "epsf"]
+    )
 
 
 def test_stored_epsfs_are_those_that_were_computed(cache):
@@ -263,5 +288,3 @@ def test_stored_epsfs_are_those_that_were_computed(cache):
     assert (stored.pixel_x, stored.pixel_y) == (computed.pixel_x, computed.pixel_y)
     with pytest.raises(BadInputError, match="F106"):
         stored_epsf(cache, "WFI02", OpticalElement.F106)
-
-

@@ -35,7 +35,9 @@ def test_the_same_seed_gives_the_same_detector(response):
     )
 
 
-@pytest.mark.parametrize("other", [DetectorResponse("WFI05", 64, 11), DetectorResponse("WFI04", 64, 12)])
+@pytest.mark.parametrize(
+    "other", [DetectorResponse("WFI05", 64, 11), DetectorResponse("WFI04", 64, 12)]
+)
 def test_other_detectors_and_other_seeds_differ(response, other):
     for name in ARRAYS:
         assert not np.array_equal(getattr(response, name), getattr(other, name)), name

@@ -85,7 +85,9 @@ def test_names_tell_the_region_and_the_place_in_it():
     assert middle["ra_center"] == pytest.approx(270.0)
     assert (middle["x_tangent"], middle["y_tangent"]) == (2499.5, 2499.5)
     above = cells[cells["name"] == "270p65x51y50"][0]
-    assert above["dec_center"] - middle["dec_center"] == pytest.approx(4800 * 0.055 / 3600, rel=1e-4)
+    assert above["dec_center"] - middle["dec_center"] == pytest.approx(
+        4800 * 0.055 / 3600, rel=1e-4
+    )
 
 
 def test_regions_of_a_subset_are_found_by_their_index():
