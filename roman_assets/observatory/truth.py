@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -16,8 +18,11 @@ from astropy.table import Table
 from gwcs import WCS
 from numpy.typing import NDArray
 
+from roman_assets.archive.durability import disk_space, make_directory, write_durably
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.observatory.scene import SourceKind
-from roman_assets.products.observation import OpticalElement
+from roman_assets.products.observation import OpticalElement, VisitId
 
 NANOJANSKY_PER_MAGGIE = 3631e9
 
@@ -53,6 +58,47 @@ class Residuals:
     median_flux_error_mmag: float
     flux_bias_mmag: float
     n: int
+
+
+def truth_path(root: DataRoot, visit: VisitId) -> Path:
+    """Give the place of the truth table of a visit."""
+    return root.observatory / "truth" / f"{visit}.ecsv"
+
+
+def write_truth(root: DataRoot, visit: VisitId, table: Table) -> None:
+    """Keep the truth of a visit: all sources that its detectors got light from.
+
+    Raises
+    ------
+    PassingFaultError
+        If the disk is full.
+    """
+    path = truth_path(root, visit)
+    text = StringIO()
+    table.write(text, format="ascii.ecsv")
+    with disk_space(root.observatory):
+        make_directory(path.parent)
+        write_durably(path, text.getvalue().encode())
+
+
+def read_truth(root: DataRoot, visit: VisitId) -> Table:
+    """Read the truth table of a visit.
+
+    Returns
+    -------
+    Table
+        As from `roman_assets.observatory.scene.Scene.sources`; ``meta`` holds ``seed``,
+        ``window`` and the ``true_pointing`` (``ra``, ``dec``, ``pa``, degrees) by exposure.
+
+    Raises
+    ------
+    BadInputError
+        If the visit was not observed by the simulated telescope of this installation.
+    """
+    path = truth_path(root, visit)
+    if not path.is_file():
+        raise BadInputError(path, "visit", f"no truth is known of {visit}", "simulate it first")
+    return Table.read(path, format="ascii.ecsv")
 
 
 def compare_catalog(
