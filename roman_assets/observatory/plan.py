@@ -351,18 +351,18 @@ def demo_plan(
     """Plan a small night: two dithered imaging visits, one GBTDS and one grism visit.
 
     All four look at the field of romanisim's Gaia extract. The pointings of the imaging visits put
-    the central 512x512 windows of WFI01 and WFI02 on the spots with most Gaia stars there are: four
-    to six in each.
+    the central 512x512 windows of WFI01 and WFI02 where four or five Gaia stars are in each, few
+    places have more, and where each window lies in a single skycell.
     """
     return VisitPlan.from_requests(DEMO_REQUESTS, start=start, detectors=detectors, pass_=pass_)
 
 
 DEMO_REQUESTS: tuple[VisitRequest, ...] = (
-    VisitRequest(Survey.HLWAS, 1, OpticalElement.F158, Pointing(269.8289, 65.8578, 0.0), "SUB2", 4),
+    VisitRequest(Survey.HLWAS, 1, OpticalElement.F158, Pointing(269.8288, 65.8622, 0.0), "SUB2", 4),
     VisitRequest(Survey.HLTDS, 2, OpticalElement.F106, Pointing(270.1709, 65.8200, 0.0), "SUB2", 4),
     VisitRequest(Survey.GBTDS, 3, OpticalElement.F146, Pointing(269.7718, 66.1600, 0.0), "NONE", 3),
     VisitRequest(
-        Survey.HLWAS, 1, OpticalElement.GRISM, Pointing(269.8289, 65.8578, 0.0), "NONE", 4
+        Survey.HLWAS, 1, OpticalElement.GRISM, Pointing(269.8288, 65.8622, 0.0), "NONE", 4
     ),
 )
 """The visits of `demo_plan`."""

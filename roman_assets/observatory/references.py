@@ -16,7 +16,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from roman_datamodels import datamodels
 from roman_datamodels.dqflags import pixel
-from romanisim.models.parameters import collecting_area
+from romanisim.models.parameters import collecting_area, pixel_scale
 from stpipe._config import StepConfig  # type: ignore[import-untyped]
 
 from roman_assets.observatory.geometry import distortion, reference_pixel_area
@@ -320,10 +320,11 @@ def _apcorr_entry(grid: EpsfGrid | None) -> dict[str, Any]:
     radii, fractions = enclosed_energy(grid.stamps[0, NATIVE_SPECTRAL_TYPE, 0])
     wanted = np.linspace(0.05, 0.975, 60)
     wanted = wanted[(wanted > fractions[0]) & (wanted < fractions[-1])]
+    # romancal looks fractions up by radius in arcsec, whatever rad's description says.
     return {
         "ap_corrections": 1 / wanted,
         "ee_fractions": wanted,
-        "ee_radii": np.interp(wanted, fractions, radii),
+        "ee_radii": np.interp(wanted, fractions, radii) * pixel_scale,
         "sky_background_rin": 20.0,
         "sky_background_rout": 30.0,
     }

@@ -6,6 +6,7 @@ and noise, not of blending.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from io import StringIO
@@ -31,8 +32,44 @@ STARS = frozenset({SourceKind.GAIA, SourceKind.STAR})
 MATCH_RADIUS = 0.15
 """Arcsec within which a catalogue source is a star of the truth table."""
 
+_APERTURE_COLUMN = re.compile(r"aper(\d{2})_flux")
+
 CROWDING: tuple[tuple[float, float], ...] = ((1.5, 0.01), (6.0, 10.0))
 """Pairs (arcsec, flux over the star's): a source so near and so bright spoils isolation."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The columns of a source catalogue to compare.
+
+    Parameters
+    ----------
+    flux
+        Flux of a source, nJy.
+    ra, dec
+        Position, ICRS degrees.
+    x, y
+        The same in pixels.
+    """
+
+    flux: str
+    ra: str
+    dec: str
+    x: str
+    y: str
+
+
+PSF = Measurement("psf_flux", "ra_psf", "dec_psf", "x_psf", "y_psf")
+"""PSF photometry, the best for L2."""
+
+APERTURE = Measurement("aper04_flux", "ra_centroid", "dec_centroid", "x_centroid", "y_centroid")
+"""Fluxes within 0.4 arcsec over the enclosed energy that the catalogue states, and centroids.
+
+For coadds: romancal fits an azimuthally averaged PSF to 5x5 pixels of 0.055 arcsec, which is right
+on average only. In a coadd of two exposures the native pixels still show, so PSF fluxes scatter by
+some 0.08 mag with the place of a star within its pixels, and positions are off by 0.01 arcsec.
+Apertures feel neither.
+"""
 
 
 @dataclass(frozen=True)
@@ -106,23 +143,25 @@ def compare_catalog(
     truth: Table,
     element: OpticalElement,
     *,
+    measurement: Measurement = PSF,
     wcs: WCS | None = None,
     kinds: Collection[SourceKind] = STARS,
     magnitudes: tuple[float, float] = (18.5, 20.5),
 ) -> Residuals:
-    """Compare the PSF photometry and astrometry of a source catalogue with the truth.
+    """Compare the photometry and astrometry of a source catalogue with the truth.
 
     Parameters
     ----------
     catalog
-        Table of `ImageSourceCatalogModel` or `MosaicSourceCatalogModel`: ``ra_psf``, ``dec_psf``
-        (degrees), ``psf_flux`` (nJy), and ``x_psf``, ``y_psf`` if ``wcs`` is given.
+        Table of `ImageSourceCatalogModel` or `MosaicSourceCatalogModel`, with its ``meta``.
     truth
         As from `roman_assets.observatory.scene.Scene.sources`.
     element
         The filter of the catalogue.
+    measurement
+        Which of the catalogue's measurements to compare.
     wcs
-        Positions are then those of ``x_psf``, ``y_psf`` through it.
+        Positions are then those of the measured pixels through it.
     kinds
         Which sources of the truth to compare.
     magnitudes
@@ -140,12 +179,12 @@ def compare_catalog(
     place = SkyCoord(truth["ra"], truth["dec"], unit="deg")
     wanted &= _isolated(place, flux)
     stars = np.flatnonzero(wanted)
-    found = _positions(catalog, wcs)
+    found = _positions(catalog, measurement, wcs)
     if len(stars) == 0 or len(found) == 0:
         return Residuals(np.nan, np.nan, np.nan, np.nan, 0)
     index, distance, _ = place[stars].match_to_catalog_sky(found)
     near = distance < MATCH_RADIUS * u.arcsec
-    measured = np.asarray(catalog["psf_flux"], dtype=float)[index]
+    measured = _fluxes(catalog, measurement)[index]
     good = near & (measured > 0)
     if not np.any(good):
         return Residuals(np.nan, np.nan, np.nan, np.nan, 0)
@@ -161,15 +200,28 @@ def compare_catalog(
     )
 
 
-def _positions(catalog: Table, wcs: WCS | None) -> SkyCoord:
+def _fluxes(catalog: Table, measurement: Measurement) -> NDArray[np.float64]:
+    """Give total fluxes, nJy, shape (n,)."""
+    fluxes = np.asarray(catalog[measurement.flux], dtype=float)
+    aperture = _APERTURE_COLUMN.fullmatch(measurement.flux)
+    if aperture is None:
+        return fluxes
+    radii = np.asarray(catalog.meta["aperture_radii"]["circle_arcsec"])
+    place = int(np.argmin(np.abs(radii - int(aperture[1]) / 10)))
+    corrected: NDArray[np.float64] = fluxes / float(catalog.meta["ee_fractions"][place])
+    return corrected
+
+
+def _positions(catalog: Table, measurement: Measurement, wcs: WCS | None) -> SkyCoord:
     if wcs is not None:
         ra, dec = wcs(
-            np.asarray(catalog["x_psf"], dtype=float),
-            np.asarray(catalog["y_psf"], dtype=float),
+            *(np.asarray(catalog[name], dtype=float) for name in (measurement.x, measurement.y)),
             with_bounding_box=False,
         )
     else:
-        ra, dec = (np.asarray(catalog[name], dtype=float) for name in ("ra_psf", "dec_psf"))
+        ra, dec = (
+            np.asarray(catalog[name], dtype=float) for name in (measurement.ra, measurement.dec)
+        )
     usable = np.isfinite(ra) & np.isfinite(dec)
     # Rows must stay aligned with the catalogue: unusable ones go where no star is.
     return SkyCoord(np.where(usable, ra, 0.0), np.where(usable, dec, -90.0), unit="deg")
