@@ -13,6 +13,7 @@ folded registry and one rebuilt from the journal have the same content.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ HEALPIX_NSIDE = 2**12
 _LOCK = "fold.lock"
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
-_LONGEST_LINE = 1 << 28
+_LONGEST_LINE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -272,18 +273,42 @@ def _is_disk_full(error: duckdb.Error) -> bool:
     return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
 
 
+_LINE = {
+    "record": {
+        "record_id": "VARCHAR",
+        "step": "VARCHAR",
+        "partition": "VARCHAR",
+        "committed_at": "TIMESTAMPTZ",
+        "products": [
+            {
+                "name": "VARCHAR",
+                "sha256": "VARCHAR",
+                "size": "BIGINT",
+                "fingerprint": "VARCHAR",
+                "inputs": [{"name": "VARCHAR", "sha256": "VARCHAR"}],
+                "context": "VARCHAR",
+                "software": "JSON",
+                "references": "JSON",
+                "metadata": "JSON",
+            }
+        ],
+        "failures": [{"file_set": "VARCHAR", "error": "VARCHAR", "message": "VARCHAR"}],
+        "events": "MAP(VARCHAR, TIMESTAMPTZ)",
+        "run_id": "VARCHAR",
+    }
+}
+"""What a line of the journal holds, for DuckDB."""
+
+# Reading whole lines and taking them apart is four times as fast as read_json. JSON has no raw
+# control characters, so a delimiter that is one never occurs.
 _INCOMING = f"""
 create temp table incoming as
-select distinct on (record.record_id) record.*
-from read_json($segments, format = 'newline_delimited', maximum_object_size = {_LONGEST_LINE},
-    columns = {{record: 'STRUCT(
-        record_id VARCHAR, step VARCHAR, "partition" VARCHAR, committed_at TIMESTAMPTZ,
-        products STRUCT(
-            name VARCHAR, sha256 VARCHAR, size BIGINT, fingerprint VARCHAR,
-            inputs STRUCT(name VARCHAR, sha256 VARCHAR)[], context VARCHAR, software JSON,
-            "references" JSON, metadata JSON)[],
-        failures STRUCT(file_set VARCHAR, error VARCHAR, message VARCHAR)[],
-        events MAP(VARCHAR, TIMESTAMPTZ), run_id VARCHAR)'}})
+with lines as (
+    select from_json(line, '{json.dumps(_LINE)}').record as record
+    from read_csv($segments, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false,
+        delim = '\x01', quote = '', escape = '', max_line_size = {_LONGEST_LINE})
+)
+select distinct on (record.record_id) record.* from lines
 where record.record_id not in (select record_id from records)
 """
 
@@ -420,39 +445,31 @@ def _name_cases() -> Iterator[str]:
 
 
 def _made() -> str:
-    facts = ", ".join(_fact(column.name, column.type) for column in METADATA)
+    structure = json.dumps({column.name: column.type for column in METADATA})
+    without = json.dumps({column.name: None for column in METADATA})
     return f"""
         create temp table made as
-        select entry.name as name, named.* exclude (entry), {facts},
+        with read as (
+            select *, from_json(entry.metadata, '{structure}') as known from named
+        )
+        select entry.name as name, read.* exclude (entry, known), known.*,
             entry.sha256 as sha256, entry.size as size, entry.fingerprint as fingerprint,
             entry.context as context, entry.software as software,
-            entry."references" as reference_files, entry.metadata as facts,
+            entry."references" as reference_files,
+            json_merge_patch(entry.metadata, '{without}') as facts,
             null::integer as generation, null::varchar as state,
             null::bigint as healpix, md5_number_lower(entry.name) as name_key
-        from named
+        from read
     """
-
-
-def _fact(column: str, kind: str) -> str:
-    value = f"entry.metadata -> '$.{column}'"
-    text = f"entry.metadata ->> '$.{column}'"
-    return f"{value} as {column}" if kind == "JSON" else f"({text})::{kind} as {column}"
 
 
 def _set_healpix(connection: duckdb.DuckDBPyConnection) -> None:
     places = connection.execute(
-        'select distinct ra, "dec" from made where ra is not null and "dec" is not null'
+        'select distinct ra, "dec" from made where isfinite(ra) and "dec" between -90 and 90'
     ).fetchnumpy()
-    pixels = pa.table(
-        {
-            "ra": np.asarray(places["ra"], dtype=float),
-            "dec": np.asarray(places["dec"], dtype=float),
-            "pixel": hpgeom.angle_to_pixel(
-                HEALPIX_NSIDE, np.asarray(places["ra"]), np.asarray(places["dec"]), nest=True
-            ),
-        }
-    )
-    connection.register("pixels", pixels)
+    ra, dec = (np.asarray(places[column], dtype=float) for column in ("ra", "dec"))
+    pixel = hpgeom.angle_to_pixel(HEALPIX_NSIDE, np.mod(ra, 360), dec, nest=True)
+    connection.register("pixels", pa.table({"ra": ra, "dec": dec, "pixel": pixel}))
     connection.execute(
         "update made set healpix = pixels.pixel from pixels "
         'where made.ra = pixels.ra and made."dec" = pixels."dec"'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IDENTITY,
+    METADATA,
     SEARCH_COLUMNS,
     create_tables,
     open_database,
@@ -557,8 +558,29 @@ def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
         context=row["context"],
         software=json.loads(row["software"] or "{}"),
         references=json.loads(row["reference_files"] or "{}"),
-        metadata=json.loads(row["facts"] or "{}"),
+        metadata=_metadata(row),
         generation=row["generation"],
         committed_at=row["committed_at"],
         record_id=row["record_id"],
     )
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the metadata of the commit record together again; times as ISO 8601 in UTC."""
+    known = {
+        column.name: _READ_AS_JSON.get(column.type, _unchanged)(row[column.name])
+        for column in METADATA
+        if row[column.name] is not None
+    }
+    others: dict[str, Any] = json.loads(row["facts"] or "{}")
+    return known | others
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_READ_AS_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "TIMESTAMPTZ": lambda time: time.astimezone(UTC).isoformat(),
+    "JSON": json.loads,
+}

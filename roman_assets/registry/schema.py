@@ -79,7 +79,7 @@ CONTENT: tuple[Column, ...] = (
     Column("context", "VARCHAR", "CRDS pipeline context"),
     Column("software", "JSON", "versions by package name"),
     Column("reference_files", "JSON", "reference files used, by kind"),
-    Column("facts", "JSON", "all metadata of the commit record"),
+    Column("facts", "JSON", "metadata that have no column"),
 )
 
 LIFE: tuple[Column, ...] = (
