@@ -6,6 +6,7 @@ processes may use it at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import struct
@@ -70,11 +71,13 @@ CREATE TABLE IF NOT EXISTS ephemeris (
     start TEXT NOT NULL, stop TEXT NOT NULL, created TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS received (exposure TEXT PRIMARY KEY, events TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipt (
-    exposure TEXT PRIMARY KEY, visit TEXT NOT NULL, ma_table TEXT, body TEXT NOT NULL);
+    exposure TEXT PRIMARY KEY, visit TEXT NOT NULL, ma_table TEXT, start TEXT, stop TEXT,
+    body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS receipt_visit ON receipt (visit);
 """
 _VERSION = 1
 _BUSY_TIMEOUT = 60.0
+_BATCH = 200
 _UNIT_COLUMNS = (
     "exposure, stream, detector, number, nunits, compression, nrows, ncolumns, "
     "reference_columns, nchunks, unit_size, checksum"
@@ -155,7 +158,7 @@ class Inventory:
 
     def __init__(self, landing: Path) -> None:
         self._landing = landing
-        self._path = landing / f".inventory-{_VERSION}.sqlite"
+        self._path = landing / f".inventory-v{_VERSION}.sqlite"
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -269,17 +272,18 @@ class Inventory:
 
     def receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
         """Tell what is in of exposures, from memory unless something has changed."""
-        wanted = list(exposures)
-        with self._transaction(write=False) as db:
-            found = {exposure: _cached(db, exposure) for exposure in wanted}
-        if None in found.values():
-            with self._transaction(write=True) as db:
-                for exposure, known in found.items():
-                    found[exposure] = known or self._receipt(db, exposure)
-        return [receipt for receipt in found.values() if receipt]
+        found: dict[ExposureId, Receipt] = {}
+        for batch in _batches(exposures):
+            with self._transaction(write=False) as db:
+                known = _cached(db, batch)
+            if len(known) < len(batch):
+                with self._transaction(write=True) as db:
+                    known |= {key: self._receipt(db, key) for key in batch if key not in known}
+            found |= {exposure: known[exposure] for exposure in batch}
+        return list(found.values())
 
     def _receipt(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
-        return _cached(db, exposure) or self._evaluate(db, exposure)
+        return _cached(db, [exposure]).get(exposure) or self._evaluate(db, exposure)
 
     def _evaluate(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
         ancillary = self._ancillary(db, exposure)
@@ -290,11 +294,13 @@ class Inventory:
             _remember(db, receipt)
         executed = ancillary.visit and ancillary.visit.executed(exposure)
         db.execute(
-            "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?, ?, ?)",
             (
                 str(exposure),
                 str(exposure.visit),
                 str(executed.ma_table_number) if executed else None,
+                _text(executed.start_time) if executed else None,
+                _text(executed.end_time) if executed else None,
                 _RECEIPT.dump_json(receipt),
             ),
         )
@@ -364,9 +370,19 @@ class Inventory:
         )
 
 
-def _cached(db: sqlite3.Connection, exposure: ExposureId) -> Receipt | None:
-    row = db.execute("SELECT body FROM receipt WHERE exposure = ?", (str(exposure),)).fetchone()
-    return None if row is None else _RECEIPT.validate_json(row[0])
+def _batches(exposures: Iterable[ExposureId]) -> Iterator[list[ExposureId]]:
+    remaining = iter(exposures)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        yield batch
+
+
+def _cached(db: sqlite3.Connection, exposures: list[ExposureId]) -> dict[ExposureId, Receipt]:
+    rows = db.execute(
+        f"SELECT body FROM receipt WHERE exposure IN ({', '.join('?' * len(exposures))})",  # noqa: S608
+        [str(exposure) for exposure in exposures],
+    )
+    receipts = (_RECEIPT.validate_json(body) for (body,) in rows)
+    return {receipt.exposure: receipt for receipt in receipts}
 
 
 def _insert(db: sqlite3.Connection, file_id: int, content: FileContent) -> None:
@@ -380,7 +396,7 @@ def _insert(db: sqlite3.Connection, file_id: int, content: FileContent) -> None:
         moments = (content.start, content.stop, content.creation_date)
         db.execute(
             "INSERT INTO ephemeris VALUES (?, ?, ?, ?, ?)",
-            (file_id, content.kind, *(moment.isoformat() for moment in moments)),
+            (file_id, content.kind, *map(_text, moments)),
         )
     else:
         body = json.dumps(content.model_dump(mode="json"))
@@ -407,7 +423,8 @@ def _invalidate(db: sqlite3.Connection, file_id: int) -> None:
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'executed_visit')",
         "DELETE FROM receipt WHERE ma_table IN "
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'ma_table')",
-        "DELETE FROM receipt WHERE EXISTS (SELECT 1 FROM ephemeris WHERE file_id = ?)",
+        "DELETE FROM receipt WHERE EXISTS (SELECT 1 FROM ephemeris WHERE file_id = ? "
+        "AND ephemeris.start <= receipt.start AND receipt.stop <= ephemeris.stop)",
     ):
         db.execute(statement, (file_id,))
 
@@ -488,6 +505,11 @@ def _bits(chunks: Iterable[int]) -> int:
     for chunk in chunks:
         bits |= 1 << chunk
     return bits
+
+
+def _text(moment: datetime) -> str:
+    """Write a moment such that texts sort as moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _time(mtime_ns: int) -> datetime:

@@ -364,10 +364,11 @@ def _content_version(
     ancillary: Ancillary,
 ) -> str:
     visit, table = ancillary.visit, ancillary.ma_table
+    relevant = frozenset(required or histories)
     units = [
         [str(unit), history.valid.header.checksum, history.valid.header.size]
         for unit, history in sorted(histories.items(), key=lambda item: str(item[0]))
-        if history.valid and (unit in required or not required)
+        if history.valid and unit in relevant
     ]
     statement = {
         "exposure": str(exposure),

@@ -478,7 +478,7 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
 
 
 def test_an_index_that_cannot_be_used_is_a_passing_fault(area):
-    (area.path / ".inventory-1.sqlite").mkdir()
+    (area.path / ".inventory-v1.sqlite").mkdir()
     with pytest.raises(PassingFaultError, match="index"):
         area.scan()
 
