@@ -6,7 +6,8 @@ romancal is imported in the functions: the process that only hands out the work 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roman_assets.archive.durability import disk_space
-from roman_assets.pipelines.provenance import exits_explained, references_of
+from roman_assets.pipelines.provenance import exits_explained
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName, SkycellFileSet
 
@@ -54,17 +55,14 @@ class MosaickedSkycell:
     ----------
     files
         By name of the product kind; empty where no member has a good pixel on the skycell.
-    context
-        CRDS pipeline context that romancal used.
     references
-        Reference files it used, by kind.
+        Reference files romancal used, by kind; its mosaics have no place for them.
     quality
         By name of the product kind: ``covered_fraction`` (of the pixels), ``background`` (their
         median, MJy/sr) and ``source_count`` of the coadd, ``source_count`` of the catalogue.
     """
 
     files: Mapping[str, Path]
-    context: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -199,7 +197,11 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
 
     directory = task.members[0].parent
     os.chdir(directory)
-    with disk_space(directory), exits_explained(str(task.file_set)):
+    with (
+        disk_space(directory),
+        exits_explained(str(task.file_set)),
+        _fast_median(),
+    ):
         association = write_association(task)
         coadd, catalog, _ = MosaicPipeline.call(
             association.name, save_results=True, configure_log=False
@@ -210,8 +212,7 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
     source_count = len(catalog.source_catalog)
     return MosaickedSkycell(
         files={kind: directory / _file_name(task.file_set, kind) for kind in _MADE_TOGETHER},
-        context=str(coadd.meta.ref_file.crds.context),
-        references=references_of(coadd),
+        references=_references(coadd),
         quality={
             "coadd": {
                 "source_count": source_count,
@@ -221,6 +222,59 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
             "visit_catalog": {"source_count": source_count},
         },
     )
+
+
+@contextmanager
+def _fast_median() -> Iterator[None]:
+    from stcal.outlier_detection import median
+
+    original = median.nanmedian3D
+    median.nanmedian3D = median_of_planes
+    try:
+        yield
+    finally:
+        median.nanmedian3D = original
+
+
+def median_of_planes(
+    cube: npt.NDArray[np.floating], overwrite_input: bool = True
+) -> npt.NDArray[np.floating]:
+    """Give the median along the first axis, NaN where no plane has a value.
+
+    Parameters
+    ----------
+    cube
+        Shape (nplanes, ny, nx).
+    overwrite_input
+        As in `stcal.outlier_detection.median.nanmedian3D`, in whose place this is used.
+
+    Notes
+    -----
+    The result is the same. numpy warns for every single pixel without a value, 25 million times on
+    a skycell that an image hardly touches, which takes longer than the rest of the mosaic.
+    """
+    result = np.full(cube.shape[1:], np.nan, dtype=cube.dtype)
+    for row, values in enumerate(cube.swapaxes(0, 1)):
+        seen = ~np.isnan(values).all(axis=0)
+        if seen.any():
+            result[row, seen] = np.nanmedian(
+                values[:, seen], axis=0, overwrite_input=overwrite_input
+            )
+    return result
+
+
+def _references(coadd: Any) -> dict[str, str]:
+    from romancal.skycell.skymap import SKYMAP
+    from romancal.source_catalog import SourceCatalogStep
+    from stpipe import crds_client
+
+    parameters, observatory = SourceCatalogStep._get_crds_parameters(coadd)
+    found = crds_client.get_multiple_reference_paths(
+        parameters, [*SourceCatalogStep.reference_file_types, "epsf"], observatory
+    )
+    return {kind: Path(path).name for kind, path in found.items() if path != "N/A"} | {
+        "skycells": Path(SKYMAP.path).name
+    }
 
 
 def _file_name(file_set: SkycellFileSet, kind: str) -> str:

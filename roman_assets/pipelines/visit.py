@@ -310,7 +310,7 @@ class _Skycell:
                 path=made.files[name.kind.name],
                 fingerprint=self.fingerprint,
                 inputs=self.inputs,
-                context=made.context,
+                context=self.context,
                 software=self.software,
                 references=made.references,
                 metadata=self._facts | dict(made.quality.get(name.kind.name, {})),
