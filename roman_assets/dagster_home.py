@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from roman_assets.archive.durability import locked, make_directory
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
 
@@ -41,8 +42,9 @@ def prepare_dagster_home(root: DataRoot) -> Path:
     """Create Dagster's home and give it the project's instance settings.
 
     The settings are linked, not copied, so that a change of the project's ``dagster.yaml`` counts
-    at the next start. A ``dagster.yaml`` that the operator put there is left alone. Doing it again
-    changes nothing.
+    at the next start. A ``dagster.yaml`` that the operator put there is left alone. Dagster's
+    storage is created too, by one process at a time: two that create it at once leave it unusable.
+    Doing it again changes nothing.
 
     Returns
     -------
@@ -62,11 +64,14 @@ def prepare_dagster_home(root: DataRoot) -> Path:
             "Dagster's instance settings are missing",
             "install the project in editable mode from its checkout",
         )
-    home = dagster_home(root)
-    home.mkdir(parents=True, exist_ok=True)
-    link = home / INSTANCE_FILE
-    if link.is_symlink() or not link.exists():
-        _replace_link(link, settings)
+    from dagster import DagsterInstance
+
+    home = make_directory(dagster_home(root))
+    with locked(home):
+        link = home / INSTANCE_FILE
+        if link.is_symlink() or not link.exists():
+            _replace_link(link, settings)
+        DagsterInstance.from_config(str(home)).dispose()
     return home
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,16 @@ def test_what_the_operator_set_wins(root: DataRoot, monkeypatch: pytest.MonkeyPa
 
 def test_the_workspace_is_at_the_projects_top() -> None:
     assert "roman_assets.definitions" in workspace_file().read_text()
+
+
+def test_many_processes_may_prepare_one_home_at_once(root: DataRoot) -> None:
+    code = (
+        "import sys; from pathlib import Path; from roman_assets.data_root import DataRoot; "
+        "from roman_assets.dagster_home import prepare_dagster_home; "
+        "prepare_dagster_home(DataRoot(Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(root.path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    with DagsterInstance.from_config(str(root.dagster_home)) as instance:
+        assert instance.get_runs() == []

@@ -1,0 +1,125 @@
+"""The platform as an operator runs it: daemon and web server, spoken to over GraphQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from dagster import DagsterInstance
+
+from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
+from roman_assets.data_root import DataRoot
+from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
+from roman_assets.products.observation import Survey
+
+Value = TypeVar("Value")
+
+PLAN = VisitPlan.from_requests(
+    [request for request in DEMO_REQUESTS if request.survey is Survey.GBTDS], detectors=("WFI01",)
+)
+"""One exposure of one detector, of which the SOC makes L1 and L2 only."""
+
+
+@dataclass
+class Platform:
+    """Daemon and web server on one installation."""
+
+    root: DataRoot
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Put a question to the web server."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def wait_for(self, value: Callable[[], Value], what: str, seconds: float = 300) -> Value:
+        """Wait until a value is truthy, and give it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with suppress(OSError):
+                if found := value():
+                    return found
+            assert self.process.poll() is None, f"the daemon ended:\n{self._tail()}"
+            time.sleep(0.5)
+        raise AssertionError(f"{what} did not happen within {seconds} s:\n{self._tail()}")
+
+    def instance(self) -> DagsterInstance:
+        """Open the installation's Dagster instance."""
+        return DagsterInstance.from_config(str(self.root.dagster_home))
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-60:])
+
+
+@contextmanager
+def default_places() -> Iterator[None]:
+    """Let an installation keep all below its data root, whatever the operator's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("DAGSTER_HOME", "CRDS_PATH", "CRDS_CONTEXT", "ROMAN_ASSETS_WORKERS"):
+            patch.delenv(variable, raising=False)
+        yield
+
+
+@contextmanager
+def running_platform(root: DataRoot, *, webserver: bool = True) -> Iterator[Platform]:
+    """Run daemon and web server; at the end everything they started is killed."""
+    prepare_dagster_home(root)
+    log = root.path / "platform.log"
+    port = _free_port()
+    programs = [["dagster-daemon", "run", "-w", str(workspace_file())]]
+    if webserver:
+        programs.append(
+            ["dagster-webserver", "-w", str(workspace_file()), "-h", "127.0.0.1", "-p", str(port)]
+        )
+    with log.open("ab") as output:
+        processes = [_start(program, root, output) for program in programs]
+    try:
+        yield Platform(root, port, processes[0], log)
+    finally:
+        for process in processes:
+            kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program with all that it started, as a power cut would."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _start(program: list[str], root: DataRoot, output: Any) -> subprocess.Popen[bytes]:
+    path = Path(sys.executable).with_name(program[0])
+    return subprocess.Popen(
+        [str(path), *program[1:]],
+        env=dagster_environment(root),
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
