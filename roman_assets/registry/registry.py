@@ -131,8 +131,9 @@ class Registry:
         rows = self._rows(
             """
             with wanted as (
-                select * from products where state = 'current'
-                    and name_key in (select md5_number_lower(unnest($names)))
+                select * from products where rowid in (
+                    select rowid from products where state = 'current'
+                        and name_key in (select md5_number_lower(unnest($names))))
                     and name in (select unnest($names))
             ), made_from as (
                 select record_id, name,
@@ -250,18 +251,20 @@ detector, skycell, release, step, partition
             for row in rows
         )
 
-    def partition_state(self, step: Step) -> pd.DataFrame:
+    def partition_state(self, step: Step, after: datetime | None = None) -> pd.DataFrame:
         """Give what a step has left behind for each of its partitions.
 
         Parameters
         ----------
         step
             The work.
+        after
+            Only partitions with a record committed at this time or later.
 
         Returns
         -------
         pandas.DataFrame
-            One row for each partition the step ever recorded, ordered by it: ``partition``;
+            One row for each partition the step recorded, ordered by it: ``partition``;
             ``record_id``, ``committed_at``, ``run_id`` and ``failures`` (their number) of the
             newest record; ``products`` (number of current ones) and ``content``, a hash of the
             current names and files that changes if and only if they do.
@@ -272,11 +275,13 @@ detector, skycell, release, step, partition
                 select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
                     max(committed_at) as committed_at,
                     arg_max_null(run_id, (committed_at, record_id)) as run_id
-                from records where step = $step group by "partition"
+                from records where step = $step
+                    and ($after is null or committed_at >= $after) group by "partition"
             ), made as (
                 select "partition", count(*) as products,
-                    sha256(string_agg(name || ' ' || sha256, '\n' order by name)) as content
-                from products where step = $step and state = 'current' group by "partition"
+                    hex(bit_xor(md5_number_lower(name || sha256))) as content
+                from products semi join newest using ("partition")
+                where step = $step and state = 'current' group by "partition"
             ), failed as (
                 select record_id, count(*) as failures from failures group by record_id
             )
@@ -286,7 +291,7 @@ detector, skycell, release, step, partition
             from newest left join made using ("partition") left join failed using (record_id)
             order by "partition"
             """,
-            {"step": step.value},
+            {"step": step.value, "after": after},
         )
 
     def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:

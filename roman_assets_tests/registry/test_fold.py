@@ -177,6 +177,23 @@ def test_a_product_whose_file_is_lost_is_named_and_the_others_are_shown(root):
     assert public_content(root) == {cal(2): b"b"}
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ra": 10, "dec": 95.0},
+        {"ra": -10.0, "dec": 5.0, "radius": 0.1},
+        {"ra": "east", "nexposures": "two", "start_time": "yesterday"},
+        {"survey": {"nested": [1]}, "cal_step": "text", "unheard_of": None},
+        {"note": "quotes ' and \" and \x01 and \n and \u2028"},
+    ],
+)
+def test_odd_metadata_of_a_product_stop_no_fold(root, metadata):
+    commit(root, {cal(1): b"a"}, metadata=metadata)
+    commit(root, {cal(2): b"b"})
+    assert fold(root).damaged == ()
+    assert set(Registry(root).current([cal(1), cal(2)])) == {cal(1), cal(2)}
+
+
 class Killed(BaseException):
     """Stands for the end of the process at this place."""
 

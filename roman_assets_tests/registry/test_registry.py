@@ -227,6 +227,15 @@ def test_the_state_of_a_partition_changes_with_its_content_and_counts_its_newest
     assert Registry(root).partition_state(Step.VISIT).empty
 
 
+def test_the_state_can_be_limited_to_partitions_with_recent_records(root):
+    for number in (1, 2):
+        contents = {cal(number): b"a"}
+        commit(root, contents, partition=exposure(number), committed_at=moment(number))
+    fold(root)
+    states = Registry(root).partition_state(Step.EXPOSURE, after=moment(2))
+    assert list(states["partition"]) == [exposure(2)]
+
+
 def test_the_failures_are_those_of_the_latest_attempt(root):
     for messages in (("old", "older"), ("new",)):
         failures = [WorkFailure(file_set="x", error="E", message=text) for text in messages]
