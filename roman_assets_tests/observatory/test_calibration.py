@@ -198,8 +198,9 @@ def test_other_exposures_go_through(
         model.meta.exposure.type = str(exposure_type)
         model.meta.instrument.optical_element = str(element)
         # the first resultants are enough to see which steps run
-        model.data, model.amp33 = np.array(model.data[:4]), np.array(model.amp33[:4])
-        model.meta.exposure.read_pattern = list(model.meta.exposure.read_pattern)[:4]
+        model.data, model.amp33 = model.data[:4].copy(), model.amp33[:4].copy()
+        pattern = [list(reads) for reads in model.meta.exposure.read_pattern]
+        model.meta.exposure.read_pattern = pattern[:4]
         model.meta.exposure.nresultants = 4
         model.save(path)
     image, catalog = calibrate(path)

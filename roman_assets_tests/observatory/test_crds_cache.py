@@ -195,6 +195,17 @@ def test_a_killed_build_is_completed_by_the_next(small_cache, tmp_path):
     )
 
 
+def test_what_a_killed_build_was_writing_is_removed(small_cache):
+    leftovers = [
+        small_cache / "references/roman/wfi" / name
+        for name in (".roman_wfi_gain_0001.asdf.0123.tmp.asdf", ".asdf_tmp0123")
+    ]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    build_small(small_cache)
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
 def test_two_builds_at_once_make_one_cache(small_cache, tmp_path):
     path = tmp_path / "shared"
     builds = [_build_elsewhere(path) for _ in range(2)]
