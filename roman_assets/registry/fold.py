@@ -17,7 +17,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -76,6 +76,10 @@ class FoldReport:
     missing_blobs: tuple[str, ...] = ()
 
 
+class _OtherSchemaError(Exception):
+    """The database is empty or of another version."""
+
+
 def fold(root: DataRoot) -> FoldReport:
     """Bring the registry and the public names up to the committed records.
 
@@ -121,7 +125,7 @@ def rebuild(root: DataRoot) -> FoldReport:
     with fold_lock(root), _passing_disk_faults(root):
         damaged = _rebuild_database(root, journal)
         report = _fold_pending(root, journal)
-        return FoldReport(report.records, (*damaged, *report.damaged), report.missing_blobs)
+        return replace(report, damaged=(*damaged, *report.damaged))
 
 
 @contextmanager
@@ -138,13 +142,23 @@ def _is_folded(root: DataRoot, journal: Journal) -> bool:
 
 
 def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
+    try:
+        return _fold_into_database(root, journal)
+    except (duckdb.Error, _OtherSchemaError) as error:
+        if _is_disk_full(error):
+            raise
+        # Lost, damaged or of another version; an error of another cause comes back.
+        damaged = _rebuild_database(root, journal)
+        report = _fold_into_database(root, journal)
+        return replace(report, damaged=(*damaged, *report.damaged))
+
+
+def _fold_into_database(root: DataRoot, journal: Journal) -> FoldReport:
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
-    connection = _open_if_usable(root.registry / DATABASE)
-    if connection is None:
-        damaged += _rebuild_database(root, journal)
-        connection = open_database(root.registry / DATABASE)
-    with _settled(connection):
+    with _opened(root.registry / DATABASE) as connection:
+        if not has_declared_schema(connection):
+            raise _OtherSchemaError
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)
             damaged += [journal.set_aside(error) for error in damage]
@@ -165,8 +179,7 @@ def _rebuild_database(root: DataRoot, journal: Journal) -> list[Path]:
     database = root.registry / DATABASE
     building = database.with_name(f".{DATABASE}.rebuild.tmp")
     _remove_database(building)
-    connection = open_database(building)
-    with _settled(connection):
+    with _opened(building) as connection:
         create_tables(connection)
         for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
             _apply(connection, segments)
@@ -183,27 +196,20 @@ def _remove_database(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _open_if_usable(database: Path) -> duckdb.DuckDBPyConnection | None:
-    """Open the database, unless it is lost, damaged or of another schema."""
-    if not database.exists():
-        return None
+@contextmanager
+def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database, and close it with its log written into the file."""
     try:
         connection = open_database(database)
-    except duckdb.Error as error:
-        if _is_disk_full(error):
-            raise
-        return None
-    if has_declared_schema(connection):
-        return connection
-    connection.close()
-    return None
-
-
-@contextmanager
-def _settled(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Close the connection at the end, with its log written into the file."""
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise PassingFaultError(
+                f"another program has {database} open: {error}. Remedy: close it there and open "
+                f"{SNAPSHOT} instead; the committed records are safe and the next fold finishes"
+            ) from error
+        raise
     try:
-        yield
+        yield connection
         connection.execute("checkpoint")
     finally:
         connection.close()
@@ -268,7 +274,7 @@ def _passing_disk_faults(root: DataRoot) -> Iterator[None]:
         ) from error
 
 
-def _is_disk_full(error: duckdb.Error) -> bool:
+def _is_disk_full(error: Exception) -> bool:
     text = str(error)
     return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
 

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import duckdb
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
@@ -145,6 +148,50 @@ def test_a_damaged_database_is_made_again_from_the_records(root, garbage):
     Journal(root).write(record_of(root, {}))
     fold(root)
     assert registry_content(root)["products"] == content["products"]
+
+
+@pytest.mark.parametrize("place", [0.0, 0.2, 0.4, 0.6, 0.8])
+def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
+    commit(root, {cal(number): b"a" for number in range(1, 50)})
+    fold(root)
+    path = root.registry / DATABASE
+    content = bytearray(path.read_bytes())
+    start = int(len(content) * place)
+    content[start : start + 4096] = bytes(4096)
+    path.write_bytes(content)
+    commit(root, {cal(50): b"b"})
+    fold(root)
+    assert len(Registry(root).find()) == 50
+    rebuild(root)
+    assert len(Registry(root).find()) == 50
+
+
+def test_a_database_that_another_program_has_open_is_named_and_kept(root):
+    commit(root, {cal(1): b"a"})
+    fold(root)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(root.registry / DATABASE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"open\n"
+    commit(root, {cal(2): b"b"})
+    inode = (root.registry / DATABASE).stat().st_ino
+    with pytest.raises(PassingFaultError, match=f"{DATABASE} open.*open {SNAPSHOT}"):
+        fold(root)
+    assert (root.registry / DATABASE).stat().st_ino == inode
+    holder.communicate()
+    fold(root)
+    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+
+
+_HOLD = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
 
 
 def test_a_database_of_another_schema_is_made_again_from_the_records(root):
