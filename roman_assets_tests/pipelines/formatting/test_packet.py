@@ -177,3 +177,13 @@ def test_readouts_of_another_type_are_not_sent():
     wrong = dataclasses.replace(readout(), resultants=readout().resultants.astype(np.int32))
     with pytest.raises(ValueError, match="uint16"):
         packets_of(wrong)
+
+
+def test_chunks_that_do_not_make_the_announced_unit_are_refused():
+    packets = read(b"".join(packets_of(SENT["face"], 300)))[0]
+    header, time = packets[0].header, packets[0].time
+    payloads = [bytes(packet.payload) for packet in packets]
+    changed = [payloads[0][:-1] + bytes([payloads[0][-1] ^ 1]), *payloads[1:]]
+    for chunks in (payloads[:-1], payloads[::-1], changed):
+        with pytest.raises(BadInputError, match="announced unit"):
+            join_chunks(header, time, map(memoryview, chunks))
