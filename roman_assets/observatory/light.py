@@ -118,7 +118,7 @@ class PointSpread:
     def profile(self) -> galsim.InterpolatedImage:
         """Give the ePSF at the middle of the grid as a profile of unit flux, scale in arcsec."""
         middle = self._stamps[len(self._stamps) // 2]
-        half, keep = middle.shape[0] // 2, 2 * GALAXY_RADIUS
+        half, keep = middle.shape[0] // 2, self._oversampling * GALAXY_RADIUS
         image = galsim.Image(
             np.ascontiguousarray(
                 middle[half - keep : half + keep + 1, half - keep : half + keep + 1]

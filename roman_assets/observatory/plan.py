@@ -327,7 +327,18 @@ class VisitPlan:
         return cls(tuple(_rows(path, table, program, survey, start, tuple(detectors))))
 
     def write(self, path: Path) -> None:
-        """Write the plan as a table with the columns `PLAN_COLUMNS`."""
+        """Write the plan as a table with the columns `PLAN_COLUMNS`.
+
+        Raises
+        ------
+        BadInputError
+            If it has exposures of several programs, which the columns cannot tell apart.
+        """
+        programs = sorted({visit.program for visit in self.visits})
+        if len(programs) != 1:
+            raise BadInputError(
+                path, "program", f"the plan is of programs {programs}", "write one at a time"
+            )
         rows = [
             (
                 planned.pointing.ra, planned.pointing.dec, planned.pointing.pa,

@@ -55,8 +55,6 @@ Progress = Callable[[str, int, int], None]
 
 _SPECTRAL_REACH = 1000
 """Pixels from the direct image to the far end of the longest spectrum, rounded up."""
-_INSTRUMENT_RADIUS = 0.45
-"""Degrees from WFI_CEN within which all detectors lie."""
 _NEW_FIELD_RADIUS = 0.6
 _LOOKAHEAD = 2
 """Readouts to have in hand for each process."""
@@ -250,7 +248,7 @@ def observe(
         optical_elements=plan.optical_elements,
         window=window,
         seed=seed,
-        sky_fields=sky_fields(plan),
+        sky_fields=sky_fields(plan, window),
         progress=progress,
     )
     telescope = Telescope(seed, window, pointing_error or PointingError(), root.crds)
@@ -280,17 +278,24 @@ def send_definitive_ephemeris(
     _send_ephemeris(plan, Downlink(root, delivery), EphemerisKind.DEFINITIVE)
 
 
-def sky_fields(plan: VisitPlan) -> tuple[SkyCircle, ...]:
-    """Give the parts of the sky that the instrument sees in a plan.
+def sky_fields(plan: VisitPlan, window: int | None = DEFAULT_WINDOW) -> tuple[SkyCircle, ...]:
+    """Give parts of the sky that hold all that the detectors of a plan see.
 
-    The field of the real stars is one of them when it is looked at, so that most plans need no
-    other, and an existing cache covers them.
+    The field of the real stars comes first, so that most plans need no other, and an existing cache
+    covers them.
+
+    Parameters
+    ----------
+    plan
+        What to observe.
+    window
+        Active pixels along a side of the detectors, None for whole ones.
     """
+    reach = max(_reach(detector, window) for detector in plan.detectors)
     fields = list(DEFAULT_FIELDS)
     used: dict[SkyCircle, None] = {}
-    for planned in plan.exposures:
-        pointing = planned.pointing
-        field = next((circle for circle in fields if _covers(circle, pointing)), None)
+    for pointing in dict.fromkeys(planned.pointing for planned in plan.exposures):
+        field = next((circle for circle in fields if _covers(circle, pointing, reach)), None)
         if field is None:
             field = SkyCircle(pointing.ra, pointing.dec, _NEW_FIELD_RADIUS)
             fields.append(field)
@@ -298,9 +303,20 @@ def sky_fields(plan: VisitPlan) -> tuple[SkyCircle, ...]:
     return tuple(used)
 
 
-def _covers(circle: SkyCircle, pointing: Pointing) -> bool:
+def _reach(detector: str, window: int | None) -> float:
+    """Give the angle (degrees) from WFI_CEN to the farthest light that reaches a detector."""
+    wcs = detector_wcs(detector, 0.0, 0.0, 0.0, window)
+    middle = (active_pixels(window) - 1) / 2
+    centre = SkyCoord(*(float(angle) for angle in wcs(middle, middle)), unit="deg")
+    pixels = active_pixels(window) / np.sqrt(2) + PSF_RADIUS + _SPECTRAL_REACH
+    return float(
+        SkyCoord(0.0, 0.0, unit="deg").separation(centre).deg + pixels * PIXEL_SCALE / 3600
+    )
+
+
+def _covers(circle: SkyCircle, pointing: Pointing, reach: float) -> bool:
     centre, place = (SkyCoord(where.ra, where.dec, unit="deg") for where in (circle, pointing))
-    return bool(centre.separation(place).deg + _INSTRUMENT_RADIUS <= circle.radius)
+    return bool(centre.separation(place).deg + reach <= circle.radius)
 
 
 def _send_ephemeris(plan: VisitPlan, downlink: Downlink, kind: EphemerisKind) -> None:
@@ -358,6 +374,7 @@ def _expose_all(
         return
     # A plain fork is unsafe once libraries have started threads.
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting: deque[Future[tuple[DetectorReadout, GuideWindowReadout]]] = deque()
         todo = iter(tasks)
