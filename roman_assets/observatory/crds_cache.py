@@ -82,6 +82,8 @@ _ANY_DETECTOR = "|".join(DETECTORS)
 _ANY_ELEMENT = "|".join(OpticalElement)
 _NO_FILTER = "|".join(element for element in OpticalElement if not imaging(element))
 
+_UNLISTED_KINDS = ("pars-mosaicpipeline",)
+"""Kinds that romancal asks for although CRDS does not know them."""
 _GALACTIC_POLES = {"north": 1, "south": -1}
 
 Maker = Callable[[], Any]
@@ -540,7 +542,7 @@ def _write_mappings(
                 _write_mapping(path, header, "Match", _select(selections, header["parkey"]))
         instrument = f"roman_wfi_{number:04d}.imap"
         # a kind that a context does not name at all is an error in every log
-        kinds = dict.fromkeys(crds.roman.FILEKINDS, _NONE) | names
+        kinds = dict.fromkeys((*crds.roman.FILEKINDS, *_UNLISTED_KINDS), _NONE) | names
         _write_mapping(path, _context_header("INSTRUMENT", instrument, ("REFTYPE",)), "", kinds)
         header = _context_header("PIPELINE", context, ("ROMAN.META.INSTRUMENT.NAME",))
         _write_mapping(path, header, "", {"WFI": instrument})

@@ -39,7 +39,7 @@ romancal takes the second one.
 """
 
 _PUPIL_BINNING = 8
-_CORE_SAMPLES = 5 * OVERSAMPLING
+_CORE_SAMPLES = 5
 
 NATIVE_SPECTRAL_TYPE = 1
 """Index of the spectral type that romancal fits and the simulated scene uses."""
@@ -181,7 +181,11 @@ def _stamp(
 
 
 def _centred(stamp: NDArray[Any]) -> NDArray[np.float64]:
-    """Shift a stamp so that the centroid of its core is its centre: a star's position."""
+    """Shift a stamp so that the centroid of its core is its centre: a star's position.
+
+    The core is what romancal fits in coadds with a round model; farther out the coma of the
+    optics would draw the centroid some 15 mas away from where that fit finds the star.
+    """
     middle = stamp.shape[0] // 2
     core = slice(middle - _CORE_SAMPLES, middle + _CORE_SAMPLES + 1)
     offsets = np.arange(-_CORE_SAMPLES, _CORE_SAMPLES + 1)
