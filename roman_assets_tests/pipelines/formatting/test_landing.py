@@ -379,6 +379,17 @@ def test_a_revised_document_replaces_the_earlier_one(complete):
     assert complete.ancillary(EXPOSURE).visit.visit_type == "OTHER"
 
 
+def test_a_revision_that_says_the_same_of_an_exposure_does_not_change_it(complete):
+    before = complete.receipt(EXPOSURE)
+    visit = executed_visit(
+        (EXPOSURE, ExposureId(EXPOSURE.visit, 2)), DETECTORS, size=16, revision=2
+    )
+    write_document(visit, complete.path / "visit_2.json")
+    write_document(MA_TABLE.model_copy(update={"revision": 2}), complete.path / "ma_2.json")
+    complete.scan()
+    assert complete.receipt(EXPOSURE) == before
+
+
 def test_the_same_document_again_is_no_conflict(complete):
     before = complete.receipt(EXPOSURE)
     write_document(MA_TABLE, complete.path / "again.json")
