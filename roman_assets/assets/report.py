@@ -28,6 +28,7 @@ REUSED_METADATA = "reused"
 QUICKLOOK_KINDS = frozenset({"cal", "coadd"})
 """Kinds whose images are drawn in the UI."""
 
+
 @dataclass(frozen=True)
 class StepReport:
     """What a step did for one partition, as the registry and the archive show it.
