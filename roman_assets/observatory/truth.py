@@ -34,8 +34,11 @@ MATCH_RADIUS = 0.15
 
 _APERTURE_COLUMN = re.compile(r"aper(\d{2})_flux")
 
-CROWDING: tuple[tuple[float, float], ...] = ((1.5, 0.01), (6.0, 10.0))
-"""Pairs (arcsec, flux over the star's): a source so near and so bright spoils isolation."""
+CROWDING: tuple[tuple[float, float], ...] = ((1.5, 0.01), (2.5, 0.3), (6.0, 10.0))
+"""Pairs (arcsec, flux over the star's): a source so near and so bright spoils isolation.
+
+romancal does not deblend by default, so two stars that share a segment are one source to it.
+"""
 
 
 @dataclass(frozen=True)
