@@ -368,6 +368,13 @@ def test_what_can_never_be_used_is_set_aside_with_its_reason_and_the_rest_goes_o
     assert case.remedy
 
 
+def test_of_two_that_conflict_the_one_that_arrived_first_stays(area):
+    arrive(write_document(executed_visit(visit_type="LATER"), area.path / "a.json"), 20)
+    arrive(write_document(executed_visit(visit_type="FIRST"), area.path / "b.json"), 10)
+    assert area.scan().taken == ("b.json",)
+    assert area.ancillary(EXPOSURE).visit.visit_type == "FIRST"
+
+
 def test_a_revised_document_replaces_the_earlier_one(complete):
     before = complete.receipt(EXPOSURE)
     revised = executed_visit(detectors=DETECTORS, size=16, revision=2, visit_type="OTHER")
