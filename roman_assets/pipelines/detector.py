@@ -16,7 +16,7 @@ from typing import Any, Self
 from roman_assets.archive.durability import disk_space
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import open_ephemeris
-from roman_assets.pipelines.provenance import exits_explained, references_of
+from roman_assets.pipelines.provenance import crds_explained, references_of
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
 
@@ -134,7 +134,7 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
     from romancal.pipeline import ExposurePipeline
 
     os.chdir(task.uncal.parent)
-    with disk_space(task.uncal.parent), exits_explained(task.uncal):
+    with disk_space(task.uncal.parent), crds_explained(task.uncal.name):
         require_usable(task.uncal)
         image, catalog, _ = ExposurePipeline.call(
             task.uncal.name,
@@ -165,8 +165,8 @@ def require_usable(uncal: Path) -> None:
     Raises
     ------
     BadInputError
-        If it is no valid L1 model, its own name is not that of the file, or its shape is neither
-        that of its reads nor of the detector's references.
+        If it is no valid L1 model, or its shape is not that of its reads and of the detector's
+        references.
     """
     from asdf.exceptions import ValidationError
     from roman_datamodels import datamodels
@@ -189,10 +189,6 @@ def _require_level1(uncal: Path, model: Any) -> None:
     if not isinstance(model, datamodels.ScienceRawModel):
         raise BadInputError(
             uncal.name, "roman", f"it holds a {type(model).__name__}", _FORMAT_AGAIN
-        )
-    if model.meta.filename != uncal.name:
-        raise BadInputError(
-            uncal.name, "meta.filename", f"it says {model.meta.filename!r}", _FORMAT_AGAIN
         )
     reads = len(model.meta.exposure.read_pattern)
     expected = (reads, *_reference_shape(model))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from roman_assets.archive.store import sha256_of
-from roman_assets.errors import PlatformError
+from roman_assets.errors import BadInputError, PlatformError
 from roman_assets.pipelines.workers import Completion
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure
 
@@ -54,8 +54,8 @@ _NO_REFERENCE = frozenset({"?", "None", "N/A"})
 
 
 @contextmanager
-def exits_explained(source: object) -> Iterator[None]:
-    """Turn the end of the process that CRDS calls for into an error of the work at hand.
+def crds_explained(source: object) -> Iterator[None]:
+    """Say what to do where CRDS has nothing to calibrate with.
 
     Parameters
     ----------
@@ -64,11 +64,23 @@ def exits_explained(source: object) -> Iterator[None]:
 
     Raises
     ------
+    BadInputError
+        If the context has no reference for it.
     PlatformError
-        Where CRDS has neither a configured cache nor a server.
+        If there is neither a configured cache nor a server: CRDS then calls for the end of the
+        process, which no ``except Exception`` would catch.
     """
+    from crds.core.exceptions import CrdsError
+
     try:
         yield
+    except CrdsError as error:
+        raise BadInputError(
+            source,
+            "references",
+            f"CRDS has none in {os.environ.get('CRDS_CONTEXT', 'its context')}: {error}",
+            "add them to the context, or use a context that has them, and do the work again",
+        ) from error
     except SystemExit as error:
         raise PlatformError(
             f"{source}: CRDS gave up ({error}): there is no usable cache in "

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roman_assets.archive.durability import disk_space
-from roman_assets.pipelines.provenance import exits_explained
+from roman_assets.pipelines.provenance import crds_explained
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName, SkycellFileSet
 
@@ -84,7 +84,7 @@ def skycells_of(path: Path) -> tuple[str, ...]:
     from roman_datamodels import datamodels
     from romancal.skycell.skymap import SkyCells
 
-    with exits_explained(path), datamodels.open(path) as model:
+    with crds_explained(path), datamodels.open(path) as model:
         wcs = model.meta.get("wcs")
         return () if wcs is None else tuple(sorted(SkyCells(overlapped_skycells(wcs)).names))
 
@@ -199,7 +199,7 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
     os.chdir(directory)
     with (
         disk_space(directory),
-        exits_explained(str(task.file_set)),
+        crds_explained(str(task.file_set)),
         _fast_median(),
     ):
         association = write_association(task)
