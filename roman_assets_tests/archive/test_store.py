@@ -1,6 +1,8 @@
 import mmap
 import os
 import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,40 @@ def test_a_reader_keeps_the_bytes_it_mapped_while_the_product_is_overwritten(tmp
     archive.link(name, archive.stage(written(tmp_path / "b", b"new")).sha256)
     assert mapped[:] == b"old" * 5000
     assert archive.path(name).read_bytes() == b"new"
+
+
+def test_a_name_shows_whole_content_between_any_two_steps_of_an_overwrite(tmp_path, archive):
+    name = ProductName.parse(cal())
+    old, new = (
+        archive.stage(written(tmp_path / "a", content)).sha256 for content in (b"old", b"new")
+    )
+    archive.link(name, old)
+    path = archive.path(name)
+    seen = []
+
+    with before_each_file_operation(lambda: seen.append(path.read_bytes())):
+        archive.link(name, new)
+
+    assert set(seen) == {b"old", b"new"}
+
+
+@contextmanager
+def before_each_file_operation(look):
+    """Call a function before every link, rename or removal of a file in the block."""
+    active = True
+
+    def hook(event, _):
+        nonlocal active
+        if active and event in {"os.link", "os.rename", "os.remove"}:
+            active = False
+            look()
+            active = True
+
+    sys.addaudithook(hook)
+    try:
+        yield
+    finally:
+        active = False
 
 
 def test_a_name_cannot_show_content_that_is_not_there(root, archive):

@@ -93,6 +93,17 @@ def test_folding_nothing_changes_nothing(root):
     assert (root.registry / SNAPSHOT).stat() == before
 
 
+def test_whoever_has_the_snapshot_open_keeps_it_unchanged(root):
+    commit(root, {cal(1): b"a"})
+    fold(root)
+    with (root.registry / SNAPSHOT).open("rb") as stream:
+        before = stream.read()
+        commit(root, {cal(2): b"b"})
+        fold(root)
+        stream.seek(0)
+        assert stream.read() == before
+
+
 def test_a_record_that_is_folded_twice_counts_once(root):
     record = commit(root, {cal(): b"a"})
     pending = Journal(root).pending_paths()[0]

@@ -26,7 +26,6 @@ from roman_assets_tests.registry.installation import (
 )
 
 PUBLISHERS = 4
-READERS = 2
 CELLS = 6
 """Few names for many publishers: they overwrite each other."""
 
@@ -65,6 +64,21 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
                 ledger.write(f"{error!r}\n")
 
 
+def look_for_ever(root: DataRoot, failures: Path) -> None:
+    """Open public files as fast as possible; a name once seen must stay and be whole."""
+    paths = [Archive(root).public_path(ProductName.parse(association(c))) for c in range(CELLS)]
+    seen: set[Path] = set()
+    while True:
+        for path in paths:
+            try:
+                json.loads(path.read_bytes())
+                seen.add(path)
+            except Exception as error:
+                if path in seen or not isinstance(error, FileNotFoundError):
+                    with failures.open("a") as ledger:
+                        ledger.write(f"{path}: {error!r}\n")
+
+
 def start(target, *arguments) -> ForkServerProcess:
     process = _processes.Process(target=target, args=arguments, daemon=True)
     process.start()
@@ -79,7 +93,7 @@ def run_with_kills(root: DataRoot, kills: int, seed: int) -> tuple[list[list[str
     root.path.mkdir(exist_ok=True)
     seeds = iter(range(seed, seed + 10_000))
     publishers = [start(publish_for_ever, root, next(seeds), ledger) for ledger in ledgers]
-    readers = [start(read_for_ever, root, failures) for _ in range(READERS)]
+    readers = [start(reader, root, failures) for reader in (read_for_ever, look_for_ever)]
     try:
         for _ in range(kills):
             time.sleep(choice.uniform(0.05, 0.6))
