@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 from roman_datamodels import datamodels
 from roman_datamodels.dqflags import pixel
 from romanisim.models.parameters import collecting_area, pixel_scale
-from stpipe._config import StepConfig  # type: ignore[import-untyped]
+from stpipe._config import StepConfig
 
 from roman_assets.observatory.geometry import distortion, reference_pixel_area
 from roman_assets.observatory.psf import (

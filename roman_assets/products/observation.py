@@ -161,11 +161,6 @@ class ExposureId:
             raise ValueError(f"{text!r} is not an exposure: expected r, 19 digits, _ and 4 digits")
         return cls(VisitId.parse(match[1]), int(match[2]))
 
-    @property
-    def observation_id(self) -> str:
-        """The 23 digits, as in rad's ``meta.observation.observation_id``."""
-        return f"{self.visit.digits}{self.exposure:04d}"
-
     def __str__(self) -> str:
         return f"{self.visit}_{self.exposure:04d}"
 

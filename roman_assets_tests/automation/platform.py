@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
 from roman_assets.products.observation import Survey
 
 Value = TypeVar("Value")
+
+_PR_SET_PDEATHSIG = 1
 
 PLAN = VisitPlan.from_requests(
     [request for request in DEMO_REQUESTS if request.survey is Survey.GBTDS], detectors=("WFI01",)
@@ -116,7 +119,13 @@ def _start(program: list[str], root: DataRoot, output: Any) -> subprocess.Popen[
         stdout=output,
         stderr=output,
         start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
+
+
+def _die_with_parent() -> None:
+    # a killed test session must not leave a daemon at work; what that started ends without it
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

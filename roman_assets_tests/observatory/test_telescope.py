@@ -156,6 +156,7 @@ def test_romancal_finds_positions_and_fluxes_of_the_truth(observed, use_cache, t
         OpticalElement.F158,
         wcs=image.meta.wcs,
         kinds={SourceKind.GAIA},
+        magnitudes=(16.0, 20.8),
     )
     assert found.n >= 8
     assert found.position_rms_mas < 2.0
