@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,8 @@ app.command(rich_help_panel="See and fetch products")(products.get)
 
 def main() -> None:
     """Run the command line; an error of ours is one clear line and exit status 1."""
+    # Dagster's storage configures the logging of its migrations itself, to the terminal.
+    logging.disable(logging.INFO)
     try:
         app()
     except PlatformError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 30.0
 _LOCK = "daemon.lock"
+_LOG = "daemon.log"
 
 
 def dagster_program(name: str) -> str:
@@ -29,29 +30,31 @@ def dagster_program(name: str) -> str:
 
 
 @contextmanager
-def sole_daemon(root: DataRoot) -> Iterator[bool]:
+def sole_daemon(root: DataRoot) -> Iterator[int | None]:
     """Claim the right to run the daemon of an installation; two daemons would double its work.
 
     Yields
     ------
-    bool
-        False if another process has it.
+    int or None
+        The claim: a file descriptor that a process started or executed with it keeps alive, until
+        the last of them ends. None if another process has it.
     """
     home = prepare_dagster_home(root)
     with (home / _LOCK).open("w") as lock:
-        # a child that inherits the descriptor keeps the claim when this program is replaced by it
         os.set_inheritable(lock.fileno(), True)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
         else:
-            yield True
+            yield lock.fileno()
 
 
 @contextmanager
 def running_daemon(root: DataRoot) -> Iterator[DagsterInstance]:
-    """Run Dagster's daemon and code server, unless ``dev`` runs them already, and stop them.
+    """Run Dagster's daemon and code server, unless they run already, and stop them.
+
+    A daemon that outlived the program that started it is found and used.
 
     Yields
     ------
@@ -61,28 +64,36 @@ def running_daemon(root: DataRoot) -> Iterator[DagsterInstance]:
     Raises
     ------
     PassingFaultError
-        If the daemon dies meanwhile; the message names its log.
+        If the daemon ended meanwhile; the message names its log.
     """
     from dagster import DagsterInstance
 
-    home = prepare_dagster_home(root)
-    environment = dagster_environment(root)
-    with sole_daemon(root) as ours, DagsterInstance.from_config(str(home)) as instance:
-        if not ours:
-            yield instance
-            return
-        log = home / "daemon.log"
-        with log.open("ab") as output:
-            command = [dagster_program("dagster-daemon"), "run", "-w", str(workspace_file())]
-            process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
+    with sole_daemon(root) as claim:
+        home = prepare_dagster_home(root)
+        with DagsterInstance.from_config(str(home)) as instance:
+            if claim is None:
+                yield instance
+                return
+            process = _start(root, home / _LOG, claim)
             try:
                 yield instance
                 if process.poll() is not None:
-                    raise PassingFaultError(f"Dagster's daemon ended; its log is {log}")
+                    raise PassingFaultError(f"Dagster's daemon ended; its log is {home / _LOG}")
             finally:
                 _stop(process)
+
+
+def _start(root: DataRoot, log: Path, claim: int) -> subprocess.Popen[bytes]:
+    command = [dagster_program("dagster-daemon"), "run", "-w", str(workspace_file())]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=dagster_environment(root),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(claim,),
+        )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

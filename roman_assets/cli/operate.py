@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from roman_assets.cli.simulate import HOURS_BEFORE_NOW, downlink
+from roman_assets.cli.simulate import HOURS_BEFORE_NOW, SEED, downlink
 from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import PassingFaultError
@@ -36,8 +36,8 @@ def dev(
     root = DataRoot.from_environment()
     command = [dagster_program("dagster"), "dev", "--workspace", str(workspace_file())]
     command += ["--host", host, "--port", str(port)]
-    with sole_daemon(root) as ours:
-        if not ours:
+    with sole_daemon(root) as claim:
+        if claim is None:
             raise PassingFaultError(
                 f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
             )
@@ -45,7 +45,7 @@ def dev(
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Of the simulated sky and noise.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the simulated sky and noise.")] = SEED,
     timeout: Annotated[float, typer.Option(min=0, help="Minutes to wait for products.")] = 30.0,
 ) -> None:
     """Simulate a small night, let Dagster make its products, print what was made and when.

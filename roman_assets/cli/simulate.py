@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HOURS_BEFORE_NOW = 6
 """How long ago a simulated night began, unless said otherwise."""
 
+SEED = 20270601
+"""Decides the simulated sky, unless said otherwise; one installation has one sky."""
+
 
 def downlink(
     root: DataRoot,
@@ -89,7 +92,7 @@ def simulate(
     start: Annotated[
         datetime | None, typer.Option(help="Of the first exposure, UTC; default: 6 h ago.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sky, the detectors and all noise.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sky, the detectors and all noise.")] = SEED,
     delivery: Annotated[
         str,
         typer.Option(

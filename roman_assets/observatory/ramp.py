@@ -104,8 +104,9 @@ def resultants(
     """
     total = response.dark_rate.astype(float) * response.gain
     total[response.active] += rates
-    electrons = np.zeros(response.shape)
-    start = response.pedestal + RESET_NOISE * rng.standard_normal(response.shape)
+    electrons = np.zeros(response.shape, dtype=np.float32)
+    start = np.float32(RESET_NOISE) * rng.standard_normal(response.shape, dtype=np.float32)
+    start += response.pedestal
     means = np.zeros((table.nresultants, *response.shape), dtype=np.float32)
     previous = 0
     for mean, reads in zip(means, table.read_pattern, strict=True):
