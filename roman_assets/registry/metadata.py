@@ -16,6 +16,7 @@ import asdf
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from astropy.time import Time
 
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import Scope
@@ -26,6 +27,7 @@ from roman_assets.registry.footprint import Footprint
 _ABSENT = (None, "?", -999999, -999999.0, "-999999", "-999999.0", "None", "")
 """How rad's defaults, and Parquet's text, say that a value is not known."""
 
+_TIME_KEYS = frozenset({"value", "format", "base_format", "scale"})
 _PARQUET_PREFIX = "roman.meta."
 
 
@@ -116,11 +118,16 @@ _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def _flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not _is_time(value):
             flat |= _flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _is_time(value: object) -> bool:
+    """Tell whether a value is a time as the ASDF time schema writes it in full."""
+    return isinstance(value, Mapping) and "value" in value and value.keys() <= _TIME_KEYS
 
 
 def _value(meta: Mapping[str, Any], *keys: str) -> Any:
@@ -143,7 +150,7 @@ def _section(meta: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 def _survey(meta: Mapping[str, Any]) -> str | None:
     subcategory = _value(meta, "program.subcategory")
-    return None if subcategory is None else Survey.from_subcategory(str(subcategory))
+    return None if subcategory is None else Survey.from_subcategory(str(subcategory)).value
 
 
 def _integer(path: Path, meta: Mapping[str, Any], key: str) -> int | None:
@@ -159,11 +166,19 @@ def _time(path: Path, meta: Mapping[str, Any], *keys: str) -> str | None:
     if value is None:
         return None
     try:
-        time = datetime.fromisoformat(str(value))
+        return _iso_utc(value)
     except ValueError as error:
         raise BadInputError(
             path, " or ".join(keys), f"{value!r} is no ISO 8601 time", "make the file again"
         ) from error
+
+
+def _iso_utc(value: object) -> str:
+    if isinstance(value, Mapping):
+        scale, form = value.get("scale", "utc"), value.get("format")
+        moment: datetime = Time(value["value"], scale=scale, format=form).utc.to_datetime(UTC)
+        return moment.isoformat()
+    time = datetime.fromisoformat(str(value))
     aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return aware.isoformat()
 

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import asdf
 import pytest
@@ -43,6 +44,25 @@ def test_the_facts_of_an_image_are_those_of_its_metadata(tmp_path):
     facts = product_metadata(path, ProductName.parse(cal()))
     assert facts == EXPECTED
     json.dumps(facts)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        Time("2027-06-01T00:08:00.000"),
+        Time(datetime(2027, 6, 1, 0, 8)),
+        Time("2027-06-01 00:08:00"),
+        Time("2027-06-01T00:08:37", scale="tai"),
+        Time(61557 + 8 / 1440, format="mjd"),
+    ],
+    ids=["isot", "datetime", "iso", "tai", "mjd"],
+)
+def test_a_time_is_read_in_whatever_form_it_was_written(tmp_path, time):
+    path = tmp_path / cal()
+    asdf.AsdfFile({"roman": {"meta": {"exposure": {"start_time": time}}}}).write_to(path)
+    (start,) = product_metadata(path, ProductName.parse(cal())).values()
+    wanted = datetime(2027, 6, 1, 0, 8, tzinfo=UTC)
+    assert abs(datetime.fromisoformat(start) - wanted) < timedelta(milliseconds=1)
 
 
 def test_the_status_of_every_calibration_step_is_a_fact(tmp_path):
