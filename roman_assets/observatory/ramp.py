@@ -119,7 +119,9 @@ def resultants(
         noise = rng.standard_normal(response.shape, dtype=np.float32)
         mean += noise * response.read_noise / np.float32(np.sqrt(len(reads)))
     _add_dark_decay(means, response, table)
-    return np.clip(np.rint(means), 0, 65535).astype(np.uint16)
+    np.rint(means, out=means)
+    np.clip(means, 0, 65535, out=means)
+    return means.astype(np.uint16)
 
 
 def reference_output(
