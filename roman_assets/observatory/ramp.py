@@ -141,12 +141,18 @@ def _add_dark_decay(
     means: NDArray[np.float32], response: DetectorResponse, table: MultiAccumTable
 ) -> None:
     amplitude, time_constant = response.dark_decay
-    if amplitude:
-        subtract_dark_decay(
-            means,
-            -amplitude,
-            time_constant,
-            table.frame_time,
-            table.read_pattern,
-            detector_number(response.detector),
-        )
+    if not amplitude:
+        return
+    # From read to read the signal only shrinks, so the first read's image serves for all.
+    first = np.zeros((1, *response.shape), dtype=np.float32)
+    subtract_dark_decay(
+        first,
+        -amplitude,
+        time_constant,
+        table.frame_time,
+        [[1]],
+        detector_number(response.detector),
+    )
+    for mean, reads in zip(means, table.read_pattern, strict=True):
+        later = (np.array(reads) - 1) * table.frame_time / time_constant
+        mean += np.float32(np.mean(np.exp(-later))) * first[0]

@@ -11,7 +11,7 @@ from roman_assets.observatory.light import (
 )
 from roman_assets.observatory.multiaccum import ma_table
 from roman_assets.observatory.psf import EpsfGrid, effective_psf
-from roman_assets.observatory.ramp import reference_output, resultants
+from roman_assets.observatory.ramp import _add_dark_decay, reference_output, resultants
 from roman_assets.observatory.response import DetectorResponse
 from roman_assets.observatory.scene import FILTERS, Scene, SkyCircle
 from roman_assets.products.observation import ExposureType, OpticalElement
@@ -175,6 +175,20 @@ def _poisson_reads(first, second):
     for read in second:
         weights[:read] += 1 / len(second)
     return float(np.sum(weights**2))
+
+
+def test_the_signal_after_reset_is_what_romancal_subtracts():
+    from types import SimpleNamespace
+
+    from romancal.dark_decay.dark_decay import subtract_dark_decay
+
+    table = ma_table(3)
+    whole = SimpleNamespace(dark_decay=(0.8, 23.0), shape=(4096, 4096), detector="WFI04")
+    means = np.zeros((table.nresultants, 4096, 4096), dtype=np.float32)
+    _add_dark_decay(means, whole, table)
+    assert means[0].max() > 0.5
+    subtract_dark_decay(means, 0.8, 23.0, table.frame_time, table.read_pattern, 4)
+    assert np.abs(means).max() < 1e-5
 
 
 def test_light_stays_out_of_the_reference_border(ramps, response):
