@@ -56,7 +56,7 @@ def demo(
     """
     from roman_assets.cli.daemon import running_daemon
     from roman_assets.cli.goal import Goal
-    from roman_assets.cli.report import made_tables
+    from roman_assets.cli.report import made_table
     from roman_assets.observatory.plan import demo_plan
     from roman_assets.registry.registry import Registry
 
@@ -68,8 +68,7 @@ def demo(
     with running_daemon(root) as instance, Registry(root) as registry:
         downlink(root, plan, seed=seed, window=DEMO_WINDOW)
         Goal.of(plan).wait(registry, instance, timedelta(minutes=timeout), Console(stderr=True))
-    for table in made_tables(root, plan.visits):
-        console.print(table)
+    console.print(made_table(root, plan.visits))
     console.print(
         f"Made in {time.monotonic() - began:.0f} s, simulation included. "
         f"The products are below {root.public}\n"

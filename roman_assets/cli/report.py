@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pandas as pd
 from rich.filesize import decimal
@@ -36,15 +35,23 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
         yield _visit_table(receipts, counts)
 
 
-def made_tables(root: DataRoot, visits: Iterable[VisitId]) -> Iterator[Table]:
-    """Give what was made of some visits: a table of products by level and one of deadlines.
+def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
+    """Give what was made of some visits, when, and against which deadline.
 
     Every time is that of the commit record, every due time is counted from the recorded moment
     that starts the level's clock.
     """
+    table = Table(
+        "made for", "survey", "element", "level", "kinds", "products", "size", "made (UTC)",
+        "due (UTC)", "margin",
+    )  # fmt: skip
     with Registry(root) as registry:
         for visit in visits:
-            yield _made_table(visit, registry.deadlines(visit=str(visit)))
+            made = registry.deadlines(visit=str(visit))
+            for key, group in made.groupby(["partition", "level", "made"], sort=True):
+                table.add_row(*_made_cells(str(key[0]), str(key[1]), group))
+            table.add_section()
+    return table
 
 
 def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
@@ -130,58 +137,21 @@ def _progress(done: int, expected: int | None) -> str:
     return f"{done}/{'?' if expected is None else expected}"
 
 
-@dataclass(frozen=True)
-class _LevelLine:
-    """The products of one level of one partition."""
-
-    products: int
-    size: int
-    made: datetime
-    due: datetime | None
-
-    @property
-    def margin(self) -> timedelta | None:
-        """Time left at the deadline; negative when late."""
-        return None if self.due is None else self.due - self.made
-
-
-def _made_table(visit: VisitId, made: pd.DataFrame) -> Table:
-    title = f"{visit}"
-    if not made.empty:
-        title += f"  {made['survey'].iloc[0]}  {made['optical_element'].iloc[0]}"
-    table = Table(
-        "made for", "level", "kinds", "products", "size", "made (UTC)", "due (UTC)", "margin",
-        title=title,
-    )  # fmt: skip
-    for (partition, level), group in made.groupby(["partition", "level"]):
-        line = _line(group)
-        table.add_row(
-            str(partition),
-            str(level),
-            ", ".join(sorted(group["kind"].unique())),
-            str(line.products),
-            decimal(line.size),
-            f"{line.made:%Y-%m-%d %H:%M:%S}",
-            "unknown" if line.due is None else f"{line.due:%Y-%m-%d %H:%M:%S}",
-            _margin(line.margin),
-        )
-    return table
+def _made_cells(partition: str, level: str, group: pd.DataFrame) -> Iterator[str]:
+    made, due = group["made"].max(), group["due"].min()
+    known = not pd.isna(due)
+    yield partition
+    yield str(group["survey"].iloc[0])
+    yield str(group["optical_element"].iloc[0])
+    yield level
+    yield ", ".join(sorted(group["kind"].unique()))
+    yield str(len(group))
+    yield decimal(int(group["size"].sum()))
+    yield f"{made:%m-%d %H:%M:%S}"
+    yield f"{due:%m-%d %H:%M:%S}" if known else "unknown"
+    yield _margin(due - made) if known else "unknown"
 
 
-def _line(group: pd.DataFrame) -> _LevelLine:
-    due = group["due"].min()
-    return _LevelLine(
-        len(group),
-        int(group["size"].sum()),
-        group["made"].max().to_pydatetime(),
-        None if pd.isna(due) else due.to_pydatetime(),
-    )
-
-
-def _margin(margin: timedelta | None) -> str:
-    if margin is None:
-        return "unknown"
+def _margin(margin: timedelta) -> str:
     hours = margin.total_seconds() / 3600
-    return (
-        f"[green]{hours:.1f} h in time[/green]" if hours >= 0 else f"[red]{-hours:.1f} h late[/red]"
-    )
+    return f"[green]{hours:.1f} h[/green]" if hours >= 0 else f"[red]{-hours:.1f} h late[/red]"
