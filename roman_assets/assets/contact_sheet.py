@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from roman_assets.pipelines.quicklook import quicklook
+from roman_assets.pipelines.quicklook import quicklooks
 
 _THUMBNAIL_SIZES = ((2, 256), (6, 128), (18, 80))
 """Longest side in pixels, up to a number of pictures: an event stays below about 100 kB."""
@@ -24,11 +24,14 @@ def contact_sheet(images: Sequence[tuple[str, Path]]) -> str:
     """
     drawn = images[:MOST_PICTURES]
     size = next(size for most, size in _THUMBNAIL_SIZES if len(drawn) <= most)
-    pictures = [_inline(label, path, size) for label, path in drawn]
+    drawings = quicklooks([path for _, path in drawn], size)
+    pictures = [
+        _inline(label, drawing) for (label, _), drawing in zip(drawn, drawings, strict=True)
+    ]
     left_out = len(images) - len(drawn)
     return " ".join([*pictures, f"and {left_out} more"] if left_out else pictures)
 
 
-def _inline(label: str, path: Path, size: int) -> str:
-    encoded = base64.b64encode(quicklook(path, size)).decode()
+def _inline(label: str, drawing: bytes) -> str:
+    encoded = base64.b64encode(drawing).decode()
     return f"![{label}](data:image/png;base64,{encoded})"

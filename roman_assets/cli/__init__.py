@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import roman_assets
-from roman_assets.cli import operate, products, simulate
+from roman_assets.cli import operate, products, simulate, upkeep
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError
 
@@ -54,6 +54,8 @@ app.command(rich_help_panel="See and fetch products")(products.status)
 app.command(name="ls", rich_help_panel="See and fetch products")(products.list_names)
 app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
+app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
+app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
 
 
 def main() -> None:

@@ -142,8 +142,13 @@ def _registered(patterns: list[str]) -> pd.DataFrame:
                 "the archive has no such product",
                 "see `roman-assets ls` for the names it has",
             )
-    wanted = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
-    return found[wanted]
+    return found.iloc[
+        [
+            row
+            for row, name in enumerate(names)
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+    ]
 
 
 def _print_table(found: pd.DataFrame) -> None:

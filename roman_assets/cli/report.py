@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 from rich.filesize import decimal
 from rich.table import Table
 
+from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt import Receipt
@@ -21,7 +23,7 @@ _NOT_EXPECTED = "-"
 
 
 def status_tables(root: DataRoot) -> Iterator[Table]:
-    """Give a table of exposures and one of visits, each with what is made level by level.
+    """Give tables of exposures and visits with what is made level by level, and of bad input.
 
     A cell says how many products there are of how many expected; skycells are known only once a
     visit has been co-added, so L3 is counted without.
@@ -33,6 +35,8 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
         counts = _counts(registry)
         yield _exposure_table(receipts, counts, registry.failures())
         yield _visit_table(receipts, counts)
+    if cases := SetAside(root).list():
+        yield _set_aside_table(cases)
 
 
 def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
@@ -110,6 +114,19 @@ def _visit_table(receipts: Iterable[Receipt], counts: Mapping[tuple[str, str], i
                 str(counts.get((str(visit), level), 0)) if by_soc else _NOT_EXPECTED
                 for level in (Level.L3, Level.L4)
             ),
+        )
+    return table
+
+
+def _set_aside_table(cases: Iterable[SetAsideCase]) -> Table:
+    table = Table("when (UTC)", "source", "field", "reason", "remedy", title="Set aside")
+    for case in cases:
+        table.add_row(
+            f"{case.when:%Y-%m-%d %H:%M:%S}",
+            Path(case.source).name,
+            case.field,
+            case.reason,
+            case.remedy,
         )
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from astropy.nddata import block_reduce
 from astropy.visualization import AsinhStretch, ZScaleInterval
 from PIL import Image
-from roman_datamodels import datamodels
 
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.workers import WorkerPool, worker_count
 
 MAXIMUM_SIZE = 256
 """Longest side of a quick look, pixels."""
@@ -23,6 +24,7 @@ _NO_DATA = 64
 _FAINTEST, _BRIGHTEST = 80, 255
 _SOFTENING = 0.1
 _HEADROOM = 6.0
+_MEMORY = 600 * 2**20
 
 
 def quicklook(path: Path, size: int = MAXIMUM_SIZE) -> bytes:
@@ -45,6 +47,8 @@ def quicklook(path: Path, size: int = MAXIMUM_SIZE) -> bytes:
     BadInputError
         If the file has no such array.
     """
+    from roman_datamodels import datamodels
+
     try:
         with datamodels.open(path) as model:
             data = np.array(model.data)
@@ -57,6 +61,50 @@ def quicklook(path: Path, size: int = MAXIMUM_SIZE) -> bytes:
             path, "data", f"it has {data.ndim} dimensions, not 2", "give an L2 or L3 image file"
         )
     return draw(data, size)
+
+
+def quicklooks(
+    paths: Sequence[Path], size: int = MAXIMUM_SIZE, *, workers: int | None = None
+) -> list[bytes]:
+    """Draw the images of several files in workers, which have what it takes to read them.
+
+    A process that has not read an L2 or L3 file before needs seconds to get ready for the first,
+    so a run that calibrated in workers lets them draw as well.
+
+    Parameters
+    ----------
+    paths, size
+        As in `quicklook`.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+
+    Returns
+    -------
+    list of bytes
+        PNGs in the order of `paths`.
+
+    Raises
+    ------
+    BadInputError
+        If a file has no image.
+    PassingFaultError
+        If a worker was lost.
+    """
+    if not paths:
+        return []
+    tasks = {str(number): (path, size) for number, path in enumerate(paths)}
+    count = min(workers or worker_count(_MEMORY), len(tasks))
+    pictures: dict[str, bytes] = {}
+    with WorkerPool(count) as pool:
+        for done in pool.run(_quicklook, tasks):
+            if done.value is None:
+                raise done.error or ValueError(f"{done.key} gave no picture")
+            pictures[done.key] = done.value
+    return [pictures[key] for key in tasks]
+
+
+def _quicklook(task: tuple[Path, int]) -> bytes:
+    return quicklook(*task)
 
 
 def draw(data: npt.NDArray[np.floating], size: int = MAXIMUM_SIZE) -> bytes:
