@@ -15,8 +15,11 @@ from pathlib import Path
 # numerical libraries read this when they are loaded, below
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import astropy.nddata
+import astropy.visualization  # noqa: F401
 import crds.roman  # noqa: F401
 import pandas  # noqa: F401
+import PIL.Image  # noqa: F401
 import romancal.associations.asn_from_list
 import romancal.pipeline  # noqa: F401
 from roman_datamodels import datamodels

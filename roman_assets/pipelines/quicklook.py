@@ -1,4 +1,7 @@
-"""Small pictures of L2 and L3 images, for people to glance at."""
+"""Small pictures of L2 and L3 images, for people to glance at.
+
+What draws is imported in the functions: `quicklooks` needs it in its workers only.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from astropy.nddata import block_reduce
-from astropy.visualization import AsinhStretch, ZScaleInterval
-from PIL import Image
 
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.workers import WorkerPool, worker_count
@@ -123,6 +123,9 @@ def draw(data: npt.NDArray[np.floating], size: int = MAXIMUM_SIZE) -> bytes:
     bytes
         PNG, 8 bits of grey; sky dark, sources bright, asinh-stretched over a z-scale interval.
     """
+    from astropy.visualization import AsinhStretch, ZScaleInterval
+    from PIL import Image
+
     small = _reduce(_cut_to_data(np.asarray(data, dtype=np.float32)), size)
     grey = np.full(small.shape, _NO_DATA, dtype=np.uint8)
     seen = np.isfinite(small)
@@ -147,6 +150,8 @@ def _cut_to_data(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _reduce(data: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    from astropy.nddata import block_reduce
+
     factor = math.ceil(max(data.shape) / size)
     if factor <= 1:
         return data

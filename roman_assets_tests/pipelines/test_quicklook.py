@@ -6,7 +6,7 @@ from PIL import Image
 from roman_datamodels import datamodels
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.quicklook import draw, quicklook
+from roman_assets.pipelines.quicklook import draw, quicklook, quicklooks
 
 
 def _picture(png: bytes) -> np.ndarray:
@@ -82,3 +82,15 @@ def test_a_file_without_an_image_is_refused_with_its_name(tmp_path):
     text.write_text("no asdf")
     with pytest.raises(BadInputError, match="notes_cal"):
         quicklook(text)
+
+
+def test_several_files_are_drawn_in_their_order_as_one_by_one(tmp_path, sky):
+    paths = [tmp_path / f"{number}_cal.asdf" for number in range(4)]
+    for number, path in enumerate(paths):
+        model = datamodels.ImageModel.create_fake_data(shape=(32, 24))
+        model.data[:] = sky[number * 32 : number * 32 + 32, :24]
+        model.save(path)
+    assert quicklooks(paths, 16, workers=2) == [quicklook(path, 16) for path in paths]
+    assert quicklooks([]) == []
+    with pytest.raises(BadInputError, match="absent_cal"):
+        quicklooks([paths[0], tmp_path / "absent_cal.asdf"])
