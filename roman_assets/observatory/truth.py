@@ -7,12 +7,13 @@ and noise, not of blending.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
@@ -65,8 +66,11 @@ class Measurement:
 PSF = Measurement("psf_flux", "ra_psf", "dec_psf", "x_psf", "y_psf")
 """PSF photometry, the best for L2."""
 
-APERTURE = Measurement("aper04_flux", "ra_centroid", "dec_centroid", "x_centroid", "y_centroid")
-"""Fluxes within 0.4 arcsec over the enclosed energy that the catalogue states, and centroids.
+APERTURE = Measurement(
+    "aper04_flux", "ra_centroid_win", "dec_centroid_win", "x_centroid_win", "y_centroid_win"
+)
+"""Fluxes within 0.4 arcsec over the enclosed energy that the catalogue states, and windowed
+centroids.
 
 For coadds: romancal fits an azimuthally averaged PSF to 5x5 pixels of 0.055 arcsec, which is right
 on average only. In a coadd of two exposures the native pixels still show, so PSF fluxes scatter by
@@ -139,6 +143,30 @@ def read_truth(root: DataRoot, visit: VisitId) -> Table:
     if not path.is_file():
         raise BadInputError(path, "visit", f"no truth is known of {visit}", "simulate it first")
     return Table.read(path, format="ascii.ecsv")
+
+
+def read_catalog(path: Path) -> Table:
+    """Read a source catalogue file (``_cat.parquet``).
+
+    Returns
+    -------
+    Table
+        Its rows; ``meta`` has what `compare_catalog` needs of the catalogue's own metadata, which
+        romancal writes into the file as text.
+    """
+    table = Table.read(path, format="parquet")
+    written = pyarrow.parquet.read_schema(path).metadata
+    table.meta = {
+        "aperture_radii": {
+            "circle_arcsec": _numbers(written, "source_catalog.aperture_radii.circle_arcsec")
+        },
+        "ee_fractions": _numbers(written, "source_catalog.ee_fractions"),
+    }
+    return table
+
+
+def _numbers(written: Mapping[bytes, bytes], key: str) -> NDArray[np.float64]:
+    return np.array(written[key.encode()].decode().strip("[]").split(), dtype=float)
 
 
 def compare_catalog(

@@ -56,7 +56,7 @@ def test_a_perfect_catalogue_has_no_errors(truth):
 def test_aperture_fluxes_are_corrected_by_the_stated_energy(truth):
     catalog = _catalog(truth)
     catalog["aper04_flux"] = 0.8 * catalog["psf_flux"]
-    catalog["ra_centroid"], catalog["dec_centroid"] = catalog["ra_psf"], catalog["dec_psf"]
+    catalog["ra_centroid_win"], catalog["dec_centroid_win"] = catalog["ra_psf"], catalog["dec_psf"]
     catalog.meta["aperture_radii"] = {"circle_arcsec": np.array([0.2, 0.4, 0.8])}
     catalog.meta["ee_fractions"] = np.array([0.5, 0.8, 0.9])
     found = compare_catalog(catalog, truth, F158, measurement=APERTURE)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from roman_datamodels import datamodels
-
 from roman_assets.observatory.scene import SourceKind
-from roman_assets.observatory.truth import APERTURE, PSF, Residuals, compare_catalog, read_truth
+from roman_assets.observatory.truth import (
+    APERTURE,
+    PSF,
+    Residuals,
+    compare_catalog,
+    read_catalog,
+    read_truth,
+)
 from roman_assets.pipelines.visit import MosaicResult
 from roman_assets_tests.pipelines.conftest import Calibrated, Observed
 
@@ -19,8 +24,8 @@ def residuals(observed: Observed, kind: str, **options: Any) -> Iterator[Residua
     truth = read_truth(observed.root, observed.visit)
     for entry in observed.current(visit=str(observed.visit), kind=kind).values():
         element = entry.product_name.file_set.optical_element
-        with datamodels.open(observed.path(entry.name)) as catalog:
-            yield compare_catalog(catalog.source_catalog, truth, element, **options)
+        catalog = read_catalog(observed.path(entry.name))
+        yield compare_catalog(catalog, truth, element, **options)
 
 
 def test_stars_of_l2_lie_within_2_mas_of_gaia_though_the_pointing_was_wrong(

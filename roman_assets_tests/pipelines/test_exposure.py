@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,17 +10,23 @@ import pytest
 from roman_datamodels import datamodels
 
 from roman_assets.calibration.context import operational_context, software_versions
+from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
+from roman_assets.observatory.telescope import observe
 from roman_assets.pipelines import exposure as exposure_pipeline
 from roman_assets.pipelines.detector import CalibratedDetector, DetectorQuality, DetectorTask
 from roman_assets.pipelines.exposure import ExposureSummary, calibrate_exposure
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.formatting.step import format_exposure
 from roman_assets.pipelines.step import Output, publish_step
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import KIND_BY_NAME, Level, Step
 from roman_assets.products.name import ProductName
-from roman_assets.products.observation import ExposureId, Survey
+from roman_assets.products.observation import DETECTORS, ExposureId, Survey
 from roman_assets.registry.record import ProductEntry
 from roman_assets.registry.registry import Registry
+from roman_assets_tests.pipelines.conftest import Observed
 
 
 def by_kind(entries: tuple[ProductEntry, ...]) -> dict[str, ProductEntry]:
@@ -235,3 +242,37 @@ def test_the_bulge_survey_gets_no_l4_from_here(survey, copy_of_observed, monkeyp
     l4 = {"exposure_catalog", "exposure_segmentation"}
     expected = {"cal", "supplement"} | (set() if survey is Survey.GBTDS else l4)
     assert set(by_kind(result.made)) == expected
+
+
+def _one_exposure(place: Path, detectors: tuple[str, ...], window: int | None) -> Observed:
+    root = DataRoot(place)
+    request = replace(DEMO_REQUESTS[0], dither="NONE")
+    plan = VisitPlan.from_requests([request], detectors=detectors)
+    exposures = observe(plan, root, window=window, processes=1)
+    LandingArea(root).scan()
+    assert not format_exposure(root, exposures[0]).failures
+    return Observed(root, plan, exposures)
+
+
+@pytest.mark.slow
+def test_all_18_detectors_go_through(tmp_path, _crds_environment):
+    observed = _one_exposure(tmp_path / "data", DETECTORS, 512)
+    result = calibrate_exposure(observed.root, observed.exposures[0])
+    assert not result.failures
+    assert len(result.made) == 18 * 4
+    summary = ExposureSummary.of(result.made)
+    assert summary.detectors == 18
+    assert summary.aligned >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_whole_detector_goes_through_every_step(tmp_path, _crds_environment):
+    observed = _one_exposure(tmp_path / "data", ("WFI02",), None)
+    result = calibrate_exposure(observed.root, observed.exposures[0])
+    assert not result.failures
+    steps = by_kind(result.made)["cal"].metadata["cal_step"]
+    # the others are made with L3, or are for WFI18 only
+    not_here = {"flux", "outlier_detection", "skymatch", "wfi18_transient"}
+    assert {name for name, status in steps.items() if status != "COMPLETE"} <= not_here
+    assert {"refpix", "dark_decay"} <= steps.keys()

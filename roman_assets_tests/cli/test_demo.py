@@ -1,0 +1,83 @@
+"""The demo as a new user runs it (``make test-slow``)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
+from roman_assets.observatory.scene import SourceKind
+from roman_assets.observatory.truth import (
+    APERTURE,
+    PSF,
+    Measurement,
+    compare_catalog,
+    read_catalog,
+    read_truth,
+)
+from roman_assets.products.name import ProductName
+from roman_assets.registry.fsck import fsck
+from roman_assets.registry.registry import Registry
+
+LIMIT_MMAG: dict[str, tuple[Measurement, float]] = {
+    "exposure_catalog": (PSF, 5.0),
+    "visit_catalog": (APERTURE, 10.0),
+}
+SURVEYS_WITH_L3 = {"HLWAS", "HLTDS"}
+
+
+def run_demo(root: DataRoot) -> str:
+    program = str(Path(sys.executable).with_name("roman-assets"))
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CRDS_", "DAGSTER_"))
+    }
+    environment[DATA_ROOT_VARIABLE] = str(root.path)
+    done = subprocess.run([program, "demo"], env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_makes_what_it_promises_twice(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "data")
+    for number in (1, 2):
+        assert re.search(r"Made in \d+ s", run_demo(root))
+        registry = Registry(root)
+        levels = registry.counts(by=("survey", "level"))
+        made = {(row.survey, row.level) for row in levels.itertuples()}
+        assert {survey for survey, level in made if level == "L3"} == SURVEYS_WITH_L3
+        assert {survey for survey, level in made if level == "L2"} == {*SURVEYS_WITH_L3, "GBTDS"}
+        assert set(registry.find()["generation"]) == {1}
+        assert registry.find(kind="cal")["exposure"].nunique() == 6 * number
+        assert registry.find(kind="coadd")["visit"].nunique() == 2 * number
+        late = registry.deadlines()
+        assert (late["made"] < late["due"]).all()
+    assert registry.failures().empty
+    assert not fsck(root)
+    _require_accuracy(root, registry)
+
+
+def _require_accuracy(root: DataRoot, registry: Registry) -> None:
+    for kind, (measurement, limit) in LIMIT_MMAG.items():
+        for name in map(ProductName.parse, registry.find(kind=kind)["name"]):
+            assert name.visit is not None
+            truth = read_truth(root, name.visit)
+            element = name.file_set.optical_element
+            sources = read_catalog(Archive(root).path(name))
+            stars = compare_catalog(sources, truth, element, measurement=measurement)
+            if stars.n >= 5:
+                assert stars.median_flux_error_mmag < limit, name
+            if kind == "exposure_catalog":
+                gaia = compare_catalog(
+                    sources, truth, element, kinds={SourceKind.GAIA}, magnitudes=(16.0, 20.8)
+                )
+                assert gaia.n >= 2
+                assert gaia.position_rms_mas < 2.0, name
