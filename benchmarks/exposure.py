@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLING_INTERVAL = 0.1
+SAMPLING_INTERVAL = 0.5
 GIB = 2**30
 
 

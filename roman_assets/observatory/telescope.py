@@ -372,9 +372,9 @@ def _expose_all(
     if processes == 1 or len(tasks) == 1:
         yield from (telescope.expose(*task) for task in tasks)
         return
-    # A plain fork is unsafe once libraries have started threads.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # A plain fork is unsafe once libraries have started threads, and the one fork server that a
+    # process can have is that of the pipelines.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting: deque[Future[tuple[DetectorReadout, GuideWindowReadout]]] = deque()
         todo = iter(tasks)
