@@ -37,7 +37,7 @@ from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 
 _IMPORTS_MEMORY = 450 * 2**20
-_MEMORY_PER_BYTE = 30
+_MEMORY_PER_BYTE = 16
 """Peak memory of a worker beyond its imports, over the size of the L1 file it works on."""
 
 
