@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,31 @@ def running_daemon(root: DataRoot) -> Iterator[DagsterInstance]:
                 _stop(process)
 
 
+def run_until_stopped(command: list[str], root: DataRoot, claim: int) -> int:
+    """Run a program of Dagster's with the claim; an interrupt or SIGTERM stops all it started.
+
+    Returns
+    -------
+    int
+        Its exit status, 0 if it was stopped.
+    """
+    process = subprocess.Popen(
+        command, env=dagster_environment(root), start_new_session=True, pass_fds=(claim,)
+    )
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(process)
+        signal.signal(signal.SIGTERM, before)
+
+
 def _start(root: DataRoot, log: Path, claim: int) -> subprocess.Popen[bytes]:
     command = [dagster_program("dagster-daemon"), "run", "-w", str(workspace_file())]
     with log.open("ab") as output:
@@ -97,10 +122,16 @@ def _start(root: DataRoot, log: Path, claim: int) -> subprocess.Popen[bytes]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
+    """Interrupt a program and all it started, and end by force what does not stop."""
+    _signal_group(process, signal.SIGINT)
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _signal_group(process, signal.SIGKILL)
         process.wait()
+    _signal_group(process, signal.SIGTERM)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

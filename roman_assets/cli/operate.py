@@ -30,8 +30,8 @@ def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
 ) -> None:
     """Run Dagster's UI and daemon on this installation until interrupted."""
-    from roman_assets.cli.daemon import dagster_program, sole_daemon
-    from roman_assets.dagster_home import dagster_environment, workspace_file
+    from roman_assets.cli.daemon import dagster_program, run_until_stopped, sole_daemon
+    from roman_assets.dagster_home import workspace_file
 
     root = DataRoot.from_environment()
     command = [dagster_program("dagster"), "dev", "--workspace", str(workspace_file())]
@@ -41,7 +41,7 @@ def dev(
             raise PassingFaultError(
                 f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
             )
-        os.execve(command[0], command, dagster_environment(root))  # noqa: S606
+        raise typer.Exit(run_until_stopped(command, root, claim))
 
 
 def demo(
