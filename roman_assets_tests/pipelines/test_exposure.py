@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from crds.core import utils
 from roman_datamodels import datamodels
 
 from roman_assets.calibration.context import operational_context, software_versions
@@ -254,8 +255,17 @@ def _one_exposure(place: Path, detectors: tuple[str, ...], window: int | None) -
     return Observed(root, plan, exposures)
 
 
+@pytest.fixture
+def own_cache(_crds_environment, monkeypatch):
+    """Let an installation use its own CRDS cache, whatever this process used before."""
+    monkeypatch.setenv("CRDS_PATH", "")
+    monkeypatch.delenv("CRDS_PATH")
+    yield
+    utils.clear_function_caches()
+
+
 @pytest.mark.slow
-def test_all_18_detectors_go_through(tmp_path, _crds_environment):
+def test_all_18_detectors_go_through(tmp_path, own_cache):
     observed = _one_exposure(tmp_path / "data", DETECTORS, 512)
     result = calibrate_exposure(observed.root, observed.exposures[0])
     assert not result.failures
@@ -267,7 +277,7 @@ def test_all_18_detectors_go_through(tmp_path, _crds_environment):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_whole_detector_goes_through_every_step(tmp_path, _crds_environment):
+def test_a_whole_detector_goes_through_every_step(tmp_path, own_cache):
     observed = _one_exposure(tmp_path / "data", ("WFI02",), None)
     result = calibrate_exposure(observed.root, observed.exposures[0])
     assert not result.failures
