@@ -43,8 +43,13 @@ class DataRoot:
 
     @property
     def public(self) -> Path:
-        """The only tree that general users read."""
+        """The tree of products under their official names, which general users read."""
         return self.archive / "public"
+
+    @property
+    def public_registry(self) -> Path:
+        """What general users may know of the products: the published registry without internals."""
+        return self.archive / "registry"
 
     @property
     def blobs(self) -> Path:
@@ -58,7 +63,7 @@ class DataRoot:
 
     @property
     def registry(self) -> Path:
-        """Commit records, the folded database and its published snapshot."""
+        """Commit records, the folded database and the operators' snapshot of it."""
         return self.path / "registry"
 
     @property

@@ -1,8 +1,8 @@
-"""The two families of errors the platform tells apart.
+"""The families of errors the platform tells apart.
 
 `BadInputError` says that data cannot be used as they are: trying again will fail again,
 a person has to act. `PassingFaultError` says that the surroundings failed (a full disk, a lost
-worker): trying again may succeed.
+worker): trying again may succeed. `AccessDeniedError` says that the role does not allow it (R1).
 """
 
 from __future__ import annotations
@@ -40,3 +40,7 @@ class BadInputError(PlatformError):
 
 class PassingFaultError(PlatformError):
     """A fault of the surroundings, not of the data: the same work may succeed later."""
+
+
+class AccessDeniedError(PlatformError):
+    """Something that the role, or the file system, does not give to who asks (R1)."""

@@ -15,12 +15,12 @@ LAYERS = (
     {"assets", "checks", "automation", "partitions", "resources", "dagster_home"},
     {"pipelines"},
     {"archive", "registry", "calibration"},
-    {"products", "data_root", "errors"},
+    {"products", "access", "data_root", "errors"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 SIMULATOR = "observatory"
 SIMULATOR_MAY_IMPORT = {
-    SIMULATOR, "pipelines", "archive", "calibration", "products", "data_root", "errors",
+    SIMULATOR, "pipelines", "archive", "calibration", "products", "access", "data_root", "errors",
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from roman_assets.errors import PassingFaultError
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OWNER_ONLY = 0o700
+_OTHERS = 0o007
 
 
 def fsync_directory(path: Path) -> None:
@@ -45,6 +47,25 @@ def make_directory(path: Path) -> Path:
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
         fsync_directory(path.parent)
+    return path
+
+
+def private_directory(path: Path) -> Path:
+    """Create a directory that others than its owner (and a group, if so set) cannot enter (R1).
+
+    A directory that is there already and open to others is closed.
+
+    Returns
+    -------
+    pathlib.Path
+        The directory, for chaining.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        fsync_directory(path.parent)
+    if path.stat().st_mode & _OTHERS:
+        path.chmod(_OWNER_ONLY)
     return path
 
 

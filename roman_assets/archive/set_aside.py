@@ -14,7 +14,7 @@ from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,
     fsync_file,
-    make_directory,
+    private_directory,
     temporary_name,
     write_durably,
 )
@@ -116,8 +116,7 @@ class SetAside:
         return tuple(_read_case(path) for path in found)
 
     def _open_case(self, name: str, error: BadInputError) -> Path:
-        directory = make_directory(self.root.set_aside)
-        directory.chmod(_OWNER_ONLY)
+        directory = private_directory(self.root.set_aside)
         when = datetime.now(UTC)
         statement = {
             "source": error.source,

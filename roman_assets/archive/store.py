@@ -21,6 +21,7 @@ from roman_assets.archive.durability import (
     fsync_file,
     locked,
     make_directory,
+    private_directory,
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
@@ -82,7 +83,7 @@ class Archive:
                 path, "file", "not a regular file", "stage the finished product file itself"
             )
         with disk_space(self._root.archive):
-            staging = make_directory(self._root.staging)
+            staging = private_directory(self._root.staging)
             status = path.stat()
             # Another hard link would be a way to change the blob.
             if status.st_dev == staging.stat().st_dev and status.st_nlink == 1:
@@ -188,7 +189,7 @@ class Archive:
             return False
         with disk_space(self._root.archive):
             make_directory(public.parent)
-            temporary = make_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
+            temporary = private_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
             try:
                 temporary.hardlink_to(blob)
                 temporary.replace(public)
@@ -227,6 +228,7 @@ class Archive:
 
     def _adopt(self, path: Path, sha256: str, size: int) -> Staged:
         blob = self.blob(sha256)
+        private_directory(self._root.blobs)
         make_directory(blob.parent)
         staged_at = time.time_ns()
         with locked(blob.parent):

@@ -20,7 +20,7 @@ import numpy as np
 from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,
-    make_directory,
+    private_directory,
     temporary_name,
 )
 from roman_assets.data_root import DataRoot
@@ -185,7 +185,7 @@ class Downlink:
         return sent, [packets[number] for number in sorted(lost | hurt)]
 
     def _land(self, name: str, content: Iterable[bytes], *, held: bool = False) -> None:
-        target = (make_directory(self._held_back) if held else self._landing) / name
+        target = (private_directory(self._held_back) if held else self._landing) / name
         draft = temporary_name(target)
         with disk_space(target.parent):
             try:

@@ -20,7 +20,12 @@ from astropy.table import Table
 from gwcs import WCS
 from numpy.typing import NDArray
 
-from roman_assets.archive.durability import disk_space, make_directory, write_durably
+from roman_assets.archive.durability import (
+    disk_space,
+    make_directory,
+    private_directory,
+    write_durably,
+)
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.scene import SourceKind
@@ -121,6 +126,7 @@ def write_truth(root: DataRoot, visit: VisitId, table: Table) -> None:
     text = StringIO()
     table.write(text, format="ascii.ecsv")
     with disk_space(root.observatory):
+        private_directory(root.observatory)
         make_directory(path.parent)
         write_durably(path, text.getvalue().encode())
 

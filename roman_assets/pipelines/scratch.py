@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from roman_assets.archive.durability import disk_space, locked, make_directory
+from roman_assets.archive.durability import disk_space, locked, private_directory
 from roman_assets.data_root import DataRoot
 
 
@@ -34,7 +34,7 @@ def scratch_directory(root: DataRoot, partition: str) -> Iterator[Path]:
         If the disk is full.
     """
     with disk_space(root.scratch):
-        make_directory(root.scratch)
+        private_directory(root.scratch)
         # without this lock a new directory could be taken for an abandoned one
         with locked(root.scratch):
             _remove_abandoned(root.scratch)

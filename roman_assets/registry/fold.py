@@ -30,7 +30,7 @@ from roman_assets.archive.durability import (
     fsync_directory,
     fsync_file,
     locked,
-    make_directory,
+    private_directory,
     temporary_name,
 )
 from roman_assets.archive.store import Archive
@@ -39,6 +39,7 @@ from roman_assets.errors import PassingFaultError
 from roman_assets.products.kind import KINDS
 from roman_assets.products.name import NAME_PATTERNS, ProductName
 from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.public import publish_public_registry
 from roman_assets.registry.schema import (
     METADATA,
     create_tables,
@@ -131,14 +132,15 @@ def rebuild(root: DataRoot) -> FoldReport:
 @contextmanager
 def fold_lock(root: DataRoot) -> Iterator[None]:
     """Hold the lock under which the registry and the public names change."""
-    with locked(make_directory(root.registry) / _LOCK):
+    with locked(private_directory(root.registry) / _LOCK):
         yield
 
 
 def _is_folded(root: DataRoot, journal: Journal) -> bool:
     if journal.pending_paths():
         return False
-    return (root.registry / SNAPSHOT).exists() or not journal.segments()
+    published = (root.registry / SNAPSHOT, root.public_registry / SNAPSHOT)
+    return all(path.exists() for path in published) or not journal.segments()
 
 
 def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
@@ -225,6 +227,7 @@ def _publish_snapshot(root: DataRoot) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     fsync_directory(root.registry)
+    publish_public_registry(snapshot, root.public_registry / SNAPSHOT)
 
 
 def _link(root: DataRoot, hashes: Iterable[tuple[str, str]]) -> list[str]:

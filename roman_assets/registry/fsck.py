@@ -188,6 +188,7 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
     places = (
         root.staging.glob("*"),
         root.registry.glob(".*.tmp*"),
+        root.public_registry.glob(".*.tmp*"),
         Journal(root).leftovers(),
     )
     for path in (path for place in places for path in place):

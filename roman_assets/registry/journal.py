@@ -19,6 +19,7 @@ from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,
     make_directory,
+    private_directory,
     temporary_name,
     write_durably,
 )
@@ -60,6 +61,7 @@ class Journal:
     """
 
     def __init__(self, root: DataRoot) -> None:
+        self._private = root.registry
         self._pending = root.registry / "records" / "pending"
         self._segments = root.registry / "records" / "segments"
         self._aside = SetAside(root)
@@ -77,6 +79,7 @@ class Journal:
         for product in record.products:
             _ = product.product_name
         with disk_space(self._pending):
+            private_directory(self._private)
             final = make_directory(self._pending) / _file_name(record)
             temporary = temporary_name(final)
             write_durably(temporary, _encoded(record))

@@ -21,21 +21,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import PassingFaultError
+from roman_assets.errors import AccessDeniedError, PassingFaultError
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import HEALPIX_NSIDE, SNAPSHOT
 from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.public import attach
 from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IDENTITY,
     METADATA,
-    SEARCH_COLUMNS,
     create_tables,
     open_database,
+    search_columns,
     source_tables,
 )
 
@@ -101,16 +103,20 @@ class Registry:
     ----------
     root
         The installation.
+    role
+        For whom: the public role reads the public registry, which knows neither records nor
+        events nor failures (R1); what needs them raises `AccessDeniedError`.
     """
 
-    def __init__(self, root: DataRoot) -> None:
+    def __init__(self, root: DataRoot, role: Role = Role.OPERATIONS) -> None:
         self._root = root
+        self._role = role
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._opened = _EMPTY
 
-    def __reduce__(self) -> tuple[type[Registry], tuple[DataRoot]]:
-        return (Registry, (self._root,))
+    def __reduce__(self) -> tuple[type[Registry], tuple[DataRoot, Role]]:
+        return (Registry, (self._root, self._role))
 
     def __enter__(self) -> Registry:
         return self
@@ -191,7 +197,7 @@ detector, skycell, release, step, partition
         Returns
         -------
         pandas.DataFrame
-            Columns `roman_assets.registry.schema.SEARCH_COLUMNS`; times are UTC, angles ICRS deg,
+            Columns `roman_assets.registry.schema.search_columns`; times are UTC, angles ICRS deg,
             sizes bytes. Ordered by name and generation.
 
         Raises
@@ -214,7 +220,7 @@ detector, skycell, release, step, partition
             parameters["before"] = before
         if not overwritten:
             conditions.append("state = 'current'")
-        columns = ", ".join(f'"{column}"' for column in SEARCH_COLUMNS)
+        columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
         where = " and ".join(conditions) or "true"
         if cone is None:
             frame = self._query(
@@ -479,13 +485,20 @@ detector, skycell, release, step, partition
                 for name, table in tables.items():
                     connection.register(name, table)
                 yield connection.sql(sql, params=dict(parameters))
+            except duckdb.CatalogException as error:
+                if self._role.may_see(Role.OPERATIONS):
+                    raise
+                raise AccessDeniedError(
+                    f"the public registry does not hold what was asked for: {error}"
+                ) from error
             except _DAMAGE as error:
                 self._close()
                 raise _damaged(self._path, error) from error
 
     @property
     def _path(self) -> Path:
-        return self._root.registry / SNAPSHOT
+        directory = self._root.public_registry if self._role is Role.PUBLIC else self._root.registry
+        return directory / SNAPSHOT
 
     def _snapshot(self) -> duckdb.DuckDBPyConnection:
         """Give a connection to the newest snapshot; the lock is held."""
@@ -500,6 +513,11 @@ detector, skycell, release, step, partition
             status = self._path.stat()
         except FileNotFoundError:
             return _EMPTY
+        except PermissionError as error:
+            raise AccessDeniedError(
+                f"{self._path} is not for you to read: {error.strerror}. Remedy: search with the "
+                f"role {Role.PUBLIC}, or as a user who operates this installation"
+            ) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _open(self, exists: bool) -> duckdb.DuckDBPyConnection:
@@ -508,11 +526,10 @@ detector, skycell, release, step, partition
         connection = open_database(":memory:")
         try:
             if exists:
-                path = str(self._path).replace("'", "''")
-                connection.execute(f"attach '{path}' as registry (read_only)")
+                attach(connection, self._path, "registry")
                 connection.execute("use registry")
             else:
-                create_tables(connection)
+                create_tables(connection, self._role)
         except duckdb.Error as error:
             connection.close()
             raise _damaged(self._path, error) from error

@@ -13,34 +13,58 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import yaml
 
+from roman_assets.access import Role
+
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, DuckDB type and meaning."""
+    """One column: its name, DuckDB type and meaning, and its unit if it has one.
+
+    Parameters
+    ----------
+    name, type, description
+        What it is called, its DuckDB type and what it says.
+    unit
+        As astropy writes it, None for what has none.
+    access
+        Who may see it, in a table that they may see (R1).
+    """
 
     name: str
     type: str
     description: str
+    unit: str | None = None
+    access: Role = Role.PUBLIC
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table and what a row of it is."""
+    """One table, what a row of it is, and who may see it (R1): nobody but operators, unless said.
+
+    A table that general users may see is published to them whole, but for the columns that they
+    may not.
+    """
 
     name: str
     row: str
     columns: tuple[Column, ...]
+    access: Role = Role.OPERATIONS
 
     @property
     def column_names(self) -> tuple[str, ...]:
         """The names, in order."""
         return tuple(column.name for column in self.columns)
+
+    def seen_by(self, role: Role) -> Table:
+        """Give the table with the columns that a role may see."""
+        columns = tuple(column for column in self.columns if role.may_see(column.access))
+        return replace(self, columns=columns)
 
 
 IDENTITY: tuple[Column, ...] = (
@@ -64,9 +88,9 @@ METADATA: tuple[Column, ...] = (
     Column("start_time", "TIMESTAMPTZ", "start of the (first) exposure, UTC"),
     Column("end_time", "TIMESTAMPTZ", "end of the (last) exposure, UTC"),
     Column("nexposures", "INTEGER", "planned exposures of the visit"),
-    Column("ra", "DOUBLE", "centre of the footprint, ICRS, deg"),
-    Column("dec", "DOUBLE", "centre of the footprint, ICRS, deg"),
-    Column("radius", "DOUBLE", "from the centre to the farthest corner, deg"),
+    Column("ra", "DOUBLE", "centre of the footprint, ICRS", "deg"),
+    Column("dec", "DOUBLE", "centre of the footprint, ICRS", "deg"),
+    Column("radius", "DOUBLE", "from the centre to the farthest corner", "deg"),
     Column("footprint", "VARCHAR", "corners as an IVOA s_region polygon, ICRS, deg"),
     Column("cal_step", "JSON", "status of every calibration step"),
 )
@@ -74,7 +98,7 @@ METADATA: tuple[Column, ...] = (
 
 CONTENT: tuple[Column, ...] = (
     Column("sha256", "VARCHAR", "of the file"),
-    Column("size", "BIGINT", "bytes"),
+    Column("size", "BIGINT", "of the file", "byte"),
     Column("fingerprint", "VARCHAR", "identifies the work that made it"),
     Column("context", "VARCHAR", "CRDS pipeline context"),
     Column("software", "JSON", "versions by package name"),
@@ -89,7 +113,7 @@ LIFE: tuple[Column, ...] = (
     Column("record_id", "VARCHAR", "its commit record"),
     Column("step", "VARCHAR", "the work that made it"),
     Column("partition", "VARCHAR", "exposure or visit the work was done for"),
-    Column("run_id", "VARCHAR", "the Dagster run"),
+    Column("run_id", "VARCHAR", "the Dagster run", access=Role.OPERATIONS),
 )
 
 INDEX: tuple[Column, ...] = (
@@ -112,6 +136,7 @@ PRODUCTS = Table(
     "products",
     "one generation of one product file",
     (*IDENTITY, *LIFE, *METADATA, *CONTENT, *INDEX),
+    Role.PUBLIC,
 )
 INPUTS = Table(
     "inputs",
@@ -124,6 +149,7 @@ INPUTS = Table(
         Column("input_sha256", "VARCHAR", "what was in it"),
         Column("name_key", "UBIGINT", "hash of the product's name"),
     ),
+    Role.PUBLIC,
 )
 EVENTS = Table(
     "events",
@@ -149,10 +175,20 @@ TABLES: tuple[Table, ...] = (RECORDS, PRODUCTS, INPUTS, EVENTS, FAILURES)
 CURRENT_PRODUCTS = "current_products"
 """The view of what the archive shows."""
 
-SEARCH_COLUMNS: tuple[str, ...] = tuple(
-    column.name for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
+SEARCH_COLUMNS: tuple[Column, ...] = tuple(
+    column for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
 )
-"""The columns of a search result."""
+"""The columns of a search result, of those that the role may see."""
+
+
+def tables_seen_by(role: Role) -> tuple[Table, ...]:
+    """Give the tables that a role may see, with the columns it may see (R1)."""
+    return tuple(table.seen_by(role) for table in TABLES if role.may_see(table.access))
+
+
+def search_columns(role: Role) -> tuple[str, ...]:
+    """Give the names of the columns of a search result."""
+    return tuple(column.name for column in SEARCH_COLUMNS if role.may_see(column.access))
 
 
 def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
@@ -163,9 +199,17 @@ def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create what lacks of the tables and the view, in the connection's current schema."""
-    for table in TABLES:
+def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERATIONS) -> None:
+    """Create what lacks of the tables and the view, in the connection's current schema.
+
+    Parameters
+    ----------
+    connection
+        A connection that may write.
+    role
+        For whom: only what this role may see.
+    """
+    for table in tables_seen_by(role):
         columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
         connection.execute(f"create table if not exists {table.name} ({columns})")
     connection.execute(

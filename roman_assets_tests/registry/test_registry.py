@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
+from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
@@ -15,7 +16,7 @@ from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import SEARCH_COLUMNS
+from roman_assets.registry.schema import search_columns
 from roman_assets_tests.registry.installation import (
     VISIT,
     association,
@@ -44,7 +45,7 @@ def names(frame):
 
 def test_an_installation_without_products_answers_with_empty_results(root):
     registry = Registry(root)
-    assert tuple(registry.find().columns) == SEARCH_COLUMNS
+    assert tuple(registry.find().columns) == search_columns(Role.OPERATIONS)
     assert registry.find(cone=(10, 20, 1), visit=VISIT).empty
     assert list(registry.counts().columns) == [
         "visit", "exposure", "level", "products", "size", "newest",

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
-from roman_assets.archive.durability import make_directory
+from roman_assets.archive.durability import private_directory
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
@@ -51,7 +51,6 @@ PACKET_SUFFIX = ".l0"
 DOCUMENT_SUFFIX = ".json"
 EPHEMERIS_SUFFIX = ".oem"
 
-_OWNER_ONLY = 0o700
 _REDELIVER = "deliver the packets again"
 
 
@@ -93,10 +92,7 @@ class LandingArea:
     @cached_property
     def path(self) -> Path:
         """The directory; it is made, for the operator's eyes only, when first needed."""
-        directory = make_directory(self.root.landing)
-        if directory.stat().st_mode & 0o777 != _OWNER_ONLY:
-            directory.chmod(_OWNER_ONLY)
-        return directory
+        return private_directory(self.root.landing)
 
     @cached_property
     def _inventory(self) -> Inventory:

@@ -1,0 +1,174 @@
+"""R1: what general users can reach of an installation, by permissions and by content."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from roman_assets.access import Role
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import AccessDeniedError, BadInputError
+from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.registry.fold import SNAPSHOT, fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.schema import search_columns
+from roman_assets_tests.registry.installation import cal, exposure, moment, record_of, sha256
+
+NOBODY = 65534
+SECRETS = ("run-of-operations", "/landing/secret-packets.l0", "secret-file-set")
+
+
+@pytest.fixture
+def root() -> Iterator[DataRoot]:
+    # not tmp_path: pytest closes that to other users by itself
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        root = DataRoot(Path(directory) / "data")
+        for generation in range(2):
+            commit(root, b"%d" % generation, generation)
+        fold(root)
+        (LandingArea(root).path / "contact.l0").write_bytes(b"packets")
+        SetAside(root).add(b"bytes", BadInputError("contact.l0", "packet 3", "torn", "resend"))
+        yield root
+
+
+def commit(root: DataRoot, content: bytes, second: int) -> None:
+    run, message, file_set = SECRETS
+    record = record_of(
+        root,
+        {cal(): content},
+        committed_at=moment(second),
+        run_id=run,
+        failures=(WorkFailure(file_set=file_set, error="BadInputError", message=message),),
+        events={ClockEvent.FIRST_PACKET: moment(0)},
+        inputs=(ProductInput(name=f"{exposure()}_l0", sha256=sha256(b"packets")),),
+        context="roman_0001.pmap",
+        metadata={"survey": "GAS"},
+    )
+    Journal(root).write(record)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Do something as a user who owns nothing, with the permissions that the kernel gives him."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def readable(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return False
+    return True
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@as_root
+def test_another_user_of_the_machine_reads_the_products_and_the_public_registry_only(
+    root: DataRoot,
+) -> None:
+    with scratch_directory(root, exposure()) as scratch:
+        (scratch / "half").write_bytes(b"half a product")
+        files = [path for path in root.path.rglob("*") if path.is_file()]
+        with another_user():
+            found = [path.relative_to(root.path) for path in files if readable(path)]
+    assert sorted(map(str, found)) == [
+        f"archive/public/L2/00010/r0001001001001001001/{cal()}",
+        f"archive/registry/{SNAPSHOT}",
+    ]
+    assert len(files) > len(found) + 5
+
+
+@as_root
+def test_another_user_searches_as_the_public_and_not_as_operations(root: DataRoot) -> None:
+    with another_user():
+        assert list(Registry(root, Role.PUBLIC).find()["name"]) == [cal()]
+        with pytest.raises(AccessDeniedError, match="role public"):
+            Registry(root, Role.OPERATIONS).find()
+
+
+def test_private_trees_are_closed_and_public_ones_open(root: DataRoot) -> None:
+    with scratch_directory(root, exposure()):
+        private = (
+            root.landing, root.set_aside, root.blobs, root.staging, root.registry, root.scratch,
+        )  # fmt: skip
+        assert {path.stat().st_mode & 0o077 for path in private} == {0}
+    assert root.public.stat().st_mode & 0o005 == 0o005
+    assert (root.public_registry / SNAPSHOT).stat().st_mode & 0o777 == 0o444
+
+
+def test_a_tree_that_somebody_opened_is_closed_by_the_next_publication(root: DataRoot) -> None:
+    for path in (root.registry, root.blobs):
+        path.chmod(0o755)
+    commit(root, b"2", 2)
+    fold(root)
+    assert {path.stat().st_mode & 0o077 for path in (root.registry, root.blobs)} == {0}
+
+
+def test_the_file_of_the_public_registry_holds_nothing_internal(root: DataRoot) -> None:
+    path = root.public_registry / SNAPSHOT
+    with duckdb.connect(path, read_only=True) as connection:
+        tables = {name for (name,) in connection.execute("show tables").fetchall()}
+        columns = {row[0] for row in connection.execute("describe products").fetchall()}
+        rows = str([connection.execute(f"from {table}").fetchall() for table in tables])
+    assert tables == {"products", "inputs", "current_products"}
+    assert "run_id" not in columns
+    for secret in SECRETS:
+        assert secret not in rows
+        assert secret.encode() not in path.read_bytes()
+    whole = (root.registry / SNAPSHOT).read_bytes()
+    assert all(secret.encode() in whole for secret in SECRETS), "the search must be able to fail"
+
+
+def test_the_public_registry_finds_what_operations_find(root: DataRoot) -> None:
+    public, operations = Registry(root, Role.PUBLIC), Registry(root)
+    assert tuple(public.find().columns) == search_columns(Role.PUBLIC)
+    assert set(search_columns(Role.OPERATIONS)) - set(search_columns(Role.PUBLIC)) == {"run_id"}
+    for search in ({"survey": "GAS"}, {"overwritten": True}, {"level": "L1"}):
+        expected = operations.find(**search).drop(columns="run_id")  # type: ignore[arg-type]
+        assert public.find(**search).equals(expected)  # type: ignore[arg-type]
+    assert public.current([cal()])[cal()].inputs == operations.current([cal()])[cal()].inputs
+    assert public.source_tables() == []
+
+
+def test_what_only_operations_may_know_is_refused_by_name(root: DataRoot) -> None:
+    public = Registry(root, Role.PUBLIC)
+    for ask in (
+        public.failures,
+        public.latest_records,
+        public.deadlines,
+        lambda: public.partition_state(Step.EXPOSURE),
+        lambda: public.events(exposure()),
+    ):
+        with pytest.raises(AccessDeniedError, match="public"):
+            ask()
+
+
+def test_a_lost_public_registry_is_published_by_the_next_fold(root: DataRoot) -> None:
+    (root.public_registry / SNAPSHOT).unlink()
+    assert Registry(root, Role.PUBLIC).find().empty
+    fold(root)
+    assert len(Registry(root, Role.PUBLIC).find()) == 1
