@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _REGION = re.compile(rf"\s*POLYGON\s+(?:ICRS\s+)?((?:{_NUMBER}\s*){{6,}})", re.IGNORECASE)
+
+_ROUNDING = 1e-9
+
+WIDEST = 60.0
+"""How far the corners of a region to search in may be from its centre, deg."""
 
 Vectors = NDArray[np.float64]
 
@@ -53,6 +59,50 @@ class Footprint:
         centre = _unit_vectors(np.array([self.centre]))[0]
         return float(np.degrees(_angles(_unit_vectors(self.corners), centre).max()))
 
+    @classmethod
+    def of_region(cls, corners: Sequence[tuple[float, float]] | str) -> Footprint:
+        """Take a region of the sky that somebody searches in.
+
+        Parameters
+        ----------
+        corners
+            Right ascension and declination (ICRS, deg) of three or more corners in order, or
+            ``POLYGON ICRS ra dec ra dec ...``.
+
+        Raises
+        ------
+        ValueError
+            If it is no convex polygon, or has a corner more than `WIDEST` from its centre.
+        """
+        region = cls.parse(corners) if isinstance(corners, str) else cls(_pairs(corners))
+        directions = region.corners
+        if not (np.isfinite(directions).all() and (np.abs(directions[:, 1]) <= 90).all()):
+            raise ValueError(f"polygon {corners} has corners that are not on the sky")
+        closed_twice = np.array_equal(directions[0], directions[-1])
+        region = cls(directions[:-1]) if closed_twice and len(directions) > 3 else region
+        if not region._is_convex:
+            raise ValueError(f"polygon {corners} is not convex: search its parts one by one")
+        if region.radius > WIDEST:
+            raise ValueError(f"polygon {corners} is wider than {WIDEST} deg: search its parts")
+        return region
+
+    def meets(self, other: Footprint) -> bool:
+        """Tell whether two footprints have a point in common.
+
+        Seen from the centre of the sphere they are convex, so they are apart if and only if the
+        great circle of an edge of one of them has the other on its far side.
+        """
+        mine, theirs = _unit_vectors(self.corners), _unit_vectors(other.corners)
+        if mine.mean(axis=0) @ theirs.mean(axis=0) <= 0:
+            return False
+        return not (_has_beyond(mine, theirs) or _has_beyond(theirs, mine))
+
+    @property
+    def _is_convex(self) -> bool:
+        corners = _unit_vectors(self.corners)
+        normals = _inward_normals(corners)
+        return bool(len(normals) >= 3 and np.all(normals @ corners.T >= -_ROUNDING))
+
     def meets_cone(self, ra: float, dec: float, radius: float) -> bool:
         """Tell whether the footprint and a cone have a point in common.
 
@@ -72,6 +122,26 @@ class Footprint:
         if same_hemisphere and (np.all(sides >= 0) or np.all(sides <= 0)):
             return True
         return bool(_edge_distances(axis, starts, ends, normals).min() <= np.radians(radius))
+
+
+def _pairs(corners: Sequence[tuple[float, float]]) -> Vectors:
+    pairs = np.array(corners, dtype=float)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < 3:
+        raise ValueError(f"polygon {corners} is not a list of three or more corners (ra, dec)")
+    return pairs
+
+
+def _has_beyond(corners: Vectors, others: Vectors) -> bool:
+    """Tell whether all others lie beyond one edge of a convex polygon."""
+    return bool(np.any(np.all(_inward_normals(corners) @ others.T < 0, axis=1)))
+
+
+def _inward_normals(corners: Vectors) -> Vectors:
+    """Give the normals of the edges' great circles, towards the polygon, shape (≤ N, 3)."""
+    normals = np.cross(corners, np.roll(corners, -1, axis=0))
+    normals = _normalised(normals[np.linalg.norm(normals, axis=1) > 0])
+    sides: Vectors = normals @ corners.mean(axis=0)
+    return normals * np.where(sides.sum() < 0, -1.0, 1.0)
 
 
 def _edge_distances(axis: Vectors, starts: Vectors, ends: Vectors, normals: Vectors) -> Vectors:

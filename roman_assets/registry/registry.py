@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import hpgeom
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,7 +27,8 @@ from roman_assets.errors import AccessDeniedError, PassingFaultError
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
-from roman_assets.registry.fold import HEALPIX_NSIDE, SNAPSHOT
+from roman_assets.registry.area import Area, Cone, Polygon, areas_of
+from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.public import attach
 from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
@@ -41,7 +42,6 @@ from roman_assets.registry.schema import (
     source_tables,
 )
 
-Cone = tuple[float, float, float]
 OneOrMore = str | Iterable[str] | None
 
 _EMPTY = (0, 0, 0)
@@ -58,6 +58,8 @@ class RegisteredProduct(ProductEntry):
     ----------
     generation
         How often a product of this name had been made, from 1.
+    state
+        Whether it is current.
     committed_at
         When its record was written, UTC.
     record_id
@@ -65,6 +67,7 @@ class RegisteredProduct(ProductEntry):
     """
 
     generation: int
+    state: str
     committed_at: UtcTime
     record_id: str
 
@@ -171,7 +174,9 @@ class Registry:
         release: OneOrMore = None,
         step: OneOrMore = None,
         partition: OneOrMore = None,
+        pattern: OneOrMore = None,
         cone: Cone | None = None,
+        polygon: Polygon | None = None,
         after: datetime | None = None,
         before: datetime | None = None,
         overwritten: bool = False,
@@ -184,9 +189,14 @@ class Registry:
         name, kind, level, exposure, visit, program, survey, exposure_type, optical_element, \
 detector, skycell, release, step, partition
             Values of the columns of that name.
+        pattern
+            Official names with ``*``, ``?`` and ``[...]``.
         cone
             Right ascension, declination (ICRS) and radius, deg: products whose footprint has a
             point in common with it.
+        polygon
+            Corners (right ascension and declination, ICRS, deg) of a convex polygon of great
+            circles, or an s_region: products whose footprint has a point in common with it.
         after, before
             Products whose exposures overlap this time range, UTC.
         overwritten
@@ -203,7 +213,8 @@ detector, skycell, release, step, partition
         Raises
         ------
         ValueError
-            If the cone is not on the sky.
+            If the cone is not on the sky, or the polygon not convex or too wide
+            (`Footprint.of_region`).
         """
         values = {
             "name": name, "kind": kind, "level": level, "exposure": exposure, "visit": visit,
@@ -220,19 +231,83 @@ detector, skycell, release, step, partition
             parameters["before"] = before
         if not overwritten:
             conditions.append("state = 'current'")
+        if pattern is not None:
+            condition, named = _named_like([pattern] if isinstance(pattern, str) else pattern)
+            conditions.append(condition)
+            parameters |= named
         columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
         where = " and ".join(conditions) or "true"
-        if cone is None:
+        areas = areas_of(cone, polygon)
+        if not areas:
             frame = self._query(
                 f"select {columns} from products where {where} "
                 "order by committed_at desc, name limit $limit",
                 parameters | {"limit": limit},
             )
         else:
-            frame = self._find_in_cone(cone, columns, where, parameters)
+            frame = self._find_in_areas(areas, columns, where, parameters)
             frame = frame.sort_values(["committed_at", "name"], ascending=[False, True])
             frame = frame.head(limit) if limit is not None else frame
         return frame.sort_values(["name", "generation"]).reset_index(drop=True)
+
+    def names(self, pattern: str = "*") -> Iterator[str]:
+        """Go through the names of current products, in order, however many there are.
+
+        Parameters
+        ----------
+        pattern
+            An official name with ``*``, ``?`` and ``[...]``.
+        """
+        condition, parameters = _named_like([pattern])
+        sql = f"select name from {CURRENT_PRODUCTS} where {condition} order by name"
+        # On a connection of its own, so that whoever goes through slowly keeps nobody waiting.
+        with Registry(self._root, self._role) as own, own._answer(sql, parameters, {}) as answer:
+            for batch in answer.to_arrow_reader():
+                yield from batch.column(0).to_pylist()
+
+    def generations(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
+        """Give all generations of products by name, oldest first; unknown names are absent.
+
+        What was overwritten or removed is there with all by which it can be cited and made again.
+        """
+        wanted = sorted(set(names))
+        if not wanted:
+            return {}
+        conditions, parameters = _conditions({"name": wanted})
+        where = " and ".join(conditions)
+        rows = self._rows(
+            f"""
+            with wanted as (
+                select * from products where {where}
+            ), made_from as (
+                select record_id, name,
+                    list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
+                from inputs where {where} group by all
+            )
+            select wanted.*, inputs
+            from wanted left join made_from using (record_id, name) order by name, generation
+            """,
+            parameters,
+        )
+        found: dict[str, tuple[RegisteredProduct, ...]] = {}
+        for row in rows:
+            found[row["name"]] = (*found.get(row["name"], ()), _entry(row))
+        return found
+
+    def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
+        """Tell what was made from files: name and commit record of each generation."""
+        wanted = {(item.name, item.sha256): item for item in inputs}
+        rows = self._rows(
+            "select distinct input_name, input_sha256, name, record_id from inputs "
+            "where input_sha256 in (select unnest($hashes))",
+            {"hashes": sorted({sha256 for _, sha256 in wanted})},
+        )
+        made: dict[ProductInput, set[tuple[str, str]]] = {item: set() for item in wanted.values()}
+        for row in rows:
+            item = wanted.get((row["input_name"], row["input_sha256"]))
+            if item is not None:
+                made[item].add((row["name"], row["record_id"]))
+        return made
 
     def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
         """Give the exposures of a visit that have any product, in order, with their L2."""
@@ -446,14 +521,12 @@ detector, skycell, release, step, partition
         with self._lock:
             return source_tables(self._snapshot())
 
-    def _find_in_cone(
-        self, cone: Cone, columns: str, where: str, parameters: dict[str, Any]
+    def _find_in_areas(
+        self, areas: Sequence[Area], columns: str, where: str, parameters: dict[str, Any]
     ) -> pd.DataFrame:
-        ra, dec, radius = cone
-        if not (-90 <= dec <= 90 and 0 <= radius <= 180 and math.isfinite(ra)):
-            raise ValueError(f"cone {cone} is not a direction and a radius between 0 and 180 deg")
         widest = self._rows("select max(radius) as radius from products", {})[0]["radius"]
-        low, high = _pixel_ranges(ra, dec, radius + (widest or 0.0))
+        # The first area selects by pixels; each is asked exactly.
+        low, high = areas[0].pixel_ranges(widest or 0.0)
         frame = self._query(
             f"select {columns} from products semi join ranges "
             "on healpix >= ranges.low and healpix < ranges.high "
@@ -461,7 +534,8 @@ detector, skycell, release, step, partition
             parameters | {"lowest": int(low.min()), "highest": int(high.max())},
             ranges=pa.table({"low": low, "high": high}),
         )
-        meets = [Footprint.parse(region).meets_cone(ra, dec, radius) for region in frame.footprint]
+        footprints = (Footprint.parse(region) for region in frame.footprint)
+        meets = [all(area.meets(footprint) for area in areas) for footprint in footprints]
         return frame[np.array(meets, dtype=bool)]
 
     def _query(self, sql: str, parameters: Mapping[str, Any], **tables: pa.Table) -> pd.DataFrame:
@@ -560,14 +634,23 @@ def _conditions(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     return conditions, parameters
 
 
-def _pixel_ranges(ra: float, dec: float, radius: float) -> tuple[Any, Any]:
-    """Give the half-open ranges of nested pixels that a cone touches."""
-    if radius >= 180:
-        return np.array([0]), np.array([hpgeom.nside_to_npixel(HEALPIX_NSIDE)])
-    ranges = hpgeom.query_circle(
-        HEALPIX_NSIDE, ra, dec, radius, inclusive=True, nest=True, return_pixel_ranges=True
-    )
-    return ranges[:, 0], ranges[:, 1]
+def _named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Give the condition that a name matches a pattern, by its fixed beginning where it has one."""
+    parts: list[str] = []
+    parameters: dict[str, Any] = {}
+    for number, pattern in enumerate(patterns):
+        prefix = _WILDCARD.split(pattern, maxsplit=1)[0]
+        last = chr(sys.maxunicode)
+        parameters |= {
+            f"like{number}": pattern,
+            f"from{number}": prefix,
+            f"to{number}": prefix + last,
+        }
+        parts.append(f"(name between $from{number} and $to{number} and name glob $like{number})")
+    return f"({' or '.join(parts) or 'false'})", parameters
+
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
@@ -582,6 +665,7 @@ def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
         references=json.loads(row["reference_files"] or "{}"),
         metadata=_metadata(row),
         generation=row["generation"],
+        state=row["state"],
         committed_at=row["committed_at"],
         record_id=row["record_id"],
     )

@@ -105,6 +105,53 @@ def test_products_are_found_by_each_fact_and_by_all_together(root):
     assert find(survey="HLTDS").empty
 
 
+def test_products_are_found_by_patterns_of_names(root):
+    commit(root, {cal(1, 1): b"a", cal(1, 2): b"b", cal(2, 1): b"c", association(1): b"{}"})
+    commit(root, {cal(1, 1): b"again"})
+    fold(root)
+    registry = Registry(root)
+    everything = sorted([cal(1, 1), cal(1, 2), cal(2, 1), association(1)])
+    assert list(registry.names()) == everything
+    for pattern, expected in {
+        "*_wfi01_*": [cal(1, 1), cal(2, 1)],
+        "r00010*_cal.asdf": [cal(1, 1), cal(1, 2), cal(2, 1)],
+        f"{exposure(1)}*": [cal(1, 1), cal(1, 2)],
+        cal(1, 2): [cal(1, 2)],
+        f"{exposure(1)}_wfi0?_f158_cal.asd[a-f]": [cal(1, 1), cal(1, 2)],
+        "r9*": [],
+        "../*": [],
+        "' or true --": [],
+        "": [],
+    }.items():
+        assert list(registry.names(pattern)) == expected, pattern
+        assert list(registry.find(pattern=pattern)["name"]) == expected, pattern
+    two = registry.find(pattern=[association(1), "*_wfi02_*"], optical_element="F158")
+    assert names(two) == {association(1), cal(1, 2)}
+    assert registry.find(pattern=[]).empty
+
+
+def test_all_generations_keep_what_they_can_be_cited_by(root):
+    ramps = [ProductInput(name=f"{n}_uncal.asdf", sha256=sha256(b"%d" % n)) for n in range(3)]
+    records = [
+        commit(root, {cal(): ramp.sha256.encode()}, committed_at=moment(number), inputs=(ramp,),
+               context=f"roman_{number:04d}.pmap", software={"romancal": f"1.{number}"})
+        for number, ramp in enumerate(ramps)
+    ]  # fmt: skip
+    fold(root)
+    found = Registry(root, Role.PUBLIC).generations([cal(), cal(2)])
+    assert found.keys() == {cal()}
+    for number, (entry, record) in enumerate(zip(found[cal()], records, strict=True)):
+        (product,) = record.products
+        assert entry.model_dump(include=set(type(product).model_fields)) == product.model_dump()
+        assert (entry.generation, entry.record_id) == (number + 1, record.record_id)
+        assert entry.state == ("current" if number == 2 else "overwritten")
+    made = Registry(root, Role.PUBLIC).made_from(
+        [ramps[0], ProductInput(name="other", sha256=ramps[1].sha256)]
+    )
+    assert made[ramps[0]] == {(cal(), records[0].record_id)}
+    assert [len(products) for products in made.values()] == [1, 0]
+
+
 def test_products_are_found_by_the_time_of_their_exposure(root):
     for number in (1, 2):
         commit(
