@@ -146,7 +146,7 @@ def simulate(root: Path, detectors: int, window: int | None) -> None:
 
 def find_case(root: Path) -> Case:
     """Give the exposure of an installation with one."""
-    from roman_assets.archive.store import Archive
+    from roman_assets.archive.file_archive import FileArchive
     from roman_assets.calibration.context import configure_crds
     from roman_assets.data_root import DataRoot
     from roman_assets.products.name import ProductName
@@ -156,7 +156,7 @@ def find_case(root: Path) -> Case:
     names = [ProductName.parse(name) for name in Registry(data).find(kind="uncal")["name"]]
     (exposure,) = {str(name.exposure) for name in names}
     configure_crds(data)
-    ramps = tuple(Archive(data).path(name) for name in names)
+    ramps = tuple(FileArchive(data).path(name) for name in names)
     return Case(root, exposure, ramps, os.environ | {"OMP_NUM_THREADS": "1"})
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA_ROOT_VARIABLE = "ROMAN_ASSETS_DATA"
+ARCHIVE_VARIABLE = "ROMAN_ASSETS_ARCHIVE"
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,27 @@ class DataRoot:
     ----------
     path
         The root. ``data/README.md`` explains what lies below it.
+    object_store
+        URL of the place in an object store, ``s3://bucket/prefix``, where archive, commit records
+        and published registry are (see `key`); None if they are below `path`.
     """
 
     path: Path
+    object_store: str | None = None
 
     @classmethod
     def from_environment(cls) -> DataRoot:
-        """Take the root from ``ROMAN_ASSETS_DATA``, else ``data`` in the working directory."""
-        return cls(Path(os.environ.get(DATA_ROOT_VARIABLE, "data")).absolute())
+        """Take the root from ``ROMAN_ASSETS_DATA``, else ``data`` in the working directory.
+
+        The archive is in the object store that ``ROMAN_ASSETS_ARCHIVE`` names, if it names one.
+        """
+        path = Path(os.environ.get(DATA_ROOT_VARIABLE, "data")).absolute()
+        return cls(path, os.environ.get(ARCHIVE_VARIABLE) or None)
+
+    def key(self, path: Path) -> str:
+        """Give the key, in the object store, of what would otherwise be at a path."""
+        base = self.archive if path.is_relative_to(self.archive) else self.path
+        return path.relative_to(base).as_posix()
 
     @property
     def landing(self) -> Path:
@@ -60,6 +74,11 @@ class DataRoot:
     def staging(self) -> Path:
         """Products being written, on the file system of the blobs."""
         return self.archive / "staging"
+
+    @property
+    def cache(self) -> Path:
+        """Local copies of what is in the object store; may be deleted when nothing runs."""
+        return self.path / "cache"
 
     @property
     def registry(self) -> Path:

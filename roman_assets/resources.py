@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -31,5 +32,5 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
     def root(self) -> DataRoot:
         """The directory tree."""
         if self.data_root:
-            return DataRoot(Path(self.data_root).absolute())
+            return replace(DataRoot.from_environment(), path=Path(self.data_root).absolute())
         return DataRoot.from_environment()

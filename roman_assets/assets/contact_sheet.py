@@ -14,21 +14,21 @@ _THUMBNAIL_SIZES = ((2, 256), (6, 128), (18, 80))
 MOST_PICTURES = _THUMBNAIL_SIZES[-1][0]
 
 
-def contact_sheet(images: Sequence[tuple[str, Path]]) -> str:
+def contact_sheet(images: Sequence[tuple[str, Path]], left_out: int = 0) -> str:
     """Draw small pictures of images side by side, as Markdown with everything inline.
 
     Parameters
     ----------
     images
-        Label and path of each; only the first `MOST_PICTURES` are drawn.
+        Label and path of each, at most `MOST_PICTURES`.
+    left_out
+        How many more there are.
     """
-    drawn = images[:MOST_PICTURES]
-    size = next(size for most, size in _THUMBNAIL_SIZES if len(drawn) <= most)
-    drawings = quicklooks([path for _, path in drawn], size)
+    size = next(size for most, size in _THUMBNAIL_SIZES if len(images) <= most)
+    drawings = quicklooks([path for _, path in images], size)
     pictures = [
-        _inline(label, drawing) for (label, _), drawing in zip(drawn, drawings, strict=True)
+        _inline(label, drawing) for (label, _), drawing in zip(images, drawings, strict=True)
     ]
-    left_out = len(images) - len(drawn)
     return " ".join([*pictures, f"and {left_out} more"] if left_out else pictures)
 
 

@@ -79,7 +79,7 @@ def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.Asse
     """Give the materialization of each asset of a step that has products, upstream first."""
     from roman_assets.archive.store import Archive
 
-    archive = Archive(root)
+    archive = Archive.of(root)
     return {
         dg.AssetKey(kind.name): Materialized(
             _metadata(archive, kind, report.products[kind.name], report),
@@ -106,7 +106,7 @@ def _metadata(
     report: StepReport,
 ) -> dict[str, Any]:
     size = sum(entry.size for entry in entries)
-    directory = archive.public_path(entries[0].product_name).parent
+    directory = archive.location(entries[0].product_name).rpartition("/")[0]
     return {
         "files": len(entries),
         "size": decimal(size),
@@ -126,8 +126,7 @@ def _metadata(
 
 def _links(archive: Archive, entries: Iterable[RegisteredProduct]) -> str:
     return "\n".join(
-        f"- [{entry.name}]({archive.public_path(entry.product_name).as_uri()}) "
-        f"{decimal(entry.size)}"
+        f"- [{entry.name}]({archive.uri(entry.product_name)}) {decimal(entry.size)}"
         for entry in entries
     )
 
@@ -138,7 +137,7 @@ def _summary(archive: Archive, entry: RegisteredProduct) -> dict[str, Any]:
         "sha256": entry.sha256,
         "size": entry.size,
         "generation": entry.generation,
-        "path": str(archive.public_path(entry.product_name)),
+        "path": archive.location(entry.product_name),
     }
 
 
@@ -197,11 +196,12 @@ def _clock(
 
 
 def _pictures(
-    archive: Archive, kind: ProductKind, entries: Iterable[RegisteredProduct]
+    archive: Archive, kind: ProductKind, entries: Sequence[RegisteredProduct]
 ) -> dict[str, Any]:
     if kind.name not in QUICKLOOK_KINDS:
         return {}
-    from roman_assets.assets.contact_sheet import contact_sheet
+    from roman_assets.assets.contact_sheet import MOST_PICTURES, contact_sheet
 
-    images = [(str(entry.product_name.file_set), archive.blob(entry.sha256)) for entry in entries]
-    return {"quick_look": dg.MetadataValue.md(contact_sheet(images))}
+    drawn = entries[:MOST_PICTURES]
+    images = [(str(entry.product_name.file_set), archive.local(entry.sha256)) for entry in drawn]
+    return {"quick_look": dg.MetadataValue.md(contact_sheet(images, len(entries) - len(drawn)))}

@@ -64,12 +64,10 @@ def _files_only(root: DataRoot, step: Step, report: StepReport) -> dg.AssetCheck
     from roman_assets.archive.store import Archive
     from roman_assets.registry.registry import Registry
 
-    archive = Archive(root)
+    archive = Archive.of(root)
     level4 = (entry.product_name for entry in report.entries)
     missing = [
-        str(name)
-        for name in level4
-        if name.level is Level.L4 and not archive.public_path(name).is_file()
+        str(name) for name in level4 if name.level is Level.L4 and not archive.is_public(name)
     ]
     with Registry(root) as registry:
         return files_only(step, registry.source_tables(), missing)

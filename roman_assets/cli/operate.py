@@ -54,6 +54,7 @@ def demo(
     detectors of 512x512 active pixels. The night began six hours ago; every further demo observes
     the next pass of the same plan.
     """
+    from roman_assets.archive.store import Archive
     from roman_assets.cli.daemon import running_daemon
     from roman_assets.cli.goal import Goal
     from roman_assets.cli.report import made_table
@@ -71,7 +72,7 @@ def demo(
     console.print(made_table(root, plan.visits))
     console.print(
         f"Made in {time.monotonic() - began:.0f} s, simulation included. "
-        f"The products are below {root.public}\n"
+        f"The products are below {Archive.of(root).public}\n"
         "See them in Dagster's UI: roman-assets dev, then http://127.0.0.1:3000"
     )
 

@@ -190,14 +190,14 @@ _PRINTERS = {
 def _copy_out(found: pd.DataFrame, to: Path) -> None:
     from roman_assets.archive.store import Archive
 
-    archive = Archive(DataRoot.from_environment())
+    archive = Archive.of(DataRoot.from_environment())
     to.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("copying", total=int(found["size"].sum()))
         for name, sha256, size in found[["name", "sha256", "size"]].itertuples(index=False):
             partial = to / f".{name}.part"
-            shutil.copyfile(archive.blob(sha256), partial)
+            shutil.copyfile(archive.local(sha256), partial)
             partial.replace(to / name)
             progress.advance(task, size)
     typer.echo(f"{len(found)} products copied to {to}", err=True)

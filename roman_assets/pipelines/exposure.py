@@ -255,7 +255,7 @@ def _lay_out(root: DataRoot, ramp: ProductEntry, directory: Path) -> Path:
     place = directory / ramp.name.rsplit("_", 1)[0]
     place.mkdir()
     uncal = place / ramp.name
-    uncal.symlink_to(Archive(root).blob(ramp.sha256).absolute())
+    Archive.of(root).lay_out(ramp.sha256, uncal)
     return uncal
 
 

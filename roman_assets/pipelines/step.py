@@ -102,7 +102,7 @@ def reusable(
     if force or not planned:
         return {}
     fold(root)
-    archive = Archive(root)
+    archive = Archive.of(root)
     return {
         name: entry
         for name, entry in Registry(root).current(planned).items()
@@ -159,7 +159,7 @@ def publish_step(
     if not made and not failed and (kept or not moments):
         return StepResult(reused=kept)
     journal = Journal(root)
-    with _Staging(Archive(root)) as staging:
+    with _Staging(Archive.of(root)) as staging:
         record = CommitRecord(
             step=step,
             partition=partition,

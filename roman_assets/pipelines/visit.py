@@ -213,7 +213,7 @@ def mosaic_visit(
     outputs: list[Output] = []
     without_data: list[str] = []
     with scratch_directory(root, str(visit)) as directory:
-        tasks = {key: cell.lay_out(Archive(root), directory / key) for key, cell in todo.items()}
+        tasks = {key: cell.lay_out(Archive.of(root), directory / key) for key, cell in todo.items()}
         for done in _mosaicked(tasks, todo.values(), context, workers):
             if done.value is None:
                 failures.append(as_failure(done))
@@ -297,7 +297,7 @@ class _Skycell:
         directory.mkdir()
         paths = tuple(directory / member.name for member in self.members)
         for path, member in zip(paths, self.members, strict=True):
-            path.symlink_to(archive.blob(member.sha256).absolute())
+            archive.lay_out(member.sha256, path)
         return SkycellTask(self.file_set, paths)
 
     def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
@@ -330,9 +330,9 @@ def _overlaps(
     root: DataRoot, images: Mapping[str, ProductEntry], context: str, workers: int | None
 ) -> tuple[dict[str, tuple[str, ...]], list[WorkFailure]]:
     """Find the skycells of every image; an image that cannot be read is a failure of its own."""
-    archive = Archive(root)
+    archive = Archive.of(root)
     tasks = {
-        str(image.product_name.file_set): archive.blob(image.sha256) for image in images.values()
+        str(image.product_name.file_set): archive.local(image.sha256) for image in images.values()
     }
     overlaps: dict[str, tuple[str, ...]] = {}
     failures: list[WorkFailure] = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,33 +230,20 @@ def _publish_snapshot(root: DataRoot) -> None:
     publish_public_registry(snapshot, root.public_registry / SNAPSHOT)
 
 
-def _link(root: DataRoot, hashes: Iterable[tuple[str, str]]) -> list[str]:
+def _link(root: DataRoot, contents: Mapping[ProductName, str]) -> list[str]:
     """Let public names show their blobs; give the names whose blob is missing."""
-    archive = Archive(root)
-    missing = []
-    directories = set()
-    for name, sha256 in hashes:
-        product = ProductName.parse(name)
-        try:
-            changed = archive.link(product, sha256)
-        except FileNotFoundError:
-            missing.append(name)
-            continue
-        if changed:
-            directories.add(archive.public_path(product).parent)
-    for directory in directories:
-        fsync_directory(directory)
-    return missing
+    return [str(name) for name in Archive.of(root).show(contents)]
 
 
 def _current_hashes(
     connection: duckdb.DuckDBPyConnection, names: set[str]
-) -> list[tuple[str, str]]:
-    return connection.execute(
+) -> dict[ProductName, str]:
+    rows = connection.execute(
         "select name, sha256 from products where state = 'current' and name_key in "
         "(select md5_number_lower(unnest($names))) and name in (select unnest($names))",
         {"names": sorted(names)},
     ).fetchall()
+    return {ProductName.parse(name): sha256 for name, sha256 in rows}
 
 
 def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:

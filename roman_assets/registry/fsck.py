@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from roman_assets.archive.durability import make_directory
-from roman_assets.archive.set_aside import SetAside
-from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
@@ -134,59 +131,62 @@ def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
 
 
 def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
-    archive = Archive(root)
+    archive = Archive.of(root)
+    there = {blob.sha256 for blob in archive.blobs()}
     for product in products:
-        public, blob = archive.public_path(product.name), archive.blob(product.sha256)
-        if not blob.exists():
-            yield _restore_blob(product, public, blob, mend)
-        elif public.is_symlink() or not public.exists() or not public.samefile(blob):
+        if product.sha256 not in there:
+            yield _restore_blob(archive, product, mend)
+    wrong = archive.differing(
+        {product.name: product.sha256 for product in products if product.sha256 in there}
+    )
+    for name, sha256 in wrong.items():
+        yield Finding(
+            FindingKind.WRONG_PUBLIC_NAME, str(name), f"does not show the blob {sha256}", mend
+        )
+    if mend:
+        archive.show(wrong)
+    known = {archive.public_key(product.name) for product in products}
+    for key in archive.public_keys():
+        if key not in known:
             if mend:
-                archive.link(product.name, product.sha256)
+                archive.unlink_key(key)
             yield Finding(
-                FindingKind.WRONG_PUBLIC_NAME, str(product.name), f"does not show {blob}", mend
-            )
-    known = {archive.public_path(product.name) for product in products}
-    for path in archive.public_files():
-        if path not in known:
-            if mend:
-                path.unlink()
-            yield Finding(
-                FindingKind.UNKNOWN_PUBLIC_NAME, str(path), "no current product has it", mend
+                FindingKind.UNKNOWN_PUBLIC_NAME,
+                f"{archive.public}/{key}",
+                "no current product has it",
+                mend,
             )
 
 
-def _restore_blob(product: _Product, public: Path, blob: Path, mend: bool) -> Finding:
-    if public.is_file() and not public.is_symlink() and sha256_of(public) == product.sha256:
-        if mend:
-            make_directory(blob.parent)
-            blob.hardlink_to(public)
+def _restore_blob(archive: Archive, product: _Product, mend: bool) -> Finding:
+    if archive.restore_blob(product.name, product.sha256, mend=mend):
         return Finding(
             FindingKind.MISSING_BLOB, str(product.name), "its public file has the content", mend
         )
     return Finding(
         FindingKind.MISSING_BLOB,
         str(product.name),
-        f"{blob} is gone; run the step that makes the product again",
+        f"the blob {product.sha256} is gone; run the step that makes the product again",
     )
 
 
 def _check_orphans(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
-    archive = Archive(root)
+    archive = Archive.of(root)
     horizon = time.time_ns() - int(grace.total_seconds() * 1e9)
     needed = _needed_hashes(root, grace)
     for blob in archive.blobs():
-        if blob.name in needed or blob.stat().st_mtime_ns > horizon:
+        if blob.sha256 in needed or blob.staged_at > horizon:
             continue
-        removed = mend and archive.remove_blob_older_than(blob.name, horizon)
+        removed = mend and archive.remove_blob_older_than(blob.sha256, horizon)
         yield Finding(
-            FindingKind.ORPHAN_BLOB, str(blob), "no current product refers to it", removed
+            FindingKind.ORPHAN_BLOB, blob.sha256, "no current product refers to it", removed
         )
 
 
 def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
     horizon = time.time() - grace.total_seconds()
     places = (
-        root.staging.glob("*"),
+        Archive.of(root).leftovers(),
         root.registry.glob(".*.tmp*"),
         root.public_registry.glob(".*.tmp*"),
         Journal(root).leftovers(),
@@ -199,34 +199,26 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
 
 
 def _check_contents(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
-    archive = Archive(root)
+    archive = Archive.of(root)
     for product in products:
-        blob = archive.blob(product.sha256)
         try:
-            found = sha256_of(blob)
+            found = archive.content_hash(product.sha256)
         except FileNotFoundError:
             continue
         if found == product.sha256:
             continue
         damage = BadInputError(
-            blob,
+            f"blob {product.sha256}",
             "content",
             f"the content of {product.name} has the sha256 {found}",
             "run the step that makes the product again",
         )
         if mend:
-            _set_blob_aside(root, archive, product, damage)
+            with fold_lock(root):
+                if archive.shows(product.name, product.sha256):
+                    archive.unlink(product.name)
+                archive.set_aside(product.sha256, damage, product.name)
         yield Finding(FindingKind.WRONG_BLOB, str(product.name), str(damage))
-
-
-def _set_blob_aside(
-    root: DataRoot, archive: Archive, product: _Product, damage: BadInputError
-) -> None:
-    blob, public = archive.blob(product.sha256), archive.public_path(product.name)
-    with fold_lock(root):
-        if public.exists() and public.samefile(blob):
-            public.unlink()
-        SetAside(root).add(blob, damage, name=str(product.name))
 
 
 def _folded_records(root: DataRoot) -> set[str]:

@@ -1,29 +1,32 @@
-import mmap
-import os
-import subprocess
-import sys
-from contextlib import contextmanager
+"""What both archives promise: on a file system and in an object store."""
+
+import threading
 from pathlib import Path
 
 import pytest
 
-from roman_assets.archive.durability import locked, mount_point
-from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.archive.store import Archive, Blob, sha256_of
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.errors import BadInputError
 from roman_assets.products.kind import KINDS, Level
 from roman_assets.products.name import ProductName
 from roman_assets_tests.registry.installation import VISIT, association, cal, exposure, sha256
 
-
-@pytest.fixture
-def root(tmp_path):
-    return DataRoot(tmp_path / "data")
+LARGE = 20 << 20
+"""More than an upload in one piece."""
 
 
 @pytest.fixture
-def archive(root):
-    return Archive(root)
+def archive(either_root):
+    return Archive.of(either_root)
+
+
+@pytest.fixture
+def staged(tmp_path, archive):
+    def stage(content: bytes) -> str:
+        return archive.stage(written(tmp_path / "new", content)).sha256
+
+    return stage
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -32,51 +35,38 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def files_below(path: Path) -> list[Path]:
-    return [found for found in path.rglob("*") if found.is_file()]
+def shown(archive: Archive) -> dict[str, bytes]:
+    return {
+        key.name: archive.path(ProductName.parse(key.name)).read_bytes()
+        for key in archive.public_keys()
+    }
 
 
-def test_a_staged_file_is_found_by_its_hash_and_cannot_be_written(tmp_path, archive):
-    staged = archive.stage(written(tmp_path / "a", b"photons"))
-    blob = archive.blob(staged.sha256)
-    assert (staged.sha256, staged.size) == (sha256(b"photons"), 7)
-    assert blob.read_bytes() == b"photons"
-    assert blob.stat().st_mode & 0o777 == 0o444
+@pytest.mark.parametrize("content", [b"photons", b"", bytes(range(256)) * (LARGE // 256)])
+def test_a_staged_file_is_found_by_its_hash_and_cannot_be_written(tmp_path, archive, content):
+    staged = archive.stage(written(tmp_path / "a", content))
+    assert (staged.sha256, staged.size) == (sha256(content), len(content))
+    assert archive.has_blob(staged.sha256, staged.size)
+    assert not archive.has_blob(staged.sha256, staged.size + 1)
+    assert archive.content_hash(staged.sha256) == staged.sha256
+    assert archive.local(staged.sha256).read_bytes() == content
+    assert archive.local(staged.sha256).stat().st_mode & 0o222 == 0
     assert not (tmp_path / "a").exists()
 
 
-def test_a_staged_file_is_not_public(tmp_path, root, archive):
-    archive.stage(written(tmp_path / "a", b"photons"))
-    assert not files_below(root.public)
+def test_a_staged_file_is_not_public(archive, staged):
+    staged(b"photons")
+    assert not shown(archive)
 
 
-def test_staging_the_same_content_twice_keeps_one_blob(tmp_path, root, archive):
+def test_staging_the_same_content_twice_keeps_one_blob(tmp_path, archive):
     first = archive.stage(written(tmp_path / "a", b"photons"))
-    inode = archive.blob(first.sha256).stat().st_ino
-    assert archive.stage(written(tmp_path / "b", b"photons")) == first
-    assert archive.blob(first.sha256).stat().st_ino == inode
-    assert len(files_below(root.blobs)) == 1
-    assert not files_below(root.staging)
-
-
-def test_a_file_of_another_file_system_is_copied_and_gone(tmp_path, root, archive):
-    elsewhere = Path("/dev/shm")
-    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system at /dev/shm")
-    source = elsewhere / f"roman_assets_{os.getpid()}"
-    source.write_bytes(b"far photons")
-    staged = archive.stage(source)
-    assert archive.blob(staged.sha256).read_bytes() == b"far photons"
-    assert not source.exists()
-    assert not files_below(root.staging)
-
-
-def test_a_blob_cannot_be_changed_through_another_link_of_the_staged_file(tmp_path, archive):
-    source = written(tmp_path / "a", b"photons")
-    (tmp_path / "b").hardlink_to(source)
-    staged = archive.stage(source)
-    (tmp_path / "b").write_bytes(b"forgery")
-    assert archive.blob(staged.sha256).read_bytes() == b"photons"
+    again = archive.stage(written(tmp_path / "b", b"photons"))
+    assert again == first
+    assert again.staged_at is None
+    (blob,) = archive.blobs()
+    assert blob == Blob(first.sha256, 7, blob.staged_at)
+    assert not list(archive.leftovers())
 
 
 def test_only_regular_files_are_staged(tmp_path, archive):
@@ -86,11 +76,7 @@ def test_only_regular_files_are_staged(tmp_path, archive):
             archive.stage(path)
 
 
-def test_a_withdrawn_blob_is_gone_unless_it_was_there_before_or_staged_again(tmp_path, archive):
-    mine = archive.stage(written(tmp_path / "a", b"mine"))
-    assert archive.withdraw(mine)
-    assert not archive.has_blob(mine.sha256, mine.size)
-
+def test_a_blob_that_another_process_might_publish_is_not_withdrawn(tmp_path, archive):
     first = archive.stage(written(tmp_path / "b", b"ours"))
     again = archive.stage(written(tmp_path / "c", b"ours"))
     assert not archive.withdraw(again)
@@ -98,96 +84,66 @@ def test_a_withdrawn_blob_is_gone_unless_it_was_there_before_or_staged_again(tmp
     assert archive.has_blob(first.sha256, first.size)
 
 
+def test_a_blob_is_removed_by_who_looked_after_it_was_staged_only(archive, staged):
+    photons = staged(b"photons")
+    (blob,) = archive.blobs()
+    assert not archive.remove_blob_older_than(photons, blob.staged_at - 1)
+    assert archive.remove_blob_older_than(photons, blob.staged_at)
+    assert not archive.remove_blob_older_than(photons, blob.staged_at)
+    assert not list(archive.blobs())
+    with pytest.raises(FileNotFoundError):
+        archive.local(photons)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_kind_lies_in_the_tree_of_its_level(root, archive, kind):
+def test_every_kind_lies_in_the_tree_of_its_level(tmp_path, kind):
     stem = {
         "detector": f"{exposure()}_wfi01_f158",
         "exposure": f"{exposure()}_f158",
         "skycell": "r00010_p_v01001001001001_270p65x49y70_f158",
     }[kind.scope]
     name = f"{stem}_{kind.suffix}.{kind.extension}"
-    path = archive.public_path(ProductName.parse(name))
-    assert path == root.public / kind.level / "00010" / VISIT / name
+    archive = Archive.of(DataRoot(tmp_path))
+    location = archive.location(ProductName.parse(name))
+    assert location == f"{tmp_path}/archive/public/{kind.level}/00010/{VISIT}/{name}"
 
 
-def test_the_supplement_lies_with_level_1_and_nothing_lies_with_level_0(root, archive):
+def test_the_supplement_lies_with_level_1_and_nothing_lies_with_level_0():
     supplement = ProductName.parse(f"{exposure()}_wfi01_f158_wcs.asdf")
-    assert archive.public_path(supplement).is_relative_to(root.public / "L1")
+    assert Archive.public_key(supplement).parts[0] == "L1"
     assert {level.value for level in Level} == {"L1", "L2", "L3", "L4"}
 
 
-def test_a_coadd_of_more_than_a_visit_lies_under_its_grouping(root, archive):
+def test_a_coadd_of_more_than_a_visit_lies_under_its_grouping():
     name = "r00010_r1_full_270p65x49y70_f158_coadd.asdf"
-    path = archive.public_path(ProductName.parse(name))
-    assert path == root.public / "L3" / "00010" / "full" / name
+    key = Archive.public_key(ProductName.parse(name))
+    assert str(key) == f"L3/00010/full/{name}"
 
 
-def test_a_name_shows_the_newest_linked_content_and_leaves_nothing_else(tmp_path, root, archive):
+def test_a_name_shows_the_newest_content_and_nothing_else_is_left(archive, staged):
     name = ProductName.parse(cal())
     for content in (b"one", b"two", b"two"):
-        archive.link(name, archive.stage(written(tmp_path / "a", content)).sha256)
-    assert archive.path(name).read_bytes() == b"two"
-    assert files_below(root.public) == [archive.public_path(name)]
-    assert not files_below(root.staging)
+        assert archive.show({name: staged(content)}) == []
+        assert shown(archive) == {cal(): content}
+    assert archive.is_public(name)
+    assert archive.shows(name, sha256(b"two"))
+    assert not archive.shows(name, sha256(b"one"))
+    assert not list(archive.leftovers())
 
 
-def test_linking_again_what_is_shown_changes_nothing(tmp_path, archive):
-    name = ProductName.parse(cal())
-    staged = archive.stage(written(tmp_path / "a", b"one"))
-    assert archive.link(name, staged.sha256)
-    assert not archive.link(name, staged.sha256)
+def test_names_that_differ_from_what_they_should_show_are_told(archive, staged):
+    first, second = ProductName.parse(cal(1)), ProductName.parse(cal(2))
+    one, two = staged(b"one"), staged(b"two")
+    archive.show({first: one})
+    assert archive.differing({first: one, second: two}) == {second: two}
+    assert archive.differing({first: two}) == {first: two}
 
 
-def test_a_reader_keeps_the_bytes_it_mapped_while_the_product_is_overwritten(tmp_path, archive):
-    name = ProductName.parse(cal())
-    archive.link(name, archive.stage(written(tmp_path / "a", b"old" * 5000)).sha256)
-    with archive.path(name).open("rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-    archive.link(name, archive.stage(written(tmp_path / "b", b"new")).sha256)
-    assert mapped[:] == b"old" * 5000
-    assert archive.path(name).read_bytes() == b"new"
-
-
-def test_a_name_shows_whole_content_between_any_two_steps_of_an_overwrite(tmp_path, archive):
-    name = ProductName.parse(cal())
-    old, new = (
-        archive.stage(written(tmp_path / "a", content)).sha256 for content in (b"old", b"new")
-    )
-    archive.link(name, old)
-    path = archive.path(name)
-    seen = []
-
-    with before_each_file_operation(lambda: seen.append(path.read_bytes())):
-        archive.link(name, new)
-
-    assert set(seen) == {b"old", b"new"}
-
-
-@contextmanager
-def before_each_file_operation(look):
-    """Call a function before every link, rename or removal of a file in the block."""
-    active = True
-
-    def hook(event, _):
-        nonlocal active
-        if active and event in {"os.link", "os.rename", "os.remove"}:
-            active = False
-            look()
-            active = True
-
-    sys.addaudithook(hook)
-    try:
-        yield
-    finally:
-        active = False
-
-
-def test_a_name_cannot_show_content_that_is_not_there(root, archive):
-    name = ProductName.parse(cal())
-    with pytest.raises(FileNotFoundError):
-        archive.link(name, sha256(b"never staged"))
-    assert not files_below(root.public)
-    assert not files_below(root.staging)
+def test_a_name_cannot_show_content_that_is_not_there(archive, staged):
+    first, second = ProductName.parse(cal(1)), ProductName.parse(cal(2))
+    missing = archive.show({first: sha256(b"never staged"), second: staged(b"two")})
+    assert missing == [first]
+    assert shown(archive) == {cal(2): b"two"}
 
 
 def test_asking_for_a_product_that_is_not_there_names_it(archive):
@@ -195,58 +151,61 @@ def test_asking_for_a_product_that_is_not_there_names_it(archive):
         archive.path(ProductName.parse(association()))
 
 
-def test_the_lock_is_free_after_its_holder_was_killed(tmp_path):
-    lock = tmp_path / "lock"
-    holder = subprocess.Popen(
-        ["python3", "-c", _HOLD, str(lock)], stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    holder.kill()
-    holder.wait()
-    with locked(lock):
-        pass
+def test_a_name_taken_away_leaves_its_blob(archive, staged):
+    name = ProductName.parse(cal())
+    one = staged(b"one")
+    archive.show({name: one})
+    assert archive.unlink(name)
+    assert not archive.unlink(name)
+    assert not archive.is_public(name)
+    assert archive.local(one).read_bytes() == b"one"
 
 
-_HOLD = """
-import fcntl, sys, time
-stream = open(sys.argv[1], "w")
-fcntl.flock(stream, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(60)
-"""
+def test_what_a_run_has_laid_out_stays_when_the_archive_loses_it(tmp_path, archive, staged):
+    one = staged(b"one")
+    place = tmp_path / "laid_out.asdf"
+    archive.lay_out(one, place)
+    assert place.read_bytes() == b"one"
+    assert sha256_of(place) == one
+    with pytest.raises(FileNotFoundError):
+        archive.lay_out(sha256(b"never staged"), tmp_path / "other.asdf")
 
 
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A file system of 256 KiB."""
-    path = tmp_path / "tiny"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a tmpfs needs privileges")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+def test_a_lost_blob_comes_back_from_the_public_name_if_that_has_the_content(archive, staged):
+    name = ProductName.parse(cal())
+    one = staged(b"one")
+    archive.show({name: one})
+    (blob,) = archive.blobs()
+    archive.remove_blob_older_than(one, blob.staged_at)
+    assert not archive.restore_blob(name, sha256(b"two"), mend=True)
+    assert archive.restore_blob(name, one, mend=False)
+    assert not list(archive.blobs())
+    assert archive.restore_blob(name, one, mend=True)
+    assert archive.content_hash(one) == one
 
 
-def test_a_full_disk_is_named_with_its_remedy_and_nothing_is_left(tmp_path, tiny_disk):
-    root = DataRoot(tiny_disk)
-    source = written(tmp_path / "big", os.urandom(1 << 20))
-    with pytest.raises(PassingFaultError) as fault:
-        Archive(root).stage(source)
-    assert str(tiny_disk) in str(fault.value)
-    assert "free space" in str(fault.value)
-    assert source.stat().st_size == 1 << 20
-    assert not files_below(tiny_disk)
+def test_readers_see_old_or_new_content_whole_while_a_product_is_overwritten(new_root, tmp_path):
+    name = ProductName.parse(cal())
+    writer, reader = Archive.of(new_root("writer")), Archive.of(new_root("reader"))
+    contents = {letter: letter.encode() * 300_000 for letter in "abcdefgh"}
+    hashes = [
+        writer.stage(written(tmp_path / letter, content)).sha256
+        for letter, content in contents.items()
+    ]
+    writer.show({name: hashes[0]})
+    seen: list[bytes] = []
+    done = threading.Event()
 
+    def read() -> None:
+        while not done.is_set():
+            seen.append(reader.path(name).read_bytes())
 
-def test_the_mount_point_of_a_path_that_is_not_there_yet_is_found(tiny_disk):
-    assert mount_point(tiny_disk / "not" / "yet") == tiny_disk
-
-
-def test_the_hash_is_that_of_the_bytes(tmp_path):
-    assert sha256_of(written(tmp_path / "a", b"photons")) == sha256(b"photons")
+    thread = threading.Thread(target=read)
+    thread.start()
+    for one in hashes[1:] * 3:
+        writer.show({name: one})
+    done.set()
+    thread.join()
+    assert seen
+    assert set(seen) <= set(contents.values())
+    assert reader.path(name).read_bytes() == contents["h"]

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.assets.partition_work import PartitionOutcome
 from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.data_root import DataRoot
@@ -112,7 +112,7 @@ def test_a_catalogue_without_its_file_is_found(root: DataRoot) -> None:
     result = publish(root, Step.EXPOSURE, name(1, "cat.parquet"))
     checks = {check.check_name: check for check in outcome(root, Step.EXPOSURE, result).checks}
     assert checks["files_only"].passed
-    Archive(root).public_path(result.made[0].product_name).unlink()
+    FileArchive(root).public_path(result.made[0].product_name).unlink()
     checks = {check.check_name: check for check in outcome(root, Step.EXPOSURE, result).checks}
     assert not checks["files_only"].passed
     assert name(1, "cat.parquet") in checks["files_only"].metadata["missing_files"].value

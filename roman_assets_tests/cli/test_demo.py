@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.observatory.scene import SourceKind
 from roman_assets.observatory.truth import (
@@ -71,7 +71,7 @@ def _require_accuracy(root: DataRoot, registry: Registry) -> None:
             assert name.visit is not None
             truth = read_truth(root, name.visit)
             element = name.file_set.optical_element
-            sources = read_catalog(Archive(root).path(name))
+            sources = read_catalog(FileArchive(root).path(name))
             stars = compare_catalog(sources, truth, element, measurement=measurement)
             if stars.n >= 5:
                 assert stars.median_flux_error_mmag < limit, name

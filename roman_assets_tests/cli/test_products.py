@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.name import ProductName
@@ -100,7 +100,7 @@ def test_get_reads_names_from_a_query(root: DataRoot, tmp_path: Path) -> None:
 def test_a_copy_can_be_changed_without_changing_the_archive(root: DataRoot, tmp_path: Path) -> None:
     run("get", cal(1, 1), "--to", str(tmp_path))
     (tmp_path / cal(1, 1)).write_bytes(b"mine")
-    assert Archive(root).path(ProductName.parse(cal(1, 1))).read_bytes() == b"one"
+    assert FileArchive(root).path(ProductName.parse(cal(1, 1))).read_bytes() == b"one"
 
 
 def test_an_empty_installation_has_nothing_and_says_no_error(
@@ -112,7 +112,7 @@ def test_an_empty_installation_has_nothing_and_says_no_error(
 
 
 def test_fsck_finds_and_mends_a_public_name_that_went(root: DataRoot) -> None:
-    public = Archive(root).path(ProductName.parse(cal(1, 1)))
+    public = FileArchive(root).path(ProductName.parse(cal(1, 1)))
     public.unlink()
     found = run("fsck")
     assert found.exit_code == 1

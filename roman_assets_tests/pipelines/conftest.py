@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from roman_datamodels import datamodels
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.observatory.crds_cache import build_crds_cache
 from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
@@ -51,7 +51,7 @@ class Observed:
         return registry.current(registry.find(**search)["name"])
 
     def path(self, name: str) -> Path:
-        return Archive(self.root).path(ProductName.parse(name))
+        return FileArchive(self.root).path(ProductName.parse(name))
 
     def publish_altered(self, exposure: ExposureId, detector: str, rows: int) -> str:
         """Publish L1 of one more detector, cut to its first rows; give its name."""

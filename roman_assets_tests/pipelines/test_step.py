@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines import step as step_module
@@ -82,7 +82,7 @@ def test_a_product_made_by_the_planned_work_is_reused(root):
 
 def test_a_product_whose_file_is_gone_is_not_reused(root):
     result = publish_associations(root, {1: "a", 2: "b"})
-    Archive(root).blob(result.made[0].sha256).unlink()
+    FileArchive(root).blob(result.made[0].sha256).unlink()
     assert set(reusable(root, plan(result))) == {association(2)}
 
 
@@ -139,7 +139,7 @@ def test_one_unreadable_output_keeps_all_of_the_step_back(root):
     with pytest.raises(BadInputError, match=association(2)):
         publish_step(root, step=Step.VISIT, partition=VISIT, outputs=[good, bad])
     assert not public_content(root)
-    assert not list(Archive(root).blobs())
+    assert not list(FileArchive(root).blobs())
     assert not list(Journal(root).records())
     assert Registry(root).find().empty
 
@@ -197,7 +197,7 @@ def test_a_full_disk_is_a_passing_fault_and_the_step_succeeds_once_there_is_spac
             outputs=[big_output(tmp_path, 1, 1_000_000), big_output(tmp_path, 2, 3_000_000)],
         )
     assert not public_content(tiny_root)
-    assert not list(Archive(tiny_root).blobs())
+    assert not list(FileArchive(tiny_root).blobs())
     assert not list(tiny_root.staging.iterdir())
 
     filler.unlink()

@@ -46,7 +46,7 @@ def staged_entry(root: DataRoot, name: str, content: bytes, **fields: Any) -> Pr
     source = root.path / "scratch" / f"{uuid.uuid4().hex}_{name}"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)
-    staged = Archive(root).stage(source)
+    staged = Archive.of(root).stage(source)
     fields.setdefault("fingerprint", ANY_FINGERPRINT)
     return ProductEntry(name=name, sha256=staged.sha256, size=staged.size, **fields)
 
@@ -89,7 +89,11 @@ def registry_content(root: DataRoot, database: str = SNAPSHOT) -> dict[str, list
 
 def public_content(root: DataRoot) -> dict[str, bytes]:
     """Give what general users see, by file name."""
-    return {path.name: path.read_bytes() for path in Archive(root).public_files()}
+    archive = Archive.of(root)
+    return {
+        key.name: archive.path(ProductName.parse(key.name)).read_bytes()
+        for key in archive.public_keys()
+    }
 
 
 def moment(seconds: float) -> datetime:

@@ -15,7 +15,7 @@ from collections import Counter
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import rebuild
@@ -48,7 +48,7 @@ def publish_for_ever(root: DataRoot, seed: int, acknowledged: Path) -> None:
 
 def read_for_ever(root: DataRoot, failures: Path) -> None:
     """Read registry and public files; write down whatever is not as promised."""
-    registry, archive = Registry(root), Archive(root)
+    registry, archive = Registry(root), FileArchive(root)
     names = [association(cell) for cell in range(CELLS)]
     generations: Counter[str] = Counter()
     while True:
@@ -64,7 +64,7 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
 
 def look_for_ever(root: DataRoot, failures: Path) -> None:
     """Open public files as fast as possible; a name once seen must stay and be whole."""
-    paths = [Archive(root).public_path(ProductName.parse(association(c))) for c in range(CELLS)]
+    paths = [FileArchive(root).public_path(ProductName.parse(association(c))) for c in range(CELLS)]
     seen: set[Path] = set()
     while True:
         for path in paths:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
@@ -230,7 +230,7 @@ def test_a_damaged_line_of_a_segment_is_set_aside_by_a_rebuild_and_the_rest_is_k
 
 def test_a_product_whose_file_is_lost_is_named_and_the_others_are_shown(root):
     record = commit(root, {cal(1): b"a", cal(2): b"b"})
-    Archive(root).blob(record.products[0].sha256).unlink()
+    FileArchive(root).blob(record.products[0].sha256).unlink()
     assert fold(root).missing_blobs == (cal(1),)
     assert public_content(root) == {cal(2): b"b"}
 

@@ -2,8 +2,8 @@ from datetime import timedelta
 
 import pytest
 
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import DATABASE, fold
@@ -37,11 +37,11 @@ def kinds(findings):
 
 
 def public(root, name):
-    return Archive(root).public_path(ProductName.parse(name))
+    return FileArchive(root).public_path(ProductName.parse(name))
 
 
 def blob(root, name):
-    return Archive(root).blob(Registry(root).current([name])[name].sha256)
+    return FileArchive(root).blob(Registry(root).current([name])[name].sha256)
 
 
 def replace(path, content):
@@ -138,7 +138,7 @@ def test_blobs_without_a_current_product_go_after_the_grace_period_only(root):
     assert kinds(fsck(root, grace=NOW)) == [FindingKind.ORPHAN_BLOB] * 2
     assert all(finding.mended for finding in fsck(root, mend=True, grace=NOW))
     assert fsck(root, grace=NOW) == []
-    assert len(list(Archive(root).blobs())) == 2
+    assert len(list(FileArchive(root).blobs())) == 2
     assert public_content(root) == {cal(1): b"third", cal(2): b"second"}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.archive.file_archive import FileArchive
+from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import fold, rebuild
@@ -44,7 +45,7 @@ def test_kills_lose_double_or_spoil_nothing_and_no_reader_notices(tmp_path, kill
         assert list(ordered["generation"]) == list(range(1, len(ordered) + 1))
         assert list(ordered["state"]) == ["overwritten"] * (len(ordered) - 1) + ["current"]
     for name, sha256 in rows[rows["state"] == "current"][["name", "sha256"]].to_numpy():
-        assert sha256_of(Archive(root).path(ProductName.parse(name))) == sha256
+        assert sha256_of(FileArchive(root).path(ProductName.parse(name))) == sha256
 
     folded = registry_content(root)
     rebuild(root)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import roman_datamodels.datamodels as rdm
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.step import Output, publish_step
 from roman_assets.products.kind import Step
@@ -48,7 +48,7 @@ def test_publishing_a_catalogue_registers_the_file_and_none_of_its_sources(root)
     registry = Registry(root)
     assert registry.source_tables() == []
     assert list(registry.find(level="L4")["name"]) == [CATALOGUE]
-    assert Archive(root).path(ProductName.parse(CATALOGUE)).is_file()
+    assert FileArchive(root).path(ProductName.parse(CATALOGUE)).is_file()
 
 
 def test_an_empty_registry_holds_no_sources(root, connection):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import roman_datamodels as rdm
 
-from roman_assets.archive.store import Archive
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.observatory.downlink import Delivery, Downlink
@@ -54,7 +54,7 @@ def deliver(root, orbit, telemetry=None, *, detectors=ONE, delivery=None) -> Dow
 
 
 def opened(root, entry):
-    return rdm.open(Archive(root).path(ProductName.parse(entry.name)))
+    return rdm.open(FileArchive(root).path(ProductName.parse(entry.name)))
 
 
 def contents(result) -> dict[str, str]:

@@ -1,0 +1,254 @@
+"""The archive on a file system: blobs are read-only files, public names are hard links of them.
+
+A reader who has a product open keeps the bytes it opened, whatever is published meanwhile (R6).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from roman_assets.archive.durability import (
+    disk_space,
+    fsync_directory,
+    fsync_file,
+    locked,
+    make_directory,
+    private_directory,
+)
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.archive.store import Archive, Blob, Staged, not_in_archive, sha256_of
+from roman_assets.errors import BadInputError
+from roman_assets.products.name import ProductName
+
+_CHUNK = 1 << 20
+_BLOB_MODE = 0o444
+
+
+class FileArchive(Archive):
+    """An archive below the data root."""
+
+    def withdraw(self, staged: Staged) -> bool:
+        """Remove a blob that this process created and nobody has staged since."""
+        if staged.staged_at is None:
+            return False
+        return self.remove_blob_older_than(staged.sha256, staged.staged_at)
+
+    def remove_blob_older_than(self, sha256: str, staged_at: int) -> bool:
+        """Remove a blob unless it was staged after `staged_at` (ns since the epoch).
+
+        Staging renews a blob's time stamp under the same lock, so a blob that is about to be
+        published is not removed between the look and the removal.
+        """
+        blob = self.blob(sha256)
+        if not blob.parent.is_dir():
+            return False
+        with locked(blob.parent):
+            try:
+                if blob.stat().st_mtime_ns > staged_at:
+                    return False
+            except FileNotFoundError:
+                return False
+            blob.unlink()
+        return True
+
+    def blob(self, sha256: str) -> Path:
+        """Give where the content with this hash is, or would be."""
+        return self._root.blobs / sha256[:2] / sha256
+
+    def has_blob(self, sha256: str, size: int) -> bool:
+        """Tell whether the content is there, by name and size."""
+        try:
+            return self.blob(sha256).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def blobs(self) -> Iterator[Blob]:
+        """Go through all blobs."""
+        for path in self._root.blobs.glob("??/*"):
+            if path.is_file():
+                status = path.stat()
+                yield Blob(path.name, status.st_size, status.st_mtime_ns)
+
+    def content_hash(self, sha256: str) -> str:
+        """Read a blob and give the sha256 of what is in it."""
+        return sha256_of(self.blob(sha256))
+
+    def set_aside(self, sha256: str, damage: BadInputError, name: ProductName) -> None:
+        """Move a blob to what is set aside."""
+        SetAside(self._root).add(self.blob(sha256), damage, name=str(name))
+
+    def local(self, sha256: str) -> Path:
+        """Give the blob itself."""
+        blob = self.blob(sha256)
+        if not blob.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such blob", str(blob))
+        return blob
+
+    def lay_out(self, sha256: str, path: Path) -> None:
+        """Let a symbolic link point at the blob."""
+        path.symlink_to(self.local(sha256).absolute())
+
+    def public_path(self, name: ProductName) -> Path:
+        """Give the public path of a product, whether it is there or not."""
+        return self._root.public / self.public_key(name)
+
+    def path(self, name: ProductName) -> Path:
+        """Give the public path of an available product."""
+        path = self.public_path(name)
+        if not path.is_file():
+            raise not_in_archive(name)
+        return path
+
+    def show(
+        self, contents: Mapping[ProductName, str], confirm: Callable[[], None] = lambda: None
+    ) -> list[ProductName]:
+        """Hard-link public names to their blobs; the kernel's locks need no confirmation."""
+        missing = []
+        directories = set()
+        for name, sha256 in contents.items():
+            try:
+                changed = self._link(name, sha256)
+            except FileNotFoundError:
+                missing.append(name)
+                continue
+            if changed:
+                directories.add(self.public_path(name).parent)
+        for directory in directories:
+            fsync_directory(directory)
+        return missing
+
+    def shows(self, name: ProductName, sha256: str) -> bool:
+        """Tell whether the public name is a hard link of this blob."""
+        return _is_link_of(self.public_path(name), self.blob(sha256))
+
+    def is_public(self, name: ProductName) -> bool:
+        """Tell whether there is a file of that public name."""
+        return self.public_path(name).is_file()
+
+    def public_keys(self) -> Iterator[PurePosixPath]:
+        """Go through all files of the public tree."""
+        for path in self._root.public.rglob("*"):
+            if path.is_symlink() or path.is_file():
+                yield PurePosixPath(path.relative_to(self._root.public))
+
+    def unlink_key(self, key: PurePosixPath) -> bool:
+        """Take a public name away."""
+        path = self._root.public / key
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        fsync_directory(path.parent)
+        return True
+
+    def restore_blob(self, name: ProductName, sha256: str, *, mend: bool) -> bool:
+        """Link a lost blob again from the public file, if that has the content."""
+        public, blob = self.public_path(name), self.blob(sha256)
+        if public.is_symlink() or not public.is_file() or sha256_of(public) != sha256:
+            return False
+        if mend:
+            make_directory(blob.parent)
+            blob.hardlink_to(public)
+        return True
+
+    def leftovers(self) -> Iterator[Path]:
+        """Go through what is on its way into the archive."""
+        return self._root.staging.glob("*")
+
+    @property
+    def public(self) -> str:
+        """The directory of the public tree."""
+        return str(self._root.public)
+
+    def uri(self, name: ProductName) -> str:
+        """Give the public path as a URI."""
+        return self.public_path(name).as_uri()
+
+    def _link(self, name: ProductName, sha256: str) -> bool:
+        """Make a public name show a blob; False if it did already."""
+        blob, public = self.blob(sha256), self.public_path(name)
+        if _is_link_of(public, blob):
+            return False
+        with disk_space(self._root.archive):
+            make_directory(public.parent)
+            temporary = private_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
+            try:
+                temporary.hardlink_to(blob)
+                temporary.replace(public)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def _stage(self, path: Path) -> Staged:
+        """Move the file to its blob; copy it where the file systems differ."""
+        with disk_space(self._root.archive):
+            staging = private_directory(self._root.staging)
+            status = path.stat()
+            # Another hard link would be a way to change the blob.
+            if status.st_dev == staging.stat().st_dev and status.st_nlink == 1:
+                staged = self._move(path)
+                if staged is not None:
+                    return staged
+            return self._copy(path)
+
+    def _move(self, path: Path) -> Staged | None:
+        sha256 = sha256_of(path)
+        size = path.stat().st_size
+        fsync_file(path)
+        try:
+            return self._adopt(path, sha256, size)
+        except OSError as error:
+            # Bind mounts share a device number and still refuse a rename between them.
+            if error.errno != errno.EXDEV:
+                raise
+            return None
+
+    def _copy(self, path: Path) -> Staged:
+        temporary = self._root.staging / uuid.uuid4().hex
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with path.open("rb") as source, temporary.open("xb") as target:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    size += target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            staged = self._adopt(temporary, digest.hexdigest(), size)
+        finally:
+            temporary.unlink(missing_ok=True)
+        path.unlink()
+        return staged
+
+    def _adopt(self, path: Path, sha256: str, size: int) -> Staged:
+        blob = self.blob(sha256)
+        private_directory(self._root.blobs)
+        make_directory(blob.parent)
+        staged_at = time.time_ns()
+        with locked(blob.parent):
+            if self.has_blob(sha256, size):
+                os.utime(blob, ns=(staged_at, staged_at))
+                path.unlink()
+                created = False
+            else:
+                path.chmod(_BLOB_MODE)
+                os.utime(path, ns=(staged_at, staged_at))
+                path.replace(blob)
+                created = True
+            staged_at = blob.stat().st_mtime_ns
+        fsync_directory(blob.parent)
+        return Staged(sha256, size, staged_at if created else None)
+
+
+def _is_link_of(public: Path, blob: Path) -> bool:
+    try:
+        return not public.is_symlink() and public.samefile(blob)
+    except FileNotFoundError:
+        # A missing blob is for the caller to learn from the link itself.
+        return False
