@@ -36,9 +36,8 @@ class DataRoot:
         return cls(path, os.environ.get(ARCHIVE_VARIABLE) or None)
 
     def key(self, path: Path) -> str:
-        """Give the key, in the object store, of what would otherwise be at a path."""
-        base = self.archive if path.is_relative_to(self.archive) else self.path
-        return path.relative_to(base).as_posix()
+        """Give the key, in the object store, of what would otherwise be at a path of this tree."""
+        return path.relative_to(self.path).as_posix()
 
     @property
     def landing(self) -> Path:

@@ -51,7 +51,7 @@ def test_the_setting_alone_moves_the_archive(tmp_path, object_store, monkeypatch
 
 def test_plain_tools_fetch_products_under_their_official_names(tmp_path, archive, plain):
     archive.show({NAME: staged(archive, tmp_path, b"one")})
-    key = f"public/L2/00010/{VISIT}/{cal()}"
+    key = f"archive/public/L2/00010/{VISIT}/{cal()}"
     assert archive.location(NAME).endswith(key)
     assert bytes(obstore.get(plain, key).bytes()) == b"one"
 
@@ -61,7 +61,7 @@ def test_a_reader_in_the_middle_of_a_download_keeps_the_bytes_it_began_with(
 ):
     old = os.urandom(32 << 20)
     archive.show({NAME: staged(archive, tmp_path, old)})
-    chunks = obstore.get(plain, f"public/{Archive.public_key(NAME)}").stream(min_chunk_size=1)
+    chunks = obstore.get(plain, f"archive/public/{Archive.public_key(NAME)}").stream(min_chunk_size=1)
     first = bytes(next(chunks))
     archive.show({NAME: staged(archive, tmp_path, b"new")})
     assert archive.path(NAME).read_bytes() == b"new"
@@ -134,7 +134,7 @@ def test_content_that_changes_while_it_is_uploaded_is_refused(tmp_path, object_s
 
 def test_a_blob_that_arrives_damaged_is_not_used(tmp_path, root, archive, plain):
     blob = staged(archive, tmp_path, b"one")
-    obstore.put(plain, f"blobs/{blob[:2]}/{blob}", b"eno")
+    obstore.put(plain, f"archive/blobs/{blob[:2]}/{blob}", b"eno")
     elsewhere = ObjectArchive(DataRoot(tmp_path / "elsewhere", root.object_store))
     assert elsewhere.content_hash(blob) == sha256(b"eno")
     with pytest.raises(PassingFaultError, match="arrived with the sha256"):
@@ -149,8 +149,8 @@ def test_a_blob_that_arrives_damaged_is_not_used(tmp_path, root, archive, plain)
 
 def test_damaged_content_is_replaced_when_the_product_is_made_again(tmp_path, archive, plain):
     blob = staged(archive, tmp_path, b"one")
-    obstore.put(plain, f"blobs/{blob[:2]}/{blob}", b"cut")
-    obstore.put(plain, f"blobs/{blob[:2]}/{blob}", b"on")
+    obstore.put(plain, f"archive/blobs/{blob[:2]}/{blob}", b"cut")
+    obstore.put(plain, f"archive/blobs/{blob[:2]}/{blob}", b"on")
     assert staged(archive, tmp_path, b"one") == blob
     assert archive.content_hash(blob) == blob
 
