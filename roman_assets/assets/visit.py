@@ -24,7 +24,7 @@ from roman_assets.products.observation import VisitId
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
-    from roman_assets.pipelines.visit import VisitManifest
+    from roman_assets.pipelines.manifest import VisitManifest
 
 
 @dg.multi_asset(
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 def manifest(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
     """List the L2 images of a visit; the content of the list is its data version."""
-    from roman_assets.pipelines.visit import visit_manifest
+    from roman_assets.pipelines.manifest import visit_manifest
 
     root = installation.root
 

@@ -24,7 +24,7 @@ from roman_assets.products.observation import VisitId
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
-    from roman_assets.pipelines.visit import VisitManifest
+    from roman_assets.pipelines.manifest import VisitManifest
 
 TICK_BUDGET_S = 20.0
 """A tick looks at visits for this long; the next one goes on where it stopped."""
@@ -97,7 +97,7 @@ def exposure_content(root: DataRoot) -> dict[VisitId, str]:
 
 def visit_state(root: DataRoot, visit: VisitId) -> VisitState:
     """Look a visit up in the registry."""
-    from roman_assets.pipelines.visit import visit_manifest
+    from roman_assets.pipelines.manifest import visit_manifest
     from roman_assets.registry.registry import Registry
 
     manifest = visit_manifest(root, visit)

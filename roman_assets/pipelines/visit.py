@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from roman_assets.calibration.context import (
     software_versions,
 )
 from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.manifest import VisitManifest, visit_manifest
 from roman_assets.pipelines.provenance import as_failure, as_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.skycell import (
@@ -32,104 +32,19 @@ from roman_assets.pipelines.workers import (
     worker_count,
 )
 from roman_assets.products.deadline import ClockEvent
-from roman_assets.products.kind import ProductKind, Step, expected_kinds
+from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName, SkycellFileSet
-from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.products.observation import VisitId
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
 from roman_assets.registry.registry import Registry
+
+MISSING = "missing"
+"""The metadata of a product made in part: what its visit lacked."""
 
 _OUTLINE_MEMORY = 700 * 2**20
 _COADD_MEMORY = 1_700 * 2**20
 _MEMORY_PER_BYTE = 5
 """Peak memory of a worker for an empty skycell, and more over the size of the L2 it adds up."""
-
-
-@dataclass(frozen=True)
-class VisitManifest:
-    """What there is of a visit, to be added up.
-
-    Parameters
-    ----------
-    visit
-        Which one.
-    members
-        Its current prompt L2 images, by name.
-    exposures
-        The exposures they come from.
-    nexposures
-        The planned number (``meta.visit.nexposures``), None before anything of it is registered.
-    missing
-        What lacks: exposures without L2, and file sets of single detectors whose L1 has no L2.
-        An exposure that was planned and never seen counts by its number.
-    survey, exposure_type
-        Of the visit, None before anything of it is registered.
-    """
-
-    visit: VisitId
-    members: tuple[ProductInput, ...]
-    exposures: tuple[ExposureId, ...]
-    nexposures: int | None
-    missing: tuple[str, ...]
-    survey: Survey | None = None
-    exposure_type: ExposureType | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Every planned exposure is in, with L2 of every detector that has L1."""
-        return self.nexposures is not None and not self.missing
-
-    @property
-    def digest(self) -> str:
-        """A sha256 of the members' names and contents: it changes when one is made again."""
-        text = "\n".join(f"{member.name} {member.sha256}" for member in self.members)
-        return hashlib.sha256(f"{self.visit}\n{text}".encode()).hexdigest()
-
-    @property
-    def kinds(self) -> tuple[ProductKind, ...]:
-        """The kinds of products that the SOC makes promptly of this visit, perhaps none (R12)."""
-        if self.survey is None or self.exposure_type is None:
-            return ()
-        return expected_kinds(self.survey, self.exposure_type, (Step.VISIT,))
-
-
-def visit_manifest(root: DataRoot, visit: VisitId) -> VisitManifest:
-    """List the current L2 images of a visit and what lacks.
-
-    Parameters
-    ----------
-    root
-        The installation.
-    visit
-        Which one; of an unknown visit the manifest is empty.
-    """
-    with Registry(root) as registry:
-        seen = registry.exposures_of_visit(visit)
-        ramps = registry.find(visit=str(visit), kind="uncal")["name"]
-    members = sorted((entry for one in seen for entry in one.cal), key=lambda entry: entry.name)
-    nexposures = max((one.nexposures for one in seen if one.nexposures is not None), default=None)
-    return VisitManifest(
-        visit=visit,
-        members=tuple(as_input(entry) for entry in members),
-        exposures=tuple(one.exposure for one in seen if one.cal),
-        nexposures=nexposures,
-        missing=_missing(visit, nexposures, [entry.name for entry in members], ramps),
-        survey=next((Survey(one.survey) for one in seen if one.survey), None),
-        exposure_type=next(
-            (ExposureType(one.exposure_type) for one in seen if one.exposure_type), None
-        ),
-    )
-
-
-def _missing(
-    visit: VisitId, nexposures: int | None, images: Iterable[str], ramps: Iterable[str]
-) -> tuple[str, ...]:
-    made = {str(ProductName.parse(name).file_set) for name in images}
-    formatted = {str(ProductName.parse(name).file_set) for name in ramps}
-    calibrated = {name.rsplit("_", 2)[0] for name in made}
-    expected = {str(ExposureId(visit, number + 1)) for number in range(nexposures or 0)}
-    lacking = expected - calibrated
-    detectors = {name for name in formatted - made if name.rsplit("_", 2)[0] not in lacking}
-    return tuple(sorted(lacking | detectors))
 
 
 @dataclass(frozen=True)
@@ -161,7 +76,9 @@ def mosaic_visit(
     Each skycell gives a coadd on the sky map's own pixels with its association, and a source
     catalogue with its segmentation map. Skycells whose members, context and software are as
     before are not made again. One failing skycell fails alone. Which L2 there are is decided at
-    the start: whether a visit is complete is for the caller to ask (`visit_manifest`).
+    the start: whether a visit is complete is for the caller to ask (`visit_manifest`). Products of
+    a visit of which something lacks are marked: ``missing`` in their metadata names what. When the
+    rest comes they are made again, with or without more images, so that the mark goes.
 
     Parameters
     ----------
@@ -197,7 +114,6 @@ def mosaic_visit(
     context, software = operational_context(), software_versions()
     with Registry(root) as registry:
         images = registry.current(member.name for member in manifest.members)
-        events = _execution(registry, manifest.exposures)
     overlaps, failures = _overlaps(root, images, context, workers)
     plan = [
         _Skycell(file_set, members, manifest, context, software)
@@ -228,7 +144,11 @@ def mosaic_visit(
             outputs=outputs,
             failures=failures,
             reused=kept.values(),
-            events=events | {ClockEvent.STARTED: started, ClockEvent.FINISHED: datetime.now(UTC)},
+            events={
+                **manifest.executed,
+                ClockEvent.STARTED: started,
+                ClockEvent.FINISHED: datetime.now(UTC),
+            },
             run_id=run_id,
         )
     return MosaicResult(
@@ -249,22 +169,6 @@ def _reason(manifest: VisitManifest) -> str:
     )
 
 
-def _execution(registry: Registry, exposures: Iterable[ExposureId]) -> dict[ClockEvent, datetime]:
-    """Give when the visit's first exposure began and its last one ended, as far as known."""
-    known = [registry.events(str(exposure)) for exposure in exposures]
-    return {
-        event: choose(times)
-        for event, choose in _EXECUTION_OF_VISIT.items()
-        if (times := [events[event] for events in known if event in events])
-    }
-
-
-_EXECUTION_OF_VISIT: dict[ClockEvent, Callable[[list[datetime]], datetime]] = {
-    ClockEvent.EXECUTION_START: min,
-    ClockEvent.EXECUTION_END: max,
-}
-
-
 @dataclass(frozen=True)
 class _Skycell:
     """What is to be made of a visit on one skycell."""
@@ -281,7 +185,7 @@ class _Skycell:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.inputs, self.context, dict(self.software))
+        return fingerprint(self.inputs, self.context, dict(self.software), **self._mark)
 
     @property
     def names(self) -> tuple[ProductName, ...]:
@@ -323,7 +227,12 @@ class _Skycell:
             "exposure_type": self.manifest.exposure_type,
             "nexposures": self.manifest.nexposures,
         }
-        return {name: value for name, value in facts.items() if value is not None}
+        return {name: value for name, value in facts.items() if value is not None} | self._mark
+
+    @property
+    def _mark(self) -> dict[str, Any]:
+        missing = list(self.manifest.missing)
+        return {MISSING: missing} if missing else {}
 
 
 def _overlaps(

@@ -311,26 +311,35 @@ detector, skycell, release, step, partition
 
     def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
         """Give the exposures of a visit that have any product, in order, with their L2."""
+        return self.exposures_of_visits([visit]).get(VisitId.parse(str(visit)), ())
+
+    def exposures_of_visits(
+        self, visits: Iterable[VisitId | str]
+    ) -> dict[VisitId, tuple[VisitExposure, ...]]:
+        """Do so for several visits; those without products are absent."""
         rows = self._rows(
             "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
             "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
             "list(name order by name) filter (kind = 'cal') as cal "
-            f"from {CURRENT_PRODUCTS} where visit = $visit and exposure is not null "
-            "group by exposure order by exposure",
-            {"visit": str(visit)},
+            f"from {CURRENT_PRODUCTS} where visit in (select unnest($visits)) "
+            "and exposure is not null group by exposure order by exposure",
+            {"visits": [str(visit) for visit in visits]},
         )
         entries = self.current(name for row in rows for name in row["cal"] or ())
-        return tuple(
-            VisitExposure(
-                exposure=ExposureId.parse(row["exposure"]),
-                nexposures=row["nexposures"],
-                survey=row["survey"],
-                exposure_type=row["exposure_type"],
-                optical_element=row["optical_element"],
-                cal=tuple(entries[name] for name in row["cal"] or () if name in entries),
+        found: dict[VisitId, list[VisitExposure]] = {}
+        for row in rows:
+            exposure = ExposureId.parse(row["exposure"])
+            found.setdefault(exposure.visit, []).append(
+                VisitExposure(
+                    exposure=exposure,
+                    nexposures=row["nexposures"],
+                    survey=row["survey"],
+                    exposure_type=row["exposure_type"],
+                    optical_element=row["optical_element"],
+                    cal=tuple(entries[name] for name in row["cal"] or () if name in entries),
+                )
             )
-            for row in rows
-        )
+        return {visit: tuple(exposures) for visit, exposures in found.items()}
 
     def partition_state(self, step: Step, after: datetime | None = None) -> pd.DataFrame:
         """Give what a step has left behind for each of its partitions.
@@ -400,8 +409,13 @@ detector, skycell, release, step, partition
             {"step": None if step is None else step.value, "limit": limit},
         )
 
-    def failures(self, partition: str | None = None) -> pd.DataFrame:
+    def failures(self, partition: OneOrMore = None) -> pd.DataFrame:
         """Give what could not be made at the latest attempt of each step and partition.
+
+        Parameters
+        ----------
+        partition
+            Only of these exposures and visits.
 
         Returns
         -------
@@ -409,17 +423,17 @@ detector, skycell, release, step, partition
             ``partition``, ``step``, ``file_set``, ``error``, ``message``, ``committed_at``,
             ``record_id``.
         """
+        conditions, parameters = _conditions({"partition": partition})
         return self._query(
-            """
+            f"""
             with newest as (
                 select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
-                from records where $partition is null or "partition" = $partition
-                group by step, "partition"
+                from records where {" and ".join(conditions) or "true"} group by step, "partition"
             )
             select "partition", step, file_set, error, message, committed_at, record_id
             from failures semi join newest using (record_id) order by all
             """,
-            {"partition": partition},
+            parameters,
         )
 
     def events(self, partition: str, step: Step | None = None) -> dict[ClockEvent, datetime]:
@@ -432,13 +446,23 @@ detector, skycell, release, step, partition
         step
             Only what this step recorded (``started`` and ``finished`` differ by step).
         """
+        return self.events_of([partition], step).get(partition, {})
+
+    def events_of(
+        self, partitions: Iterable[str], step: Step | None = None
+    ) -> dict[str, dict[ClockEvent, datetime]]:
+        """Give the clock events of several; those without any are absent."""
         rows = self._rows(
-            "select event, arg_max(time, (committed_at, record_id)) as time from events "
-            'where "partition" = $partition and ($step is null or step = $step) group by event '
-            "order by event",
-            {"partition": partition, "step": None if step is None else step.value},
+            'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
+            'from events where "partition" in (select unnest($partitions)) '
+            'and ($step is null or step = $step) group by "partition", event order by all',
+            {"partitions": list(partitions), "step": None if step is None else step.value},
         )
-        return {ClockEvent(row["event"]): row["time"].astimezone(UTC) for row in rows}
+        found: dict[str, dict[ClockEvent, datetime]] = {}
+        for row in rows:
+            moment = row["time"].astimezone(UTC)
+            found.setdefault(row["partition"], {})[ClockEvent(row["event"])] = moment
+        return found
 
     def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
         """Count current products by columns, for a table of what there is.

@@ -16,6 +16,7 @@ from roman_assets.calibration.context import operational_context, software_versi
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines import visit as visit_pipeline
+from roman_assets.pipelines.manifest import visit_manifest
 from roman_assets.pipelines.skycell import (
     MosaickedSkycell,
     SkycellTask,
@@ -23,7 +24,7 @@ from roman_assets.pipelines.skycell import (
     overlapped_skycells,
     write_association,
 )
-from roman_assets.pipelines.visit import mosaic_visit, visit_manifest
+from roman_assets.pipelines.visit import mosaic_visit
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName, SkycellFileSet

@@ -43,7 +43,7 @@ from roman_assets.pipelines.formatting.receipt import (
     evaluate,
 )
 from roman_assets.products.deadline import ClockEvent
-from roman_assets.products.observation import ExposureId
+from roman_assets.products.observation import ExposureId, VisitId
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (
@@ -337,6 +337,12 @@ class Inventory:
         """Give the ancillary data of an exposure, as far as they are in."""
         with self._transaction(write=False) as db:
             return self._ancillary(db, exposure)
+
+    def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
+        """Give the executed visits of the highest revision; those not in are absent."""
+        with self._transaction(write=False) as db:
+            found = (_document(db, "executed_visit", str(visit))[0] for visit in visits)
+            return {one.visit: one for one in found if isinstance(one, ExecutedVisit)}
 
     def _ancillary(self, db: sqlite3.Connection, exposure: ExposureId) -> Ancillary:
         visit, _ = _document(db, "executed_visit", str(exposure.visit))

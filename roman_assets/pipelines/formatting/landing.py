@@ -15,7 +15,7 @@ from roman_assets.archive.durability import private_directory
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.ancillary import Ephemeris, read_document
+from roman_assets.pipelines.formatting.ancillary import Ephemeris, ExecutedVisit, read_document
 from roman_assets.pipelines.formatting.data_unit import (
     DataUnit,
     Stream,
@@ -45,7 +45,7 @@ from roman_assets.pipelines.formatting.receipt import (
     unit_histories,
 )
 from roman_assets.pipelines.formatting.telemetry import Telemetry
-from roman_assets.products.observation import ExposureId
+from roman_assets.products.observation import ExposureId, VisitId
 
 PACKET_SUFFIX = ".l0"
 DOCUMENT_SUFFIX = ".json"
@@ -176,6 +176,10 @@ class LandingArea:
         """Give the ancillary data of an exposure, as far as they are in."""
         return self._inventory.ancillary(exposure)
 
+    def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
+        """Give what the telescope did in visits; those of which nothing is in are absent."""
+        return self._inventory.executed_visits(visits)
+
     def telemetry(
         self, exposure: ExposureId, stream: Stream, detector: str | None = None
     ) -> Telemetry:
@@ -206,6 +210,11 @@ class LandingArea:
             files.unit(header, [part for part in located if part.header == header])
             for header in sorted(chosen, key=lambda header: header.unit.index)
         )
+
+
+def executed_visits(root: DataRoot, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
+    """Give what the telescope did in visits, none where nothing ever landed."""
+    return LandingArea(root).executed_visits(visits) if root.landing.is_dir() else {}
 
 
 def _valid_units(located: Iterable[LocatedUnit]) -> list[UnitHeader]:
