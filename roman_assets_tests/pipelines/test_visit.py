@@ -16,6 +16,8 @@ from roman_assets.calibration.context import operational_context, software_versi
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines import visit as visit_pipeline
+from roman_assets.pipelines.formatting.ancillary import ExecutedVisit, VisitStatus
+from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.manifest import visit_manifest
 from roman_assets.pipelines.skycell import (
     MosaickedSkycell,
@@ -31,6 +33,7 @@ from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey, VisitId
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import CommitRecord, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.registry.installation import record_of
 
@@ -67,6 +70,23 @@ class Register:
         Journal(self.root).write(record)
         fold(self.root)
         return name
+
+    def failed(self, exposure: int, detector: int) -> None:
+        """Record that L1 of a detector could not be made."""
+        record = CommitRecord(
+            step=Step.FORMATTING,
+            partition=f"{VISIT}_{exposure:04d}",
+            products=(),
+            failures=(
+                WorkFailure(
+                    file_set=f"{VISIT}_{exposure:04d}_wfi{detector:02d}_f158",
+                    error="BadInputError",
+                    message="all pixels are bad",
+                ),
+            ),
+        )
+        Journal(self.root).write(record)
+        fold(self.root)
 
 
 @pytest.fixture
@@ -107,7 +127,25 @@ def test_an_exposure_of_which_nothing_was_received_is_missing(register):
     assert visit_manifest(register.root, VISIT).missing == (f"{VISIT}_0001",)
 
 
-def test_the_digest_changes_with_members_and_their_content_only(register):
+def test_a_detector_that_failed_lacks_and_is_not_awaited(register):
+    register("cal", 1)
+    register("cal", 2)
+    register.failed(2, 2)
+    manifest = visit_manifest(register.root, VISIT)
+    assert manifest.missing == (f"{VISIT}_0002_wfi02_f158",)
+    assert manifest.awaited == ()
+
+
+def test_an_exposure_of_which_every_detector_failed_is_not_awaited(register):
+    register("cal", 1)
+    register("uncal", 2)
+    register.failed(2, 1)
+    manifest = visit_manifest(register.root, VISIT)
+    assert manifest.missing == (f"{VISIT}_0002_wfi01_f158",)
+    assert manifest.awaited == ()
+
+
+def test_the_digest_changes_with_members_their_content_and_what_lacks_only(register):
     register("cal", 1)
     one = visit_manifest(register.root, VISIT).digest
     register("uncal", 1)
@@ -116,7 +154,9 @@ def test_the_digest_changes_with_members_and_their_content_only(register):
     two = visit_manifest(register.root, VISIT).digest
     register("cal", 2, content="made again")
     again = visit_manifest(register.root, VISIT).digest
-    assert len({one, two, again}) == 3
+    register("uncal", 2, 2)
+    lacking = visit_manifest(register.root, VISIT).digest
+    assert len({one, two, again, lacking}) == 4
 
 
 @pytest.mark.parametrize(
@@ -309,3 +349,39 @@ def test_the_median_is_that_of_stcal(cube):
     np.testing.assert_array_equal(
         median_of_planes(cube.copy()), nanmedian3D(cube.copy()), strict=True
     )
+
+
+def deliver_executed_visit(register, observed, **fields) -> ExecutedVisit:
+    """Let the executed visit of the visit that `register` registers land."""
+    original = LandingArea(observed.root).executed_visits([observed.visit])[observed.visit]
+    document = original.model_copy(update={"visit": VISIT, **fields})
+    landing = LandingArea(register.root)
+    (landing.path / f"executed_{document.revision}.json").write_text(document.model_dump_json())
+    assert landing.scan().taken
+    return document
+
+
+def test_an_exposure_that_was_executed_and_lost_is_awaited(register, observed):
+    document = deliver_executed_visit(register, observed)
+    register("cal", 1, 2)
+    manifest = visit_manifest(register.root, VISIT)
+    assert manifest.awaited == (f"{VISIT}_0002",)
+    end = max(executed.end_time for executed in document.exposures)
+    assert manifest.executed[ClockEvent.EXECUTION_END] == end
+
+
+def test_a_visit_cut_short_is_complete_with_what_was_executed(register, observed):
+    whole = deliver_executed_visit(register, observed)
+    deliver_executed_visit(
+        register,
+        observed,
+        revision=whole.revision + 1,
+        status=VisitStatus.TRUNCATED,
+        exposures=whole.exposures[:1],
+    )
+    assert visit_manifest(register.root, VISIT).missing == (f"{VISIT}_0001",)
+    register("cal", 1, 2)
+    manifest = visit_manifest(register.root, VISIT)
+    assert manifest.complete
+    assert manifest.nexposures == 2
+    assert manifest.executed[ClockEvent.EXECUTION_END] == whole.exposures[0].end_time
