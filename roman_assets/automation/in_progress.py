@@ -24,6 +24,11 @@ UNFINISHED = (
     DagsterRunStatus.CANCELING,
 )
 
+RUNS_IN_QUEUE = 200
+"""Unfinished runs of one job that a sensor keeps up: the others wait in the order of urgency.
+
+A short queue can be looked through at every tick, and what becomes urgent overtakes what waits.
+"""
 
 MOST_RETRIES = 100
 """Lost runs that are looked at: the daemon starts them again within seconds."""
@@ -43,10 +48,18 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
     return frozenset(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
 
 
+def room_in_queue(instance: dg.DagsterInstance, job_name: str) -> int:
+    """Give how many runs of a job may be requested now."""
+    queued = instance.get_runs_count(dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED)))
+    return max(0, RUNS_IN_QUEUE - queued)
+
+
 def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequence[str]:
     if PARTITION_TAG in tags:
         return [tags[PARTITION_TAG]]
     start, end = tags.get(RANGE_START_TAG), tags.get(RANGE_END_TAG)
+    if start is None or end is None:
+        return []
     for definition in (exposure_partitions, visit_partitions):
         known = definition.get_partition_keys(dynamic_partitions_store=instance)
         if start in known and end in known:

@@ -2,41 +2,56 @@
 
 It compares states: what has been received of an exposure now with what its L1 was made from. No
 event is remembered, so none can be lost; a delivery that changes the content is formatted again.
+
+With many exposures a look cannot compare all of them. `LandingWatch` keeps those that differ, and
+compares again only where the landing area or the registry has changed; it is a memory of the
+process, and empty after a restart, when everything is compared.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.specs import LEVEL0
-from roman_assets.automation.in_progress import partitions_in_progress, requested_run_keys
+from roman_assets.automation.in_progress import (
+    PARTITION_TAG,
+    partitions_in_progress,
+    requested_run_keys,
+    room_in_queue,
+)
 from roman_assets.automation.jobs import exposure_products
-from roman_assets.automation.settled import Settled
+from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.data_root import DataRoot
-from roman_assets.partitions import exposure_partitions
-from roman_assets.products.deadline import ClockEvent
+from roman_assets.partitions import exposure_partitions, is_exposure
+from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin
+from roman_assets.products.kind import Level, expected_kinds
 from roman_assets.products.observation import ExposureId
+from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
+    from roman_assets.pipelines.formatting.landing import LandingArea
     from roman_assets.pipelines.formatting.receipt import Receipt
-    from roman_assets.registry.registry import RegisteredProduct
+    from roman_assets.registry.registry import Registry
 
 SCAN_BUDGET = timedelta(seconds=20)
 """A tick reads new packets for this long; the next one goes on where it stopped."""
 
 RUNS_PER_TICK = 100
-"""So many exposures are requested at once, those received first before the others."""
+"""So many exposures are requested at once, the most urgent first."""
 
+RECEIPTS_PER_TICK = 5_000
+"""So many changed receipts are compared with the registry in one tick."""
 
-_settled: Settled[ExposureId] = Settled()
+REQUESTED_PER_TICK = 100
+"""So many exposures whose run has ended in vain are looked at in a tick: is the run still there?"""
 
 
 @dataclass(frozen=True)
@@ -80,13 +95,151 @@ class ExposureState:
         A failed run that made no L1 is not requested again. A delivery that brings back the
         content of an earlier one is another step, and so is L1 that a lost run left without L2.
         """
-        made = self.made.content[:12] or "new"
+        made = self.made.content or "new"
         return f"{self.receipt.exposure}:{self.receipt.content_version}:{made}"
 
-    @property
-    def received_at(self) -> float:
-        """When everything was in, seconds since the epoch."""
-        return self.receipt.events[ClockEvent.ALL_RECEIVED].timestamp()
+    def due(self, now: datetime) -> datetime | None:
+        """Give when the most urgent product that waits for a run is due (UTC).
+
+        L3 of the visit waits as well. Of an exposure that is made again the clock runs anew: its
+        first publication has had its verdict.
+        """
+        receipt = self.receipt
+        if receipt.survey is None or receipt.exposure_type is None:
+            return None
+        levels = {kind.level for kind in expected_kinds(receipt.survey, receipt.exposure_type)}
+        starts = {
+            origin: receipt.events[event]
+            for origin, event in _RECEIPT_CLOCK.items()
+            if event in receipt.events
+        }
+        if self.made.calibrated:
+            starts = dict.fromkeys(starts, now)
+        elif self.made.received == receipt.content_version:
+            levels.discard(Level.L1)
+        return earliest_due(levels, starts, DEADLINES)
+
+
+_RECEIPT_CLOCK = {
+    ClockOrigin.RECEIPT: ClockEvent.ALL_RECEIVED,
+    ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
+}
+
+
+@dataclass
+class LandingWatch:
+    """The exposures of an installation that are in and not made from what is in.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    incomplete: set[ExposureId] = field(default_factory=set)
+    more: bool = False
+    _waiting: dict[ExposureId, ExposureState] = field(default_factory=dict)
+    _in_vain: dict[ExposureId, ExposureState] = field(default_factory=dict)
+    _mark: tuple[int, int] | None = None
+    _keys: set[str] | None = None
+    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    def look(self, landing: LandingArea, now: datetime) -> list[Receipt]:
+        """Compare what has changed in the landing area or the registry; give changed receipts."""
+        from roman_assets.registry.registry import Registry
+
+        with Registry(self.root) as registry:
+            changed = self._changes.look(registry, now)
+            if changed.everything:
+                self._mark = None
+            remade = () if changed.everything else filter(is_exposure, changed.partitions)
+            changes = landing.changes(self._mark, RECEIPTS_PER_TICK)
+            self._mark, self.more = changes.mark, changes.more
+            known = landing.known_receipts(map(ExposureId.parse, remade))
+            self._compare(registry, {one.exposure: one for one in (*known, *changes.receipts)})
+        return list(changes.receipts)
+
+    def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:
+        complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
+        made = made_exposures(registry, complete)
+        for exposure, receipt in receipts.items():
+            self._waiting.pop(exposure, None)
+            self._in_vain.pop(exposure, None)
+            self.incomplete.discard(exposure)
+            if not receipt.complete:
+                self.incomplete.add(exposure)
+                continue
+            state = ExposureState(receipt, made.get(exposure, MadeExposure()))
+            if state.wanted:
+                self._waiting[exposure] = state
+
+    def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[ExposureState]:
+        """Give the exposures to request a run for, the most urgent first.
+
+        An exposure waits while a run is at work on it, and for a run in vain until something of it
+        changes or that run is deleted.
+        """
+        busy = partitions_in_progress(instance)
+        room = min(RUNS_PER_TICK, room_in_queue(instance, exposure_products.name))
+        idle = [state for key, state in self._waiting.items() if str(key) not in busy]
+        idle.sort(key=lambda state: _urgency(state, now))
+        wanted = list(islice(self._not_requested(instance, idle), room))
+        if len(wanted) < room:
+            wanted += self._lost_requests(instance)[: room - len(wanted)]
+        return wanted
+
+    def new_partitions(
+        self,
+        instance: dg.DagsterInstance,
+        changed: Iterable[Receipt],
+        wanted: Iterable[ExposureState],
+    ) -> list[dg.AddDynamicPartitionsRequest]:
+        """Ask for the keys of exposures that Dagster does not know, complete or not.
+
+        Those to be run are asked for in any case: someone may have deleted their key.
+        """
+        if self._keys is None:
+            self._keys = set(instance.get_dynamic_partitions(str(exposure_partitions.name)))
+        mentioned = {str(receipt.exposure) for receipt in changed} - self._keys
+        new = sorted(mentioned | {str(state.receipt.exposure) for state in wanted})
+        self._keys.update(new)
+        return [exposure_partitions.build_add_request(new)] if new else []
+
+    def _not_requested(
+        self, instance: dg.DagsterInstance, states: Sequence[ExposureState]
+    ) -> Iterator[ExposureState]:
+        for start in range(0, len(states), RUNS_PER_TICK):
+            batch = states[start : start + RUNS_PER_TICK]
+            requested = requested_run_keys(instance, [state.run_key for state in batch])
+            for state in batch:
+                if state.run_key in requested:
+                    del self._waiting[state.receipt.exposure]
+                    self._in_vain[state.receipt.exposure] = state
+                else:
+                    yield state
+
+    def _lost_requests(self, instance: dg.DagsterInstance) -> list[ExposureState]:
+        """Look at some exposures whose run is over, in turns: deleted, it is requested again."""
+        turn = list(islice(self._in_vain.items(), REQUESTED_PER_TICK))
+        requested = requested_run_keys(instance, [state.run_key for _, state in turn])
+        lost = []
+        for exposure, state in turn:
+            del self._in_vain[exposure]
+            if state.run_key in requested:
+                self._in_vain[exposure] = state
+            else:
+                self._waiting[exposure] = state
+                lost.append(state)
+        return lost
+
+
+def _urgency(state: ExposureState, now: datetime) -> tuple[bool, datetime, str]:
+    due = state.due(now)
+    return (due is None, due or now, str(state.receipt.exposure))
+
+
+_watches: dict[DataRoot, LandingWatch] = {}
 
 
 @dg.sensor(
@@ -101,104 +254,46 @@ def landing_sensor(
     """Take in what has landed and request a run for every exposure whose L1 are not made of it."""
     from roman_assets.pipelines.formatting.landing import LandingArea
 
-    landing = LandingArea(installation.root)
+    root, now = installation.root, datetime.now(UTC)
+    landing = LandingArea(root)
     scan = landing.scan(SCAN_BUDGET)
     for case in scan.set_aside:
         context.log.warning(f"set aside: {case}")
-    receipts = landing.receipts()
-    wanted = wanted_exposures(context.instance, installation.root, receipts)
+    watch = _watches.setdefault(root, LandingWatch(root))
+    changed = watch.look(landing, now)
+    wanted = watch.wanted(context.instance, now)
     return dg.SensorResult(
-        run_requests=[run_request(state) for state in wanted],
+        run_requests=[run_request(state, now) for state in wanted],
         asset_events=[level0_event(state.receipt) for state in wanted],
-        dynamic_partitions_requests=new_partitions(context.instance, receipts),
-        skip_reason=None if wanted else skip_reason(receipts, scan.remaining),
+        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted),
+        skip_reason=None if wanted else skip_reason(watch, scan.remaining),
     )
-
-
-def wanted_exposures(
-    instance: dg.DagsterInstance,
-    root: DataRoot,
-    receipts: Iterable[Receipt],
-    settled: Settled[ExposureId] = _settled,
-) -> list[ExposureState]:
-    """Find the exposures that are in, not made from what is in, and not requested.
-
-    An exposure waits while a run is at work on it.
-    """
-    complete = {receipt.exposure: receipt for receipt in receipts if receipt.complete}
-    versions = {exposure: receipt.content_version for exposure, receipt in complete.items()}
-    busy = partitions_in_progress(instance)
-    unsettled = [key for key in settled.unsettled(root, versions) if str(key) not in busy]
-    made = made_exposures(root, unsettled)
-    states = [ExposureState(complete[key], made.get(key, MadeExposure())) for key in unsettled]
-    for state in states:
-        if not state.wanted:
-            settled.settle(root, state.receipt.exposure, state.receipt.content_version)
-    wanted = [state for state in states if state.wanted]
-    requested = requested_run_keys(instance, [state.run_key for state in wanted])
-    fresh = [state for state in wanted if state.run_key not in requested]
-    return sorted(fresh, key=lambda state: state.received_at)[:RUNS_PER_TICK]
 
 
 def made_exposures(
-    root: DataRoot, exposures: Sequence[ExposureId]
+    registry: Registry, exposures: Sequence[ExposureId]
 ) -> dict[ExposureId, MadeExposure]:
     """Look up what was made of exposures; those without L1 are absent."""
-    from roman_assets.registry.registry import Registry
-
     if not exposures:
         return {}
-    with Registry(root) as registry:
-        names = registry.find(
-            exposure=[str(exposure) for exposure in exposures], kind=("uncal", "cal")
-        )["name"]
-        products: dict[ExposureId, list[RegisteredProduct]] = {}
-        for entry in registry.current(names).values():
-            if (exposure := entry.product_name.exposure) is not None:
-                products.setdefault(exposure, []).append(entry)
-        return {
-            exposure: made_exposure(entries, registry.failures(str(exposure))["file_set"])
-            for exposure, entries in products.items()
-        }
-
-
-def made_exposure(products: Sequence[RegisteredProduct], failed: Iterable[str]) -> MadeExposure:
-    """Judge what was made of one exposure.
-
-    Parameters
-    ----------
-    products
-        Its L1 ramps and L2 images.
-    failed
-        File sets that could not be made at the latest attempt.
-    """
-    ramps = [entry for entry in products if entry.product_name.kind.name == "uncal"]
-    images = [entry for entry in products if entry.product_name.kind.name == "cal"]
-    used = {(item.name, item.sha256) for image in images for item in image.inputs}
-    without = {
-        str(ramp.product_name.file_set) for ramp in ramps if (ramp.name, ramp.sha256) not in used
+    progress = registry.exposure_progress(map(str, exposures))
+    columns = (progress[name] for name in ("exposure", "received", "content", "calibrated"))
+    return {
+        ExposureId.parse(exposure): MadeExposure(received or "", content, bool(calibrated))
+        for exposure, received, content, calibrated in zip(*columns, strict=True)
     }
-    versions = {
-        item.sha256
-        for ramp in ramps
-        for item in ramp.inputs
-        if item.name == f"{ramp.product_name.exposure}_l0"
-    }
-    content = "\n".join(f"{ramp.name} {ramp.sha256}" for ramp in ramps)
-    return MadeExposure(
-        received=versions.pop() if len(versions) == 1 else "",
-        content=hashlib.sha256(content.encode()).hexdigest(),
-        calibrated=bool(ramps) and without <= set(failed),
-    )
 
 
-def run_request(state: ExposureState) -> dg.RunRequest:
+def run_request(state: ExposureState, now: datetime) -> dg.RunRequest:
     """Ask for the products of an exposure, once for each content received."""
     receipt = state.receipt
     return dg.RunRequest(
         run_key=state.run_key,
         partition_key=str(receipt.exposure),
         tags={
+            # said here, Dagster need not look for it among all keys
+            PARTITION_TAG: str(receipt.exposure),
+            PRIORITY_TAG: str(run_priority(state.due(now))),
             "roman_assets/survey": str(receipt.survey),
             "roman_assets/optical_element": str(receipt.optical_element),
             "roman_assets/visit": str(receipt.exposure.visit),
@@ -224,21 +319,14 @@ def level0_event(receipt: Receipt) -> dg.AssetMaterialization:
     )
 
 
-def new_partitions(
-    instance: dg.DagsterInstance, receipts: Iterable[Receipt]
-) -> list[dg.AddDynamicPartitionsRequest]:
-    """Ask for the keys of exposures not known to Dagster yet, whether or not they are complete."""
-    known = set(instance.get_dynamic_partitions(str(exposure_partitions.name)))
-    new = sorted({str(receipt.exposure) for receipt in receipts} - known)
-    return [exposure_partitions.build_add_request(new)] if new else []
-
-
-def skip_reason(receipts: Iterable[Receipt], remaining: int) -> dg.SkipReason:
+def skip_reason(watch: LandingWatch, remaining: int) -> dg.SkipReason:
     """Say what is waited for."""
     if remaining:
         return dg.SkipReason(f"{remaining} files are still to be read")
-    incomplete = [str(receipt.exposure) for receipt in receipts if not receipt.complete]
-    if not incomplete:
+    if watch.more:
+        return dg.SkipReason("more exposures are to be compared with what was made of them")
+    if not watch.incomplete:
         return dg.SkipReason("every exposure received has been requested")
-    shown = ", ".join(incomplete[:5]) + (" ..." if len(incomplete) > 5 else "")
-    return dg.SkipReason(f"{len(incomplete)} exposures are not complete: {shown}")
+    shown = ", ".join(map(str, sorted(watch.incomplete)[:5]))
+    dots = " ..." if len(watch.incomplete) > 5 else ""
+    return dg.SkipReason(f"{len(watch.incomplete)} exposures are not complete: {shown}{dots}")

@@ -1,37 +1,62 @@
-"""The sensor that makes L3 and L4 of a visit once its exposures are in (R9, R10, R12).
+"""The sensor that makes L3 and L4 of a visit, whole or in part (R9, R10, R12).
 
-It compares states: what the visit's L2 are now with what its L3 were made from. No event is
-remembered, so none can be lost; a late exposure or an overwritten L1 changes the L2 and thereby
-the digest of the manifest, and the visit is made again.
+It compares states: what the visit's L2 are now, and what lacks, with what its L3 were made from. No
+event is remembered, so none can be lost; a late exposure or an overwritten L1 changes the L2 and
+thereby the digest of the manifest, and the visit is made again. When a visit that lacks something
+is made all the same, `roman_assets.products.visit_policy` decides.
+
+With many visits a look cannot compare all of them. `VisitWatch` keeps those that are not up to
+date, and compares again only where the registry has changed, a run has ended or a time has come; it
+is a memory of the process, and empty after a restart, when everything is compared.
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from roman_assets.automation.in_progress import partitions_in_progress, requested_run_keys
+from roman_assets.automation.in_progress import (
+    PARTITION_TAG,
+    partitions_in_progress,
+    requested_run_keys,
+    room_in_queue,
+)
 from roman_assets.automation.jobs import visit_products
-from roman_assets.automation.settled import Settled
+from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.settings import visit_reserve
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
-from roman_assets.products.kind import Step
+from roman_assets.products.deadline import CLOCK_START, DEADLINES
+from roman_assets.products.kind import Level, Step
 from roman_assets.products.observation import VisitId
+from roman_assets.products.priority import PRIORITY_TAG, run_priority
+from roman_assets.products.visit_policy import (
+    VisitDecision,
+    VisitProgress,
+    decide,
+    waits_until,
+)
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
     from roman_assets.pipelines.manifest import VisitManifest
+    from roman_assets.registry.registry import RegisteredProduct, Registry
 
-TICK_BUDGET_S = 20.0
-"""A tick looks at visits for this long; the next one goes on where it stopped."""
+VISITS_PER_TICK = 200
+"""So many visits are compared in one tick: those that have changed first, the others in turns."""
 
+RUNS_PER_TICK = 100
+"""So many visits are requested at once, the most urgent first."""
 
-_settled: Settled[VisitId] = Settled()
-_STATE_COLUMNS = ("partition", "content", "record_id")
+MEASURED_OVER = timedelta(days=7)
+"""The reserve follows the computation times of visits made within this time."""
+
+_NOT_KNOWN = "its planned exposures"
+_WANTED = (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL)
 
 
 @dataclass(frozen=True)
@@ -41,16 +66,19 @@ class VisitState:
     Parameters
     ----------
     manifest
-        Its L2 images now.
+        Its L2 images now, and what lacks.
     made_from
         Names and hashes of the L2 images its current L3 were made from.
-    failed
-        File sets of single detectors that the exposure pipeline could not make.
+    made_without
+        What lacked when its current L3 were made, as each of them says.
+    made
+        When its L3 were last published (UTC), None if they never were.
     """
 
     manifest: VisitManifest
-    made_from: frozenset[tuple[str, str]]
-    failed: frozenset[str]
+    made_from: frozenset[tuple[str, str]] = frozenset()
+    made_without: frozenset[tuple[str, ...]] = frozenset()
+    made: datetime | None = None
 
     @property
     def by_soc(self) -> bool:
@@ -58,21 +86,29 @@ class VisitState:
         return bool(self.manifest.kinds)
 
     @property
-    def ready(self) -> bool:
-        """Whether all exposures are in; a detector that failed does not hold up the others."""
-        manifest = self.manifest
-        return manifest.nexposures is not None and self.failed.issuperset(manifest.missing)
-
-    @property
     def up_to_date(self) -> bool:
-        """Whether the L3 were made from just these images."""
+        """Whether the L3 were made from just these images, and are marked for just what lacks."""
         members = {(member.name, member.sha256) for member in self.manifest.members}
-        return members == self.made_from
+        return members == self.made_from and self.made_without == {self.manifest.missing}
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is something to make."""
-        return self.by_soc and self.ready and not self.up_to_date
+    def due(self) -> datetime | None:
+        """When its L3 are due (UTC), None while no execution time is known."""
+        deadline = DEADLINES[Level.L3]
+        start = self.manifest.executed.get(CLOCK_START[deadline.origin])
+        return None if start is None else deadline.due(start)
+
+    def progress(self, *, at_work: bool) -> VisitProgress:
+        """Tell the policy how far the visit is."""
+        manifest = self.manifest
+        return VisitProgress(
+            inputs=len(manifest.members),
+            awaited=(_NOT_KNOWN,) if manifest.nexposures is None else manifest.awaited,
+            at_work=at_work,
+            up_to_date=self.up_to_date,
+            made=self.made,
+            due=self.due,
+        )
 
     @property
     def run_key(self) -> str:
@@ -80,50 +116,151 @@ class VisitState:
         return f"{self.manifest.visit}:{self.manifest.digest}"
 
 
-def exposure_content(root: DataRoot) -> dict[VisitId, str]:
-    """Give, for each visit with calibrated exposures, a hash of what these are made of."""
-    from roman_assets.registry.registry import Registry
+@dataclass(frozen=True)
+class Outlook:
+    """When a visit that is not up to date is to be looked at again, besides in its turn."""
 
-    with Registry(root) as registry:
-        state = registry.partition_state(Step.EXPOSURE)
-    lines: dict[VisitId, list[str]] = {}
-    for exposure, *made in zip(*(state[name] for name in _STATE_COLUMNS), strict=True):
-        lines.setdefault(visit_of(exposure), []).append(f"{exposure} {made}")
-    return {
-        visit: hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()
-        for visit, texts in lines.items()
-    }
+    until: datetime | None = None
+    at_work: bool = False
+    changed: bool = False
+
+    def is_due(self, now: datetime, *, busy: bool) -> bool:
+        """Whether something may have changed since: a run has ended, or the time has come."""
+        over = self.at_work and not busy
+        return self.changed or over or (self.until is not None and self.until <= now)
 
 
-def visit_state(root: DataRoot, visit: VisitId) -> VisitState:
-    """Look a visit up in the registry."""
-    from roman_assets.pipelines.manifest import visit_manifest
-    from roman_assets.registry.registry import Registry
+@dataclass
+class VisitWatch:
+    """The visits of an installation that are not up to date.
 
-    manifest = visit_manifest(root, visit)
-    with Registry(root) as registry:
-        made = registry.current(registry.find(visit=str(visit), kind="coadd")["name"])
-        failures = [registry.failures(str(exposure)) for exposure in manifest.exposures]
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    _outlooks: dict[VisitId, Outlook] = field(default_factory=dict)
+    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @property
+    def waiting(self) -> int:
+        """Number of visits that are not up to date."""
+        return len(self._outlooks)
+
+    def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[VisitState]:
+        """Give the visits to request a run for, the most urgent first."""
+        from roman_assets.registry.registry import Registry
+
+        with Registry(self.root) as registry:
+            changed = map(visit_of_key, self._changes.look(registry, now).partitions)
+            new = dict.fromkeys(changed, Outlook(changed=True))
+            self._outlooks = new | {
+                visit: outlook for visit, outlook in self._outlooks.items() if visit not in new
+            }
+            if not self._outlooks:
+                return []
+            busy = {visit_of_key(key) for key in partitions_in_progress(instance)}
+            states = visit_states(self.root, registry, self._to_compare(now, busy))
+            reserve = visit_reserve()(
+                registry.computation_times(Step.VISIT, after=now - MEASURED_OVER)
+            )
+        wanted = [
+            state
+            for state in states
+            if state.by_soc and self._decided(state, now, reserve, busy) in _WANTED
+        ]
+        return self._requested_next(instance, wanted)
+
+    def _to_compare(self, now: datetime, busy: set[VisitId]) -> list[VisitId]:
+        """Choose what is looked at now; it leaves the memory, and comes back at its end."""
+        order = sorted(
+            self._outlooks,
+            key=lambda visit: not self._outlooks[visit].is_due(now, busy=visit in busy),
+        )
+        chosen = order[:VISITS_PER_TICK]
+        for visit in chosen:
+            del self._outlooks[visit]
+        return chosen
+
+    def _decided(
+        self, state: VisitState, now: datetime, reserve: timedelta, busy: set[VisitId]
+    ) -> VisitDecision:
+        visit = state.manifest.visit
+        progress = state.progress(at_work=visit in busy)
+        decision = decide(progress, now, reserve)
+        if decision is not VisitDecision.LEAVE:
+            self._outlooks[visit] = Outlook(waits_until(progress, reserve), progress.at_work)
+        return decision
+
+    def _requested_next(
+        self, instance: dg.DagsterInstance, wanted: list[VisitState]
+    ) -> list[VisitState]:
+        requested = requested_run_keys(instance, [state.run_key for state in wanted])
+        fresh = [state for state in wanted if state.run_key not in requested]
+        fresh.sort(key=_urgency)
+        room = min(RUNS_PER_TICK, room_in_queue(instance, visit_products.name))
+        return fresh[:room]
+
+
+def _urgency(state: VisitState) -> tuple[bool, float, VisitId]:
+    due = state.due
+    return (due is None, due.timestamp() if due else 0.0, state.manifest.visit)
+
+
+def visit_of_key(key: str) -> VisitId:
+    """Give the visit of an exposure's or a visit's partition key."""
+    return visit_of(key) if is_exposure(key) else VisitId.parse(key)
+
+
+def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) -> list[VisitState]:
+    """Look visits up in the registry."""
+    from roman_assets.pipelines.manifest import visit_manifests
+
+    wanted = list(visits)
+    if not wanted:
+        return []
+    manifests = visit_manifests(root, registry, wanted)
+    made: dict[VisitId, list[RegisteredProduct]] = {}
+    names = registry.find(visit=map(str, wanted), kind="coadd")["name"]
+    for entry in registry.current(names).values():
+        if (visit := entry.product_name.visit) is not None:
+            made.setdefault(visit, []).append(entry)
+    return [visit_state(manifests[visit], made.get(visit, ())) for visit in wanted]
+
+
+def visit_state(manifest: VisitManifest, coadds: Iterable[RegisteredProduct]) -> VisitState:
+    """Compare a visit with its current coadds."""
+    from roman_assets.pipelines.visit import MISSING
+
+    made = list(coadds)
     return VisitState(
         manifest,
-        frozenset((item.name, item.sha256) for entry in made.values() for item in entry.inputs),
-        frozenset(name for frame in failures for name in frame["file_set"]),
+        frozenset((item.name, item.sha256) for entry in made for item in entry.inputs),
+        frozenset(tuple(entry.metadata.get(MISSING, ())) for entry in made),
+        max((entry.committed_at for entry in made), default=None),
     )
+
+
+_watches: dict[DataRoot, VisitWatch] = {}
 
 
 @dg.sensor(
     job=visit_products,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Makes L3 and L4 of a visit when its L2 are in, and again when they change.",
+    description="Makes L3 and L4 of a visit when its L2 are in or its deadline nears, and again "
+    "when they change.",
 )
 def visit_sensor(
     context: dg.SensorEvaluationContext, installation: Installation
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request a run for every visit whose L3 are not made from its present L2."""
-    wanted = wanted_visits(context.instance, installation.root)
+    """Request a run for every visit whose L3 are to be made from its present L2."""
+    watch = _watches.setdefault(installation.root, VisitWatch(installation.root))
+    wanted = watch.wanted(context.instance, datetime.now(UTC))
     if not wanted:
-        return dg.SkipReason("every visit that is in has been requested")
+        return dg.SkipReason(f"{watch.waiting} visits wait for exposures, runs or their deadline")
     return dg.SensorResult(
         run_requests=[run_request(state) for state in wanted],
         dynamic_partitions_requests=[
@@ -132,37 +269,15 @@ def visit_sensor(
     )
 
 
-def wanted_visits(
-    instance: dg.DagsterInstance, root: DataRoot, settled: Settled[VisitId] = _settled
-) -> list[VisitState]:
-    """Find the visits that are in, the SOC's to make, not up to date and not requested.
-
-    A visit waits while a run is at work on one of its exposures.
-    """
-    present = exposure_content(root)
-    unsettled = settled.unsettled(root, present)
-    if not unsettled:
-        return []
-    busy = {visit_of(key) for key in partitions_in_progress(instance) if is_exposure(key)}
-    until = time.monotonic() + TICK_BUDGET_S
-    idle = (visit for visit in unsettled if visit not in busy)
-    states = [visit_state(root, visit) for visit in idle if time.monotonic() < until]
-    requested = requested_run_keys(instance, [state.run_key for state in states])
-    wanted = [state for state in states if state.wanted and state.run_key not in requested]
-    for state in states:
-        if state not in wanted:
-            settled.settle(root, state.manifest.visit, present[state.manifest.visit])
-    return wanted
-
-
 def run_request(state: VisitState) -> dg.RunRequest:
     """Ask for the products of a visit, once for each state of its L2."""
     manifest = state.manifest
-    return dg.RunRequest(
-        run_key=state.run_key,
-        partition_key=str(manifest.visit),
-        tags={
-            "roman_assets/survey": str(manifest.survey),
-            "roman_assets/exposures": str(len(manifest.exposures)),
-        },
-    )
+    tags: Mapping[str, str] = {
+        # said here, Dagster need not look for it among all keys
+        PARTITION_TAG: str(manifest.visit),
+        PRIORITY_TAG: str(run_priority(state.due)),
+        "roman_assets/survey": str(manifest.survey),
+        "roman_assets/exposures": str(len(manifest.exposures)),
+        "roman_assets/missing": str(len(manifest.missing)),
+    }
+    return dg.RunRequest(run_key=state.run_key, partition_key=str(manifest.visit), tags=dict(tags))

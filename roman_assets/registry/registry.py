@@ -384,6 +384,107 @@ detector, skycell, release, step, partition
             {"step": step.value, "after": after},
         )
 
+    def newest_by_partition(self, after: datetime | None = None) -> pd.DataFrame:
+        """Give the newest commit record of each exposure and visit, newest first.
+
+        Parameters
+        ----------
+        after
+            Only records committed at this time or later.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``partition``, ``record_id``, ``committed_at``.
+        """
+        return self._query(
+            """
+            select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
+                max(committed_at) as committed_at
+            from records where $after is null or committed_at >= $after
+            group by "partition" order by committed_at desc, "partition"
+            """,
+            {"after": after},
+        )
+
+    def count_records(self, before: datetime | None = None) -> int:
+        """Count the commit records, or those committed before a time."""
+        sql = "select count(*) as n from records where $before is null or committed_at < $before"
+        return int(self._rows(sql, {"before": before})[0]["n"])
+
+    def latest_commit(self) -> datetime | None:
+        """Give when the newest commit record was written, UTC; None before there is one."""
+        time = self._rows("select max(committed_at) as time from records", {})[0]["time"]
+        return None if time is None else time.astimezone(UTC)
+
+    def exposure_progress(self, exposures: Iterable[str] | None = None) -> pd.DataFrame:
+        """Tell how far exposures with L1 have come, all by default.
+
+        Parameters
+        ----------
+        exposures
+            Only these.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``exposure``; ``received``, the content version of the packets that all its L1 ramps
+            were made from (null if they differ); ``content``, a hash that changes with every
+            ramp; and ``calibrated``, whether every ramp has L2 made from it or failed.
+        """
+        wanted = None if exposures is None else list(exposures)
+        chosen = "exposure in (select unnest($exposures))" if wanted is not None else "true"
+        of_chosen = chosen.replace("exposure in", '"partition" in')
+        return self._query(
+            f"""
+            with made as materialized (
+                select exposure, kind, record_id, name, name_key, sha256, file_set from products
+                where state = 'current' and kind in ('uncal', 'cal') and {chosen}
+            ), made_from as materialized (
+                select made.exposure, made.kind, input_name, input_sha256
+                from made join inputs using (name_key, record_id, name)
+                where input_name = made.exposure || '_l0' or made.kind = 'cal'
+            ), received as (
+                select exposure, min(input_sha256) as lowest, max(input_sha256) as highest
+                from made_from where kind = 'uncal' group by exposure
+            ), used as (
+                select distinct input_name as name, input_sha256 as sha256
+                from made_from where kind = 'cal'
+            ), newest as (
+                select arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where {of_chosen} group by step, "partition"
+            ), failed as (
+                select distinct file_set from failures semi join newest using (record_id)
+            )
+            select exposure, if(any_value(lowest) = any_value(highest), any_value(lowest), null)
+                    as received,
+                hex(bit_xor(md5_number_lower(made.name || made.sha256))) as content,
+                bool_and(used.name is not null or failed.file_set is not null) as calibrated
+            from made left join received using (exposure)
+            left join used on used.name = made.name and used.sha256 = made.sha256
+            left join failed on failed.file_set = made.file_set
+            where kind = 'uncal' group by exposure order by exposure
+            """,
+            {} if wanted is None else {"exposures": wanted},
+        )
+
+    def computation_times(self, step: Step, after: datetime) -> list[timedelta]:
+        """Give how long a step took, from its start to its end, each time since `after`."""
+        rows = self._rows(
+            """
+            select max(time) - min(time) as duration from events
+            where step = $step and committed_at >= $after and event in ($started, $finished)
+            group by record_id having count(distinct event) = 2
+            """,
+            {
+                "step": step.value,
+                "after": after,
+                "started": ClockEvent.STARTED.value,
+                "finished": ClockEvent.FINISHED.value,
+            },
+        )
+        return [row["duration"] for row in rows]
+
     def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:
         """Give the newest commit records, newest first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting import landing
+from roman_assets.pipelines.formatting.inventory import ReceiptChanges
 from roman_assets.pipelines.formatting.landing import ScanResult
 from roman_assets.pipelines.formatting.receipt import Receipt
 from roman_assets.products.deadline import ClockEvent
@@ -36,6 +37,8 @@ from roman_assets_tests.registry.installation import record_of, sha256
 
 VISIT = "r0001001001001001001"
 EPOCH = datetime(2027, 6, 1, tzinfo=UTC)
+EXECUTED = (EPOCH - timedelta(hours=2), EPOCH - timedelta(hours=1))
+"""Start and end of every exposure."""
 
 
 def exposure_key(number: int, visit: str = VISIT) -> str:
@@ -56,18 +59,34 @@ class Sky:
         self.root = root
         self.instance = instance
         self.receipts: dict[str, Receipt] = {}
+        self._received: list[str] = []
         monkeypatch.setattr(landing.LandingArea, "scan", lambda area, budget: ScanResult())
+        monkeypatch.setattr(landing.LandingArea, "changes", lambda area, *of: self._changes(*of))
         monkeypatch.setattr(
-            landing.LandingArea, "receipts", lambda area: list(self.receipts.values())
+            landing.LandingArea,
+            "known_receipts",
+            lambda area, exposures: [
+                self.receipts[str(one)] for one in exposures if str(one) in self.receipts
+            ],
         )
 
+    def _changes(self, mark: tuple[int, int] | None, most: int) -> ReceiptChanges:
+        start = mark[1] if mark else 0
+        end = min(start + most, len(self._received))
+        changed = [self.receipts[key] for key in dict.fromkeys(self._received[start:end])]
+        return ReceiptChanges(tuple(changed), (1, end), more=end < len(self._received))
+
     def receive(self, key: str, content: str = "first", *, complete: bool = True) -> None:
+        self._received.append(key)
         self.receipts[key] = Receipt(
             ExposureId.parse(key),
             complete,
             () if complete else ("WFI02: no packet",),
             version(content),
-            {ClockEvent.ALL_RECEIVED: EPOCH + timedelta(minutes=len(self.receipts))},
+            {
+                ClockEvent.ALL_RECEIVED: EPOCH + timedelta(minutes=len(self.receipts)),
+                ClockEvent.EXECUTION_END: EXECUTED[1],
+            },
             survey=Survey.HLWAS,
             exposure_type=ExposureType.WFI_IMAGE,
             optical_element=OpticalElement.F158,
@@ -78,7 +97,8 @@ class Sky:
     def format(self, key: str, **facts: Any) -> None:
         """Register L1 made of what is received."""
         packets = ProductInput(name=f"{key}_l0", sha256=self.receipts[key].content_version)
-        self._register(key, Step.FORMATTING, "uncal", (packets,), **facts)
+        events = {ClockEvent.EXECUTION_START: EXECUTED[0], ClockEvent.EXECUTION_END: EXECUTED[1]}
+        self._register(key, Step.FORMATTING, "uncal", (packets,), events=events, **facts)
 
     def calibrate(self, key: str, failed: Iterable[int] = (), **facts: Any) -> None:
         """Register L2 made of the L1 that `format` registered."""
@@ -89,11 +109,12 @@ class Sky:
         self.format(key, **facts)
         self.calibrate(key, **facts)
 
-    def mosaic(self, visit: str, *exposures: str) -> None:
+    def mosaic(self, visit: str, *exposures: str, missing: Iterable[str] = ()) -> None:
         """Register L3 made of the L2 that `calibrate` registered."""
         inputs = tuple(file for key in exposures for file in self._files(key, "cal"))
         coadd = f"r{visit[1:6]}_p_v{visit[6:]}_270p65x49y50_f158_coadd.asdf"
-        self._commit(visit, Step.VISIT, {coadd: b"coadd"}, inputs)
+        mark = {"missing": list(missing)} if missing else {}
+        self._commit(visit, Step.VISIT, {coadd: b"coadd"}, inputs, metadata=mark)
 
     def _content(self, key: str, kind: str, detector: int) -> bytes:
         return f"{kind} {detector} of {key} {self.receipts[key].content_version}".encode()
@@ -116,6 +137,7 @@ class Sky:
         survey: Survey = Survey.HLWAS,
         exposure_type: ExposureType = ExposureType.WFI_IMAGE,
         nexposures: int = 2,
+        events: Mapping[ClockEvent, datetime] | None = None,
     ) -> None:
         lost = set(failed)
         contents = {
@@ -133,6 +155,7 @@ class Sky:
                 "exposure_type": exposure_type.value,
                 "nexposures": nexposures,
             },
+            events=dict(events or {}),
             failures=tuple(
                 WorkFailure(
                     file_set=name(key, detector, kind).rpartition("_")[0],

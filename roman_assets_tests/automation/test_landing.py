@@ -3,7 +3,6 @@ from __future__ import annotations
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
 from roman_assets.automation import landing
-from roman_assets.automation.settled import Settled
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
 from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key, version
 
@@ -61,7 +60,7 @@ def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
     sky.receive(FIRST)
     sky.process(SECOND)
     assert requested(sky) == [FIRST]
-    monkeypatch.setattr(landing, "_settled", Settled())
+    monkeypatch.setattr(landing, "_watches", {})
     assert requested(sky) == []
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 from dagster import DagsterEventType
 
 from roman_assets.automation import visits
-from roman_assets.automation.settled import Settled
-from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.products.observation import ExposureType, Survey, VisitId
 from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key
 
 FIRST, SECOND, THIRD = (exposure_key(number) for number in (1, 2, 3))
@@ -76,7 +75,7 @@ def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
     sky.process(FIRST)
     sky.process(SECOND)
     assert requested(sky) == [VISIT]
-    monkeypatch.setattr(visits, "_settled", Settled())
+    monkeypatch.setattr(visits, "_watches", {})
     assert requested(sky) == []
 
 
@@ -121,10 +120,14 @@ def test_l4_of_spectra_are_left_to_the_ssc(sky: Sky) -> None:
     assert requested(sky) == []
 
 
-def test_settled_visits_are_not_looked_up_again(sky: Sky, monkeypatch) -> None:
+def test_visits_that_are_up_to_date_are_not_looked_up_again(sky: Sky, monkeypatch) -> None:
     sky.process(FIRST)
     sky.process(SECOND)
     sky.mosaic(VISIT, FIRST, SECOND)
     requested(sky)
-    monkeypatch.setattr(visits, "visit_state", None)
+    looked_up: list[VisitId] = []
+    monkeypatch.setattr(
+        visits, "visit_states", lambda root, registry, wanted: looked_up.extend(wanted) or []
+    )
     assert requested(sky) == []
+    assert looked_up == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -71,13 +72,21 @@ CREATE TABLE IF NOT EXISTS ephemeris (
     start TEXT NOT NULL, stop TEXT NOT NULL, created TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS received (exposure TEXT PRIMARY KEY, events TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipt (
-    exposure TEXT PRIMARY KEY, visit TEXT NOT NULL, ma_table TEXT, start TEXT, stop TEXT,
-    body TEXT NOT NULL);
+    serial INTEGER PRIMARY KEY AUTOINCREMENT, exposure TEXT NOT NULL UNIQUE, visit TEXT NOT NULL,
+    ma_table TEXT, start TEXT, stop TEXT, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS receipt_visit ON receipt (visit);
+CREATE TABLE IF NOT EXISTS outdated (exposure TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS receipt_dropped AFTER DELETE ON receipt BEGIN
+    INSERT OR IGNORE INTO outdated VALUES (old.exposure); END;
+CREATE TRIGGER IF NOT EXISTS exposure_mentioned AFTER INSERT ON holding BEGIN
+    INSERT OR IGNORE INTO outdated VALUES (new.exposure); END;
+CREATE TRIGGER IF NOT EXISTS receipt_evaluated AFTER INSERT ON receipt BEGIN
+    DELETE FROM outdated WHERE exposure = new.exposure; END;
 """
-_VERSION = 1
+_VERSION = 2
 _BUSY_TIMEOUT = 60.0
 _BATCH = 200
+_EVALUATED_AT_ONCE = 500
 _UNIT_COLUMNS = (
     "exposure, stream, detector, number, nunits, compression, nrows, ncolumns, "
     "reference_columns, nchunks, unit_size, checksum"
@@ -139,6 +148,26 @@ FileContent = PacketContent | ExecutedVisit | MATable | EphemerisContent
 
 
 @dataclass(frozen=True)
+class ReceiptChanges:
+    """Receipts that have changed.
+
+    Parameters
+    ----------
+    receipts
+        As they are now, in the order of their change.
+    mark
+        To be given at the next time. It is of one index: given to one made anew, it counts for
+        nothing.
+    more
+        Whether further ones have changed.
+    """
+
+    receipts: tuple[Receipt, ...]
+    mark: tuple[int, int]
+    more: bool
+
+
+@dataclass(frozen=True)
 class LocatedUnit:
     """A version of a data unit in one file."""
 
@@ -181,6 +210,7 @@ class Inventory:
             with locked(self._landing):
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_SCHEMA)
+                connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
@@ -282,6 +312,49 @@ class Inventory:
             found |= {exposure: known[exposure] for exposure in batch}
         return list(found.values())
 
+    def changes(self, mark: tuple[int, int] | None, most: int) -> ReceiptChanges:
+        """Give the receipts that have changed since a mark, all there are without one.
+
+        Parameters
+        ----------
+        mark
+            Of the last time.
+        most
+            Give at most so many.
+        """
+        self._evaluate_outdated(min(most, _EVALUATED_AT_ONCE))
+        with self._transaction(write=False) as db:
+            (identity,) = db.execute("PRAGMA application_id").fetchone()
+            after = mark[1] if mark is not None and mark[0] == identity else 0
+            rows = db.execute(
+                "SELECT serial, body FROM receipt WHERE serial > ? ORDER BY serial LIMIT ?",
+                (after, most + 1),
+            ).fetchall()
+            (unread,) = db.execute("SELECT EXISTS (SELECT 1 FROM outdated)").fetchone()
+        given = rows[:most]
+        last = given[-1][0] if given else after
+        return ReceiptChanges(
+            tuple(_RECEIPT.validate_json(body) for _, body in given),
+            (identity, last),
+            bool(unread) or len(rows) > most,
+        )
+
+    def _evaluate_outdated(self, most: int) -> None:
+        with self._transaction(write=False) as db:
+            rows = db.execute("SELECT exposure FROM outdated LIMIT ?", (most,)).fetchall()
+        for batch in _batches(ExposureId.parse(exposure) for (exposure,) in rows):
+            with self._transaction(write=True) as db:
+                for exposure in batch:
+                    self._receipt(db, exposure)
+
+    def known_receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
+        """Give the receipts of those exposures for which there are any, as of the last time."""
+        found: list[Receipt] = []
+        for batch in _batches(exposures):
+            with self._transaction(write=False) as db:
+                found += _cached(db, batch).values()
+        return found
+
     def _receipt(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
         return _cached(db, [exposure]).get(exposure) or self._evaluate(db, exposure)
 
@@ -294,7 +367,7 @@ class Inventory:
             _remember(db, receipt)
         executed = ancillary.visit and ancillary.visit.executed(exposure)
         db.execute(
-            "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO receipt VALUES (NULL, ?, ?, ?, ?, ?, ?)",
             (
                 str(exposure),
                 str(exposure.visit),

@@ -30,6 +30,7 @@ from roman_assets.pipelines.formatting.inventory import (
     Inventory,
     LocatedUnit,
     PacketContent,
+    ReceiptChanges,
 )
 from roman_assets.pipelines.formatting.packet import (
     Packet,
@@ -171,6 +172,14 @@ class LandingArea:
         """Tell what is in of several exposures, all by default; faster than one by one."""
         wanted = self.exposures() if exposures is None else exposures
         return self._inventory.receipts(wanted)
+
+    def changes(self, mark: tuple[int, int] | None, most: int) -> ReceiptChanges:
+        """Give the receipts that have changed since a mark; see `Inventory.changes`."""
+        return self._inventory.changes(mark, most)
+
+    def known_receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
+        """Give the receipts of those exposures of which anything is in, as of the last look."""
+        return self._inventory.known_receipts(exposures)
 
     def ancillary(self, exposure: ExposureId) -> Ancillary:
         """Give the ancillary data of an exposure, as far as they are in."""

@@ -1,0 +1,56 @@
+"""What an operator may set for the automation, by environment variables of the code server."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from roman_assets.errors import BadInputError
+from roman_assets.products.visit_policy import VisitReserve
+
+RESERVE_VARIABLE = "ROMAN_ASSETS_VISIT_RESERVE_HOURS"
+WINDOW_VARIABLE = "ROMAN_ASSETS_PARTITION_WINDOW_DAYS"
+
+DEFAULT_WINDOW = timedelta(days=60)
+
+
+def visit_reserve() -> VisitReserve:
+    """Give how the reserve of visits is chosen: measured, or as ``RESERVE_VARIABLE`` says.
+
+    Raises
+    ------
+    BadInputError
+        If the variable is no positive number.
+    """
+    hours = _positive(RESERVE_VARIABLE)
+    if hours is None:
+        return VisitReserve()
+    fixed = timedelta(hours=hours)
+    return VisitReserve(least=fixed, most=fixed)
+
+
+def partition_window() -> timedelta:
+    """Give how long Dagster keeps the keys of exposures and visits that are done.
+
+    Raises
+    ------
+    BadInputError
+        If the variable is no positive number.
+    """
+    days = _positive(WINDOW_VARIABLE)
+    return DEFAULT_WINDOW if days is None else timedelta(days=days)
+
+
+def _positive(variable: str) -> float | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise BadInputError(
+            "environment", variable, f"{text!r} is no positive number", "set one, or unset it"
+        )
+    return number
