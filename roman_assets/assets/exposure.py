@@ -9,6 +9,7 @@ from roman_assets.assets.partition_work import (
     RETRY_POLICY,
     PartitionOutcome,
     StepEvent,
+    run_of,
     step_events,
 )
 from roman_assets.assets.report import StepReport, alignment_residuals
@@ -42,7 +43,7 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
     root = installation.root
 
     def work(key: str) -> PartitionOutcome:
-        result = format_exposure(root, ExposureId.parse(key), run_id=context.run.run_id)
+        result = format_exposure(root, ExposureId.parse(key), run=run_of(context))
         return outcome_of(root, Step.FORMATTING, key, result)
 
     yield from step_events(context, work)
@@ -73,7 +74,7 @@ def level2(context: dg.AssetExecutionContext, installation: Installation) -> Ite
             root,
             ExposureId.parse(key),
             workers=installation.workers,
-            run_id=context.run.run_id,
+            run=run_of(context),
         )
         return outcome_of(root, Step.EXPOSURE, key, result, extra_checks=_alignment)
 

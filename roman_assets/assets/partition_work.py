@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from roman_assets.errors import BadInputError
+
+if TYPE_CHECKING:
+    from roman_assets.pipelines.attempt import Run
 
 StepEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
@@ -55,6 +59,18 @@ class PartitionOutcome:
     assets: Mapping[dg.AssetKey, Materialized] = field(default_factory=dict)
     checks: Sequence[dg.AssetCheckResult] = ()
     error: Exception | None = None
+
+
+def run_of(context: dg.AssetExecutionContext) -> Run:
+    """Tell a pipeline of the run it works in: since when it was queued, and what may follow."""
+    from roman_assets.pipelines.attempt import Run
+
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    return Run(
+        context.run.run_id,
+        queued=None if record is None else record.create_timestamp.astimezone(UTC),
+        last_try=context.retry_number >= RETRY_POLICY.max_retries,
+    )
 
 
 def step_events(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,12 @@ from rich.filesize import decimal
 from roman_assets.assets.partition_work import Materialized, joint_data_version
 from roman_assets.assets.specs import kinds_of
 from roman_assets.data_root import DataRoot
-from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
+from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import ProductKind, Step
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from roman_assets.archive.store import Archive
     from roman_assets.pipelines.step import StepResult
     from roman_assets.registry.registry import RegisteredProduct
@@ -41,14 +42,14 @@ class StepReport:
         Names of those that were there already.
     failures
         Number of file sets that could not be made.
-    events
-        Clock events of the partition.
+    deadlines
+        The ledger's rows of the partition (`Registry.deadlines`).
     """
 
     products: Mapping[str, Sequence[RegisteredProduct]]
     reused: frozenset[str]
     failures: int
-    events: Mapping[ClockEvent, datetime]
+    deadlines: pd.DataFrame
 
     @classmethod
     def of(cls, root: DataRoot, partition: str, result: StepResult) -> StepReport:
@@ -58,7 +59,7 @@ class StepReport:
         names = [entry.name for entry in (*result.made, *result.reused)]
         with Registry(root) as registry:
             entries = registry.current(names)
-            events = registry.events(partition)
+            deadlines = registry.deadlines(partition=partition)
         by_kind: dict[str, list[RegisteredProduct]] = {}
         for name in sorted(entries):
             by_kind.setdefault(entries[name].product_name.kind.name, []).append(entries[name])
@@ -66,7 +67,7 @@ class StepReport:
             by_kind,
             frozenset(entry.name for entry in result.reused),
             len(result.failures),
-            events,
+            deadlines,
         )
 
     @property
@@ -118,7 +119,7 @@ def _metadata(
         "public_files": dg.MetadataValue.md(_links(archive, entries)),
         **_provenance(entries),
         **_quality(kind, entries),
-        **_clock(kind, entries, report.events),
+        **_clock(kind, report.deadlines),
         **_pictures(archive, kind, entries),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
@@ -176,22 +177,22 @@ def alignment_residuals(entries: Iterable[RegisteredProduct]) -> dict[str, float
     return {name: None if rms is None else float(rms) for name, rms in residuals.items()}
 
 
-def _clock(
-    kind: ProductKind,
-    entries: Iterable[RegisteredProduct],
-    events: Mapping[ClockEvent, datetime],
-) -> dict[str, Any]:
-    made_at = max(entry.committed_at for entry in entries)
-    deadline = DEADLINES[kind.level]
-    start = events.get(CLOCK_START[deadline.origin])
-    made = {"made_at": dg.MetadataValue.timestamp(made_at)}
-    if start is None:
+def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
+    """Give the ledger's verdict on the products of a kind that were made last."""
+    rows = deadlines[(deadlines["kind"] == kind.name) & deadlines["made"].notna()]
+    last = rows.sort_values("made").iloc[-1]
+    made = {
+        "made_at": dg.MetadataValue.timestamp(last["made"].to_pydatetime()),
+        "deadline": last["state"],
+    }
+    if last["state"] == ProductState.MADE_UNTIMED:
         return made
-    due = deadline.due(start)
+    hours = {f"{blame}_hours": float(last[f"{blame}_hours"]) for blame in Blame}
     return {
         **made,
-        "due": dg.MetadataValue.timestamp(due),
-        "margin_hours": (due - made_at).total_seconds() / 3600,
+        "due": dg.MetadataValue.timestamp(last["due"].to_pydatetime()),
+        "margin_hours": float(last["margin_hours"]),
+        **hours,
     }
 
 

@@ -12,6 +12,7 @@ from roman_assets.assets.partition_work import (
     Materialized,
     PartitionOutcome,
     StepEvent,
+    run_of,
     step_events,
 )
 from roman_assets.assets.specs import VISIT_MANIFEST, product_specs, visit_manifest_spec
@@ -78,7 +79,7 @@ def level3(context: dg.AssetExecutionContext, installation: Installation) -> Ite
 
     def work(key: str) -> PartitionOutcome:
         result = mosaic_visit(
-            root, VisitId.parse(key), workers=installation.workers, run_id=context.run.run_id
+            root, VisitId.parse(key), workers=installation.workers, run=run_of(context)
         )
         return outcome_of(root, Step.VISIT, key, result)
 

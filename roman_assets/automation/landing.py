@@ -138,6 +138,7 @@ class LandingWatch:
 
     root: DataRoot
     incomplete: set[ExposureId] = field(default_factory=set)
+    _unrecorded: dict[ExposureId, Receipt] = field(default_factory=dict)
     more: bool = False
     _waiting: dict[ExposureId, ExposureState] = field(default_factory=dict)
     _in_vain: dict[ExposureId, ExposureState] = field(default_factory=dict)
@@ -158,7 +159,15 @@ class LandingWatch:
             self._mark, self.more = changes.mark, changes.more
             known = landing.known_receipts(map(ExposureId.parse, remade))
             self._compare(registry, {one.exposure: one for one in (*known, *changes.receipts)})
+        self._unrecorded |= {one.exposure: one for one in changes.receipts}
         return list(changes.receipts)
+
+    def record(self) -> None:
+        """Tell the deadline ledger of the receipts that have changed."""
+        from roman_assets.pipelines.formatting.receipt_record import record_receipts
+
+        record_receipts(self.root, list(self._unrecorded.values()))
+        self._unrecorded.clear()
 
     def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
@@ -261,6 +270,7 @@ def landing_sensor(
         context.log.warning(f"set aside: {case}")
     watch = _watches.setdefault(root, LandingWatch(root))
     changed = watch.look(landing, now)
+    watch.record()
     wanted = watch.wanted(context.instance, now)
     return dg.SensorResult(
         run_requests=[run_request(state, now) for state in wanted],

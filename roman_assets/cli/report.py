@@ -42,8 +42,7 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
 def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
     """Give what was made of some visits, when, and against which deadline.
 
-    Every time is that of the commit record, every due time is counted from the recorded moment
-    that starts the level's clock.
+    Times and margins are the ledger's.
     """
     table = Table(
         "made for", "survey", "element", "level", "kinds", "products", "size", "made (UTC)",
@@ -51,11 +50,18 @@ def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
     )  # fmt: skip
     with Registry(root) as registry:
         for visit in visits:
-            made = registry.deadlines(visit=str(visit))
+            ledger = registry.deadlines(visit=str(visit))
+            made = ledger[ledger["made"].notna()].merge(_sizes(registry, visit), "left")
             for key, group in made.groupby(["partition", "level", "made"], sort=True):
                 table.add_row(*_made_cells(str(key[0]), str(key[1]), group))
             table.add_section()
     return table
+
+
+def _sizes(registry: Registry, visit: VisitId) -> pd.DataFrame:
+    """Give the bytes of a visit's products by the record that made them and their kind."""
+    found = registry.find(visit=str(visit), overwritten=True)
+    return found.groupby(["record_id", "kind"])[["size"]].sum().reset_index()
 
 
 def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
@@ -162,7 +168,7 @@ def _made_cells(partition: str, level: str, group: pd.DataFrame) -> Iterator[str
     yield str(group["optical_element"].iloc[0])
     yield level
     yield ", ".join(sorted(group["kind"].unique()))
-    yield str(len(group))
+    yield str(int(group["products"].sum()))
     yield decimal(int(group["size"].sum()))
     yield f"{made:%m-%d %H:%M:%S}"
     yield f"{due:%m-%d %H:%M:%S}" if known else "unknown"

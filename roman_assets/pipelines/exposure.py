@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -18,6 +17,7 @@ from roman_assets.calibration.context import (
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.provenance import as_failure, as_input, file_input
@@ -29,7 +29,7 @@ from roman_assets.pipelines.workers import (
     calibration_environment,
     worker_count,
 )
-from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Step, expected_kinds
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey
@@ -94,8 +94,9 @@ def calibrate_exposure(
     exposure: ExposureId,
     *,
     workers: int | None = None,
-    run_id: str | None = None,
+    run: Run | None = None,
     force: bool = False,
+    clock: Clock = utc_now,
 ) -> StepResult:
     """Calibrate every detector of an exposure that has L1, and publish what they give.
 
@@ -113,10 +114,12 @@ def calibrate_exposure(
         Which one.
     workers
         Processes side by side; None for as many as the machine can feed.
-    run_id
-        The Dagster run, for the record.
+    run
+        The run it is done in, for the record.
     force
         Make everything again.
+    clock
+        Gives the time.
 
     Returns
     -------
@@ -130,7 +133,17 @@ def calibrate_exposure(
     PassingFaultError
         If the disk is full.
     """
-    started = datetime.now(UTC)
+    with StepAttempt(root, Step.EXPOSURE, str(exposure), run, clock) as attempt:
+        return _calibrate(root, exposure, workers, force, attempt)
+
+
+def _calibrate(
+    root: DataRoot,
+    exposure: ExposureId,
+    workers: int | None,
+    force: bool,
+    attempt: StepAttempt,
+) -> StepResult:
     configure_crds(root)
     plan = _Plan.make(root, exposure)
     kept = reusable(root, plan.fingerprints, force)
@@ -156,9 +169,7 @@ def calibrate_exposure(
             outputs=outputs,
             failures=failures,
             reused=kept.values(),
-            events=plan.events
-            | {ClockEvent.STARTED: started, ClockEvent.FINISHED: datetime.now(UTC)},
-            run_id=run_id,
+            attempt=attempt,
         )
 
 
@@ -190,7 +201,6 @@ class _Plan:
     ephemeris: Path | None
     ephemeris_input: tuple[ProductInput, ...]
     astrometric_catalog: Path | None
-    events: dict[ClockEvent, datetime]
 
     @classmethod
     def make(cls, root: DataRoot, exposure: ExposureId) -> Self:
@@ -211,7 +221,7 @@ class _Plan:
             )
             for entry in _current_ramps(root, exposure)
         )
-        return cls(ramps, context, software, ephemeris, orbit, catalog, dict(receipt.events))
+        return cls(ramps, context, software, ephemeris, orbit, catalog)
 
     @property
     def fingerprints(self) -> dict[str, str]:

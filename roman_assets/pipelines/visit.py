@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from roman_assets.calibration.context import (
     software_versions,
 )
 from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.manifest import VisitManifest, visit_manifest
 from roman_assets.pipelines.provenance import as_failure, as_input
 from roman_assets.pipelines.scratch import scratch_directory
@@ -31,7 +31,7 @@ from roman_assets.pipelines.workers import (
     calibration_environment,
     worker_count,
 )
-from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import VisitId
@@ -68,8 +68,9 @@ def mosaic_visit(
     visit: VisitId,
     *,
     workers: int | None = None,
-    run_id: str | None = None,
+    run: Run | None = None,
     force: bool = False,
+    clock: Clock = utc_now,
 ) -> MosaicResult:
     """Add up the prompt L2 of a visit on every skycell it touches, and publish what that gives.
 
@@ -88,10 +89,12 @@ def mosaic_visit(
         Which one.
     workers
         Processes side by side; None for as many as the machine can feed.
-    run_id
-        The Dagster run, for the record.
+    run
+        The run it is done in, for the record.
     force
         Make everything again.
+    clock
+        Gives the time.
 
     Returns
     -------
@@ -106,10 +109,21 @@ def mosaic_visit(
     PassingFaultError
         If the disk is full.
     """
-    started = datetime.now(UTC)
     manifest = visit_manifest(root, visit)
     if not manifest.members or not manifest.kinds:
         return MosaicResult(reason=_reason(manifest))
+    with StepAttempt(root, Step.VISIT, str(visit), run, clock) as attempt:
+        return _mosaic(root, manifest, workers, force, attempt)
+
+
+def _mosaic(
+    root: DataRoot,
+    manifest: VisitManifest,
+    workers: int | None,
+    force: bool,
+    attempt: StepAttempt,
+) -> MosaicResult:
+    visit = manifest.visit
     configure_crds(root)
     context, software = operational_context(), software_versions()
     with Registry(root) as registry:
@@ -144,12 +158,7 @@ def mosaic_visit(
             outputs=outputs,
             failures=failures,
             reused=kept.values(),
-            events={
-                **manifest.executed,
-                ClockEvent.STARTED: started,
-                ClockEvent.FINISHED: datetime.now(UTC),
-            },
-            run_id=run_id,
+            attempt=attempt,
         )
     return MosaicResult(
         result.made,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from roman_assets.products.kind import Level
+
+Clock = Callable[[], datetime]
+"""Gives the present time (UTC); a simulated clock drives the same code."""
+
+
+def utc_now() -> datetime:
+    """Give the time of this machine's clock."""
+    return datetime.now(UTC)
 
 
 class ClockOrigin(StrEnum):
@@ -20,10 +29,21 @@ class ClockOrigin(StrEnum):
 
 @dataclass(frozen=True)
 class Deadline:
-    """How long after which moment a product is due."""
+    """How long after which moment a product is due.
+
+    Parameters
+    ----------
+    origin
+        The moment that starts the clock.
+    latency
+        From there to the due time.
+    warning
+        A product that is not made is at risk when less than this is left.
+    """
 
     origin: ClockOrigin
     latency: timedelta
+    warning: timedelta
 
     def due(self, origin_time: datetime) -> datetime:
         """Give the due time (UTC) for the moment the clock started."""
@@ -31,12 +51,12 @@ class Deadline:
 
 
 DEADLINES: dict[Level, Deadline] = {
-    Level.L1: Deadline(ClockOrigin.RECEIPT, timedelta(hours=24)),
-    Level.L2: Deadline(ClockOrigin.RECEIPT, timedelta(hours=48)),
-    Level.L3: Deadline(ClockOrigin.EXECUTION, timedelta(days=5)),
-    Level.L4: Deadline(ClockOrigin.EXECUTION, timedelta(days=7)),
+    Level.L1: Deadline(ClockOrigin.RECEIPT, timedelta(hours=24), timedelta(hours=6)),
+    Level.L2: Deadline(ClockOrigin.RECEIPT, timedelta(hours=48), timedelta(hours=12)),
+    Level.L3: Deadline(ClockOrigin.EXECUTION, timedelta(days=5), timedelta(hours=30)),
+    Level.L4: Deadline(ClockOrigin.EXECUTION, timedelta(days=7), timedelta(hours=42)),
 }
-"""The specification's table; a setting may replace single rows."""
+"""The specification's table; the file ``deadlines.toml`` of an installation may replace rows."""
 
 
 class ClockEvent(StrEnum):
@@ -46,8 +66,13 @@ class ClockEvent(StrEnum):
     EXECUTION_END = "execution_end"
     FIRST_PACKET = "first_packet_received"
     LAST_PACKET = "last_packet_received"
+    EXECUTED_VISIT = "executed_visit_received"
+    MA_TABLE = "ma_table_received"
+    EPHEMERIS = "ephemeris_received"
     ANCILLARY = "ancillary_received"
+    """The last of the three before: all ancillary data are in."""
     ALL_RECEIVED = "all_received"
+    QUEUED = "queued"
     STARTED = "started"
     FINISHED = "finished"
 
@@ -57,3 +82,35 @@ CLOCK_START: dict[ClockOrigin, ClockEvent] = {
     ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
 }
 """The recorded moment at which a clock starts; that of a visit is its last exposure's."""
+
+
+class ProductState(StrEnum):
+    """How a product stands against its deadline; every product has exactly one of them."""
+
+    OVERDUE = "overdue"
+    FAILED = "failed"
+    WAITING_FOR_DOWNLINK = "waiting for downlink"
+    WAITING_FOR_ANCILLARY = "waiting for ancillary data"
+    QUEUED = "queued"
+    RUNNING = "running"
+    MADE_LATE = "made late"
+    MADE_IN_TIME = "made in time"
+    MADE_UNTIMED = "made, no clock"
+    """No receipt is on record, so that nothing says when it was due."""
+    NOT_EXPECTED = "not expected"
+    """The SOC makes none: it is the Science Support Center's, or there is none (R12)."""
+
+
+class Blame(StrEnum):
+    """Where the hours between a clock's start and a product's publication went."""
+
+    DOWNLINK = "downlink"
+    """Packets were awaited."""
+    ANCILLARY = "ancillary"
+    """Packets were in, ancillary data were awaited."""
+    QUEUE = "queue"
+    """All was there, and nothing worked on it."""
+    RETRIES = "retries"
+    """From the first attempt that failed to the start of the one that succeeded."""
+    COMPUTATION = "computation"
+    """Attempts that succeeded."""

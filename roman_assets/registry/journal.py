@@ -74,9 +74,10 @@ class Journal:
         PassingFaultError
             If the disk is full; nothing is left behind.
         ValueError
-            If a name is not official, or a transition not possible.
+            If a product's name is not official.
         """
-        record.require_lawful()
+        for product in record.products:
+            _ = product.product_name
         with disk_space(self._pending):
             private_directory(self._private)
             final = make_directory(self._pending) / _file_name(record)
@@ -228,7 +229,8 @@ def _decoded(line: bytes, source: Path) -> CommitRecord:
     content = _verified(line, source)
     try:
         record = CommitRecord.model_validate_json(content)
-        record.require_lawful()
+        for product in record.products:
+            _ = product.product_name
     except ValueError as error:
         raise BadInputError(source, "record", f"no commit record: {error}", _REMEDY) from error
     return record

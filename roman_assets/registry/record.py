@@ -10,23 +10,21 @@ import hashlib
 import json
 import uuid
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import Transition, require_possible
 from roman_assets.products.name import ProductName
+from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 
 UtcTime = Annotated[
     AwareDatetime,
     PlainSerializer(lambda time: time.astimezone(UTC).isoformat(), return_type=str),
 ]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-WHOLE_ARCHIVE = "archive"
-"""The partition of records that are about no single exposure or visit."""
 
 
 class _Frozen(BaseModel):
@@ -88,40 +86,81 @@ class WorkFailure(_Frozen):
     message: str
 
 
-class ProductTransition(_Frozen):
-    """What happens to one generation of a product, other than being made.
+class Statement(StrEnum):
+    """What a commit record is about."""
 
-    Nothing happens to it if it is not available any more, nor ever to another generation of that
-    name.
+    PUBLICATION = "publication"
+    """What a step made and could not make."""
+    ATTEMPT = "attempt"
+    """That a step was begun, or ended without anything to publish."""
+    RECEIPT = "receipt"
+    """What is in of an exposure."""
+
+
+class Outcome(StrEnum):
+    """What became of an attempt; the two classes of errors are kept apart."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    BAD_INPUT = "bad input"
+    PASSING_FAULT = "passing fault"
+
+
+class Attempt(_Frozen):
+    """One try of a step at a partition, as far as it has come; its times are clock events.
 
     Parameters
     ----------
-    transition
-        What happens.
-    name
-        Official file name.
-    made_by
-        The commit record that made the generation.
-    sha256
-        Of the generation's file.
-    reason
-        Why, for people.
-    cause
-        What brought it about: a data release, another product, a program, a person.
+    attempt_id
+        Unique; the records of one attempt share it.
+    outcome
+        How far it has come. An attempt whose process died stays running until another one of the
+        same step and partition begins.
+    error, message
+        Class of the error and what it said, empty without one.
+    last_try
+        Whether nothing tries again by itself, should it fail.
     """
 
-    transition: Transition
-    name: str
-    made_by: str
-    sha256: Sha256
-    reason: str
-    cause: str
+    attempt_id: str
+    outcome: Outcome
+    error: str = ""
+    message: str = ""
+    last_try: bool = False
+
+
+class ExposureReceipt(_Frozen):
+    """What is known and in of an exposure; its times are clock events.
+
+    Parameters
+    ----------
+    survey, exposure_type, optical_element
+        From the executed visit, None before it is in.
+    detectors
+        Those planned, empty before the executed visit is in.
+    nexposures
+        Planned number of exposures of the visit.
+    truncated
+        The observatory cut the visit short: no more exposures will come.
+    lacks_packets, lacks_ancillary
+        What is awaited.
+    """
+
+    survey: Survey | None = None
+    exposure_type: ExposureType | None = None
+    optical_element: OpticalElement | None = None
+    detectors: tuple[str, ...] = ()
+    nexposures: int | None = None
+    truncated: bool = False
+    lacks_packets: bool = False
+    lacks_ancillary: bool = False
 
 
 class CommitRecord(_Frozen):
     """The products that one step made for one partition, published together.
 
-    A record can also state what happens to products made before: all of it, or nothing.
+    Other records have no products: they say what is in of an exposure, or how far an attempt has
+    come.
 
     Parameters
     ----------
@@ -130,19 +169,23 @@ class CommitRecord(_Frozen):
     step
         The work that was done.
     partition
-        Exposure or visit; `WHOLE_ARCHIVE` where the work is not done for one of them.
+        Exposure or visit.
     committed_at
         When the record was written; records are folded in this order.
     products
         What was made.
-    transitions
-        What happens to products made before.
     failures
         What could not be made.
     events
         Clock events of the partition known at this step.
     run_id
         The Dagster run, None outside Dagster.
+    statement
+        What the record is about.
+    attempt
+        The attempt it tells of: of publications the one that made them.
+    receipt
+        What is in, in records about that.
     """
 
     record_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
@@ -150,31 +193,12 @@ class CommitRecord(_Frozen):
     partition: str
     committed_at: UtcTime = Field(default_factory=lambda: datetime.now(UTC))
     products: tuple[ProductEntry, ...] = ()
-    transitions: tuple[ProductTransition, ...] = ()
     failures: tuple[WorkFailure, ...] = ()
     events: dict[ClockEvent, UtcTime] = Field(default_factory=dict)
     run_id: str | None = None
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all products it speaks of."""
-        made = {product.name for product in self.products}
-        return frozenset(made | {change.name for change in self.transitions})
-
-    def require_lawful(self) -> None:
-        """Refuse what no record can state.
-
-        Raises
-        ------
-        ValueError
-            If a name is not official, or a product has no such transition in its life cycle.
-        """
-        for product in self.products:
-            require_possible(product.product_name, Transition.MADE)
-        for change in self.transitions:
-            if change.transition is Transition.MADE:
-                raise ValueError(f"{change.name}: what is made is stated as a product")
-            require_possible(ProductName.parse(change.name), change.transition)
+    statement: Statement = Statement.PUBLICATION
+    attempt: Attempt | None = None
+    receipt: ExposureReceipt | None = None
 
 
 def fingerprint(

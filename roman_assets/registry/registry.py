@@ -24,19 +24,33 @@ import pyarrow as pa
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, PassingFaultError
-from roman_assets.products.deadline import CLOCK_START, DEADLINES, ClockEvent
+from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.area import Area, Cone, Polygon, areas_of
+from roman_assets.registry.deadline_settings import deadlines_of
 from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.ledger import (
+    ATTEMPTS_AS_FAR,
+    GROUP_COLUMNS,
+    GROUPS,
+    MOST_URGENT_FIRST,
+    PRODUCT_COLUMNS,
+    PRODUCTS,
+    define_ledger,
+)
 from roman_assets.registry.public import attach
-from roman_assets.registry.record import ProductEntry, ProductInput, UtcTime
+from roman_assets.registry.record import (
+    ExposureReceipt,
+    Outcome,
+    ProductEntry,
+    ProductInput,
+    UtcTime,
+)
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IDENTITY,
-    IS_AVAILABLE,
     METADATA,
     create_tables,
     open_database,
@@ -61,7 +75,7 @@ class RegisteredProduct(ProductEntry):
     generation
         How often a product of this name had been made, from 1.
     state
-        Current, or superseded by a data release and still available.
+        Whether it is current.
     committed_at
         When its record was written, UTC.
     record_id
@@ -69,7 +83,7 @@ class RegisteredProduct(ProductEntry):
     """
 
     generation: int
-    state: State
+    state: str
     committed_at: UtcTime
     record_id: str
 
@@ -140,15 +154,15 @@ class Registry:
         if not wanted:
             return {}
         rows = self._rows(
-            f"""
+            """
             with wanted as (
                 select * from products where rowid in (
-                    select rowid from products where {IS_AVAILABLE}
+                    select rowid from products where state = 'current'
                         and name_key in (select md5_number_lower(unnest($names))))
                     and name in (select unnest($names))
             ), made_from as (
                 select record_id, name,
-                    list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
+                    list({'name': input_name, 'sha256': input_sha256} order by ordinal) as inputs
                 from inputs where name_key in (select md5_number_lower(unnest($names)))
                 group by all
             )
@@ -232,7 +246,7 @@ detector, skycell, release, step, partition
             conditions.append("start_time <= $before")
             parameters["before"] = before
         if not overwritten:
-            conditions.append(IS_AVAILABLE)
+            conditions.append("state = 'current'")
         if pattern is not None:
             condition, named = _named_like([pattern] if isinstance(pattern, str) else pattern)
             conditions.append(condition)
@@ -362,18 +376,18 @@ detector, skycell, release, step, partition
             current names and files that changes if and only if they do.
         """
         return self._query(
-            f"""
+            """
             with newest as (
                 select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
                     max(committed_at) as committed_at,
                     arg_max_null(run_id, (committed_at, record_id)) as run_id
-                from records where step = $step
+                from records where step = $step and statement = 'publication'
                     and ($after is null or committed_at >= $after) group by "partition"
             ), made as (
                 select "partition", count(*) as products,
                     hex(bit_xor(md5_number_lower(name || sha256))) as content
                 from products semi join newest using ("partition")
-                where step = $step and {IS_AVAILABLE} group by "partition"
+                where step = $step and state = 'current' group by "partition"
             ), failed as (
                 select record_id, count(*) as failures from failures group by record_id
             )
@@ -441,7 +455,7 @@ detector, skycell, release, step, partition
             f"""
             with made as materialized (
                 select exposure, kind, record_id, name, name_key, sha256, file_set from products
-                where {IS_AVAILABLE} and kind in ('uncal', 'cal') and {chosen}
+                where state = 'current' and kind in ('uncal', 'cal') and {chosen}
             ), made_from as materialized (
                 select made.exposure, made.kind, input_name, input_sha256
                 from made join inputs using (name_key, record_id, name)
@@ -454,7 +468,8 @@ detector, skycell, release, step, partition
                 from made_from where kind = 'cal'
             ), newest as (
                 select arg_max(record_id, (committed_at, record_id)) as record_id
-                from records where {of_chosen} group by step, "partition"
+                from records where statement = 'publication' and {of_chosen}
+                group by step, "partition"
             ), failed as (
                 select distinct file_set from failures semi join newest using (record_id)
             )
@@ -474,7 +489,8 @@ detector, skycell, release, step, partition
         """Give how long a step took, from its start to its end, each time since `after`."""
         rows = self._rows(
             """
-            select max(time) - min(time) as duration from events
+            select max(time) - min(time) as duration
+            from events semi join (from records where statement = 'publication') using (record_id)
             where step = $step and committed_at >= $after and event in ($started, $finished)
             group by record_id having count(distinct event) = 2
             """,
@@ -499,7 +515,8 @@ detector, skycell, release, step, partition
         return self._query(
             """
             with newest as (
-                select * from records where $step is null or step = $step
+                select * from records
+                where statement = 'publication' and ($step is null or step = $step)
                 order by committed_at desc, record_id limit $limit
             )
             select newest.record_id, step, "partition", committed_at, run_id,
@@ -531,7 +548,8 @@ detector, skycell, release, step, partition
             f"""
             with newest as (
                 select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
-                from records where {" and ".join(conditions) or "true"} group by step, "partition"
+                from records where statement = 'publication'
+                    and {" and ".join(conditions) or "true"} group by step, "partition"
             )
             select "partition", step, file_set, error, message, committed_at, record_id
             from failures semi join newest using (record_id) order by all
@@ -567,6 +585,66 @@ detector, skycell, release, step, partition
             found.setdefault(row["partition"], {})[ClockEvent(row["event"])] = moment
         return found
 
+    def receipts(
+        self, exposures: Iterable[str]
+    ) -> dict[str, tuple[ExposureReceipt, dict[ClockEvent, datetime]]]:
+        """Give what is known and in of exposures, with its moments (UTC); the newest counts."""
+        fields = tuple(ExposureReceipt.model_fields)
+        rows = self._rows(
+            f"""
+            with newest as (
+                select record_id, "partition", {", ".join(fields)} from receipts
+                where "partition" in (select unnest($exposures))
+                qualify row_number() over (
+                    partition by "partition" order by committed_at desc, record_id desc) = 1
+            ), moments as (
+                select record_id, map_from_entries(list((event, time))) as events
+                from events semi join newest using (record_id) group by record_id
+            )
+            select newest.*, events from newest left join moments using (record_id)
+            """,
+            {"exposures": sorted(set(exposures))},
+        )
+        return {
+            row["partition"]: (
+                ExposureReceipt(**{field: row[field] for field in fields}),
+                {
+                    ClockEvent(event): moment.astimezone(UTC)
+                    for event, moment in (row["events"] or {}).items()
+                },
+            )
+            for row in rows
+        }
+
+    def attempts(
+        self,
+        partition: str | None = None,
+        *,
+        run_id: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> pd.DataFrame:
+        """Give the attempts of steps, each as far as it has come, in the order they were begun.
+
+        Parameters
+        ----------
+        partition, run_id, outcome
+            Only attempts of these.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``attempt_id``, ``step``, ``partition``, ``run_id``, ``queued``, ``started``,
+            ``finished`` (UTC), ``outcome``, ``error``, ``message``, ``last_try``.
+        """
+        return self._query(
+            f"""
+            select * from ({ATTEMPTS_AS_FAR}) where ($outcome is null or outcome = $outcome)
+            and ($partition is null or "partition" = $partition)
+            and ($run_id is null or run_id = $run_id) order by started, attempt_id
+            """,
+            {"partition": partition, "run_id": run_id, "outcome": outcome},
+        )
+
     def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
         """Count current products by columns, for a table of what there is.
 
@@ -598,49 +676,103 @@ detector, skycell, release, step, partition
         )
 
     def deadlines(
-        self, *, visit: OneOrMore = None, exposure: OneOrMore = None, level: OneOrMore = None
+        self,
+        *,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
     ) -> pd.DataFrame:
-        """Give when current products were made and when they were due (R2, R5, R9, R10).
+        """Give how products stand against their deadlines, those of one fate together.
 
         Parameters
         ----------
-        visit, exposure, level
-            Only products of these.
+        visit, partition, level, survey, kind, state
+            Only products of these: a visit has its exposures' too, a partition is one exposure or
+            the products of a visit itself; states are those of
+            `roman_assets.products.deadline.ProductState`.
+        at_risk
+            Only products that are, or are not, at risk.
+        now
+            The present time, UTC; that of this machine by default.
+        limit
+            At most so many rows, the most urgent.
 
         Returns
         -------
         pandas.DataFrame
-            ``name``, ``kind``, ``level``, ``partition``, ``survey``, ``optical_element``,
-            ``size`` (bytes), ``made`` (commit of the record, UTC) and ``due`` (UTC; null while the
-            moment that starts the clock is not on record), ordered by partition, level and name.
+            Columns `roman_assets.registry.ledger.GROUP_COLUMNS`, the most urgent first: overdue,
+            failed, at risk, the others not made, made late, the rest; among them by margin.
         """
-        conditions, parameters = _conditions({"visit": visit, "exposure": exposure, "level": level})
-        clocks = pa.Table.from_pylist(
-            [
-                {
-                    "level": level.value,
-                    "event": CLOCK_START[deadline.origin].value,
-                    "latency_us": deadline.latency // timedelta(microseconds=1),
-                }
-                for level, deadline in DEADLINES.items()
-            ]
-        )
+        return self._ledger(
+            GROUPS,
+            GROUP_COLUMNS,
+            {
+                "visit": visit, "partition": partition, "level": level, "survey": survey,
+                "kind": kind, "state": state, "at_risk": at_risk,
+            },
+            now,
+            limit,
+        )  # fmt: skip
+
+    def ledger(
+        self,
+        *,
+        name: OneOrMore = None,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Give the ledger's row of every product, expected or made; parameters as `deadlines`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `deadlines`, then
+            by name. A product that was made again has a row for each generation.
+        """
+        return self._ledger(
+            PRODUCTS,
+            PRODUCT_COLUMNS,
+            {
+                "name": name, "visit": visit, "partition": partition, "level": level,
+                "survey": survey, "kind": kind, "state": state, "at_risk": at_risk,
+            },
+            now,
+            limit,
+        )  # fmt: skip
+
+    def _ledger(
+        self,
+        macro: str,
+        columns: tuple[str, ...],
+        values: dict[str, Any],
+        now: datetime | None,
+        limit: int | None,
+    ) -> pd.DataFrame:
+        conditions, parameters = _conditions(values)
+        visits = _visits_of(values)
+        order = "name, " if "name" in columns else ""
+        listed = ", ".join(f'"{column}"' for column in columns)
+        deadlines = deadlines_of(self._root)
         return self._query(
-            f"""
-            with wanted as (
-                select * from products where {IS_AVAILABLE}
-                and {" and ".join(conditions) or "true"}
-            ), started as (
-                select "partition", event, arg_max(time, (committed_at, record_id)) as start
-                from events semi join wanted using ("partition") group by "partition", event
-            )
-            select name, kind, level, "partition", survey, optical_element, size,
-                committed_at as made, start + to_microseconds(latency_us) as due
-            from wanted join clocks using (level) left join started using ("partition", event)
-            order by "partition", level, name
-            """,
-            parameters,
-            clocks=clocks,
+            f"select {listed} from {macro}($now, visits := $visits) "
+            f"where {' and '.join(conditions) or 'true'} "
+            f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {order} made '
+            "limit $limit",
+            parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
+            prepare=lambda connection: define_ledger(connection, deadlines),
         )
 
     def source_tables(self) -> list[str]:
@@ -665,8 +797,14 @@ detector, skycell, release, step, partition
         meets = [all(area.meets(footprint) for area in areas) for footprint in footprints]
         return frame[np.array(meets, dtype=bool)]
 
-    def _query(self, sql: str, parameters: Mapping[str, Any], **tables: pa.Table) -> pd.DataFrame:
-        with self._answer(sql, parameters, tables) as answer:
+    def _query(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+        **tables: pa.Table,
+    ) -> pd.DataFrame:
+        with self._answer(sql, parameters, tables, prepare) as answer:
             table: pa.Table = answer.to_arrow_table()
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -677,7 +815,11 @@ detector, skycell, release, step, partition
 
     @contextmanager
     def _answer(
-        self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, pa.Table]
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        tables: Mapping[str, pa.Table],
+        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
     ) -> Iterator[duckdb.DuckDBPyRelation]:
         """Ask the newest snapshot, alone among the threads until the answer is read."""
         with self._lock:
@@ -685,6 +827,8 @@ detector, skycell, release, step, partition
             try:
                 for name, table in tables.items():
                     connection.register(name, table)
+                if prepare is not None:
+                    prepare(connection)
                 yield connection.sql(sql, params=dict(parameters))
             except duckdb.CatalogException as error:
                 if self._role.may_see(Role.OPERATIONS):
@@ -778,6 +922,17 @@ def _named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
 
 
 _WILDCARD = re.compile(r"[*?\[]")
+
+
+def _visits_of(values: Mapping[str, Any]) -> list[str] | None:
+    """Give the visits to which conditions on visit and exposure lead, None for all."""
+    parts = [values[column] for column in ("visit", "partition") if values[column] is not None]
+    names = [
+        str(item)
+        for value in parts
+        for item in ([value] if isinstance(value, str | VisitId | ExposureId) else value)
+    ]
+    return sorted({name.split("_")[0] for name in names}) if parts else None
 
 
 def _entry(row: Mapping[str, Any]) -> RegisteredProduct:

@@ -20,7 +20,6 @@ import duckdb
 import yaml
 
 from roman_assets.access import Role
-from roman_assets.products.lifecycle import AVAILABLE
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,7 @@ CONTENT: tuple[Column, ...] = (
 
 LIFE: tuple[Column, ...] = (
     Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
-    Column("state", "VARCHAR", "current, superseded, overwritten, removed or refused"),
-    Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
+    Column("state", "VARCHAR", "current or overwritten (R6)"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
     Column("record_id", "VARCHAR", "its commit record"),
     Column("step", "VARCHAR", "the work that made it"),
@@ -132,7 +130,13 @@ _RECORD = (
 )
 
 RECORDS = Table(
-    "records", "one commit record", (*_RECORD, Column("run_id", "VARCHAR", "the Dagster run"))
+    "records",
+    "one commit record",
+    (
+        *_RECORD,
+        Column("run_id", "VARCHAR", "the Dagster run"),
+        Column("statement", "VARCHAR", "what it is about: publication, attempt or receipt"),
+    ),
 )
 PRODUCTS = Table(
     "products",
@@ -153,20 +157,6 @@ INPUTS = Table(
     ),
     Role.PUBLIC,
 )
-TRANSITIONS = Table(
-    "transitions",
-    "what one commit record states to have happened to one generation of a product",
-    (
-        *_RECORD,
-        Column("transition", "VARCHAR", "superseded, removed or overwritten"),
-        Column("name", "VARCHAR", "the product"),
-        Column("made_by", "VARCHAR", "the commit record of the generation"),
-        Column("sha256", "VARCHAR", "of the generation's file"),
-        Column("reason", "VARCHAR", "why"),
-        Column("cause", "VARCHAR", "what brought it about"),
-        Column("name_key", "UBIGINT", "hash of the product's name"),
-    ),
-)
 EVENTS = Table(
     "events",
     "one clock event, as one commit record states it",
@@ -186,13 +176,46 @@ FAILURES = Table(
         Column("message", "VARCHAR", "what it said"),
     ),
 )
-TABLES: tuple[Table, ...] = (RECORDS, PRODUCTS, INPUTS, TRANSITIONS, EVENTS, FAILURES)
+ATTEMPTS = Table(
+    "attempts",
+    "how far one attempt of a step had come, as one commit record states it",
+    (
+        *_RECORD,
+        Column("run_id", "VARCHAR", "the Dagster run"),
+        Column("attempt_id", "VARCHAR", "the attempt"),
+        Column("outcome", "VARCHAR", "running, finished, bad input or passing fault"),
+        Column("error", "VARCHAR", "class of the error"),
+        Column("message", "VARCHAR", "what it said"),
+        Column("last_try", "BOOLEAN", "nothing tries again by itself"),
+        Column("queued", "TIMESTAMPTZ", "when its run was queued, UTC"),
+        Column("started", "TIMESTAMPTZ", "when it began, UTC"),
+        Column("finished", "TIMESTAMPTZ", "when it ended, UTC"),
+    ),
+)
+RECEIPTS = Table(
+    "receipts",
+    "what was known and in of an exposure, as one commit record states it",
+    (
+        *_RECORD,
+        Column("survey", "VARCHAR", "HLWAS, HLTDS, GBTDS or GAS"),
+        Column("exposure_type", "VARCHAR", "meta.exposure.type"),
+        Column("optical_element", "VARCHAR", "filter, grism, prism or dark"),
+        Column("detectors", "VARCHAR[]", "those planned"),
+        Column("nexposures", "INTEGER", "planned exposures of the visit"),
+        Column("truncated", "BOOLEAN", "the visit was cut short"),
+        Column("lacks_packets", "BOOLEAN", "packets are awaited"),
+        Column("lacks_ancillary", "BOOLEAN", "ancillary data are awaited"),
+        Column("execution_end", "TIMESTAMPTZ", "end of the exposure, UTC"),
+        Column("first_packet", "TIMESTAMPTZ", "when the first packet was received, UTC"),
+        Column("last_packet", "TIMESTAMPTZ", "when the last packet was received, UTC"),
+        Column("ancillary", "TIMESTAMPTZ", "when all ancillary data were in, UTC"),
+        Column("all_received", "TIMESTAMPTZ", "when everything was in, UTC"),
+    ),
+)
+TABLES: tuple[Table, ...] = (RECORDS, PRODUCTS, INPUTS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS)
 
 CURRENT_PRODUCTS = "current_products"
 """The view of what the archive shows."""
-
-IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"
-"""The condition that the archive shows a product."""
 
 SEARCH_COLUMNS: tuple[Column, ...] = tuple(
     column for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
@@ -233,7 +256,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
         connection.execute(f"create table if not exists {table.name} ({columns})")
     connection.execute(
         f"create view if not exists {CURRENT_PRODUCTS} as "
-        f"select * exclude (name_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
+        f"select * exclude (name_key) from {PRODUCTS.name} where state = 'current'"
     )
 
 

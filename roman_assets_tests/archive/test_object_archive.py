@@ -61,7 +61,9 @@ def test_a_reader_in_the_middle_of_a_download_keeps_the_bytes_it_began_with(
 ):
     old = os.urandom(32 << 20)
     archive.show({NAME: staged(archive, tmp_path, old)})
-    chunks = obstore.get(plain, f"archive/public/{Archive.public_key(NAME)}").stream(min_chunk_size=1)
+    chunks = obstore.get(plain, f"archive/public/{Archive.public_key(NAME)}").stream(
+        min_chunk_size=1
+    )
     first = bytes(next(chunks))
     archive.show({NAME: staged(archive, tmp_path, b"new")})
     assert archive.path(NAME).read_bytes() == b"new"

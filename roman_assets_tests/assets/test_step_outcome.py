@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import WorkFailure
+from roman_assets.registry.record import Attempt, Outcome, WorkFailure
+from roman_assets_tests.registry.facts import Facts, at
 from roman_assets_tests.registry.installation import exposure, record_of
 
 UNCAL, CATALOG = dg.AssetKey("uncal"), dg.AssetKey("exposure_catalog")
-RECEIVED = datetime(2027, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -53,15 +53,24 @@ def outcome(root: DataRoot, step: Step, result: StepResult) -> PartitionOutcome:
 
 
 def test_people_see_counts_sizes_generation_and_margin(root: DataRoot) -> None:
-    events = {ClockEvent.ALL_RECEIVED: RECEIVED}
-    made_at = RECEIVED + timedelta(hours=2)
-    result = publish(root, Step.FORMATTING, name(1), name(2), events=events, committed_at=made_at)
+    made_at = at(1) + timedelta(hours=2)
+    result = publish(
+        root,
+        Step.FORMATTING,
+        name(1),
+        name(2),
+        events={ClockEvent.STARTED: at(2)},
+        attempt=Attempt(attempt_id="1", outcome=Outcome.FINISHED),
+        committed_at=made_at,
+    )
+    Facts(root).receipt()
+    fold(root)
     shown = outcome(root, Step.FORMATTING, result).assets[UNCAL].metadata
     assert shown["files"] == 2
     assert shown["size_bytes"] == len(name(1)) + len(name(2))
     assert shown["generation"] == 1
     assert shown["reused"] is False
-    assert shown["due"].value == (RECEIVED + timedelta(hours=24)).timestamp()
+    assert shown["due"].value == (at(1) + timedelta(hours=24)).timestamp()
     assert shown["margin_hours"] == pytest.approx(22)
     assert [entry["name"] for entry in shown["products"].value] == [name(1), name(2)]
 

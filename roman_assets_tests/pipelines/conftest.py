@@ -20,6 +20,7 @@ from roman_assets.observatory.telescope import (
     send_definitive_ephemeris,
     sky_fields,
 )
+from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.step import format_exposure
@@ -117,7 +118,7 @@ def calibrated(observed: Observed) -> Calibrated:
     )
     wrong = observed.publish_altered(second, WRONG_SHAPE, rows=260)
     without = observed.publish_altered(second, WITHOUT_REFERENCES, rows=520)
-    made = calibrate_exposure(root, first, run_id="run-1")
+    made = calibrate_exposure(root, first, run=Run("run-1"))
     send_definitive_ephemeris(observed.plan, root)
     LandingArea(root).scan()
     again = calibrate_exposure(root, first)
@@ -126,7 +127,7 @@ def calibrated(observed: Observed) -> Calibrated:
 
 @pytest.fixture(scope="session")
 def mosaicked(calibrated: Calibrated) -> MosaicResult:
-    return mosaic_visit(calibrated.observed.root, calibrated.observed.visit, run_id="run-3")
+    return mosaic_visit(calibrated.observed.root, calibrated.observed.visit, run=Run("run-3"))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from roman_assets.pipelines.formatting.ancillary import (
     ExecutedExposure,
     ExecutedVisit,
     MATable,
+    VisitStatus,
     content_hash,
 )
 from roman_assets.pipelines.formatting.data_unit import Stream, UnitHeader, UnitId
@@ -36,6 +37,9 @@ RECEIPT_EVENTS = frozenset(
     {
         ClockEvent.FIRST_PACKET,
         ClockEvent.LAST_PACKET,
+        ClockEvent.EXECUTED_VISIT,
+        ClockEvent.MA_TABLE,
+        ClockEvent.EPHEMERIS,
         ClockEvent.ANCILLARY,
         ClockEvent.ALL_RECEIVED,
     }
@@ -125,6 +129,10 @@ class Receipt:
     survey, exposure_type, optical_element, detectors, nexposures
         From the executed visit; None (no detectors) before it is in. ``nexposures`` is the planned
         number of the visit.
+    truncated
+        The visit was cut short: no more exposures than those executed will come.
+    lacks_packets, lacks_ancillary
+        What is awaited; gaps in packets are known only as far as the ancillary data are in.
     """
 
     exposure: ExposureId
@@ -139,6 +147,9 @@ class Receipt:
     optical_element: OpticalElement | None = None
     detectors: tuple[str, ...] = ()
     nexposures: int | None = None
+    truncated: bool = False
+    lacks_packets: bool = False
+    lacks_ancillary: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,6 +254,8 @@ def evaluate(
         events,
         _predicted(ancillary, events.get(ClockEvent.ALL_RECEIVED)),
         _newest(ancillary, EphemerisKind.DEFINITIVE),
+        lacks_packets=bool(lacking_packets),
+        lacks_ancillary=bool(lacking_ancillary),
     )
     if visit is None:
         return receipt
@@ -253,6 +266,7 @@ def evaluate(
         optical_element=visit.optical_element,
         detectors=executed.detectors if executed else (),
         nexposures=visit.nexposures,
+        truncated=visit.status is VisitStatus.TRUNCATED,
     )
 
 
@@ -345,10 +359,15 @@ def _receipt_events(
     if required and not lacking_packets:
         moments = (histories[unit].received for unit in required)
         events[ClockEvent.LAST_PACKET] = max(moment for moment in moments if moment)
-    arrivals = (ancillary.visit_arrival, ancillary.ma_table_arrival)
-    if all(arrivals) and ancillary.ephemerides:
-        first_ephemeris = min(held.arrival for held in ancillary.ephemerides)
-        events[ClockEvent.ANCILLARY] = max(first_ephemeris, *(a for a in arrivals if a))
+    documents = {
+        ClockEvent.EXECUTED_VISIT: ancillary.visit_arrival,
+        ClockEvent.MA_TABLE: ancillary.ma_table_arrival,
+        ClockEvent.EPHEMERIS: min((h.arrival for h in ancillary.ephemerides), default=None),
+    }
+    arrived = {event: moment for event, moment in documents.items() if moment is not None}
+    events |= arrived
+    if arrived.keys() == documents.keys():
+        events[ClockEvent.ANCILLARY] = max(arrived.values())
     if not missing:
         events[ClockEvent.ALL_RECEIVED] = max(
             events[ClockEvent.LAST_PACKET], events[ClockEvent.ANCILLARY]

@@ -15,6 +15,7 @@ import roman_assets
 from roman_assets.archive.durability import disk_space
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.ancillary import (
     Ephemeris,
     ExecutedExposure,
@@ -31,6 +32,7 @@ from roman_assets.pipelines.formatting.level1 import (
     science_raw,
 )
 from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.formatting.receipt_record import record_receipts
 from roman_assets.pipelines.formatting.telemetry import (
     DetectorReadout,
     FaceTelemetry,
@@ -39,6 +41,7 @@ from roman_assets.pipelines.formatting.telemetry import (
 from roman_assets.pipelines.provenance import file_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.name import FileSet, ProductName
 from roman_assets.products.observation import ExposureId
@@ -55,7 +58,12 @@ _DETECTOR_KINDS = ("uncal", "guide_window")
 
 
 def format_exposure(
-    root: DataRoot, exposure: ExposureId, *, run_id: str | None = None, force: bool = False
+    root: DataRoot,
+    exposure: ExposureId,
+    *,
+    run: Run | None = None,
+    force: bool = False,
+    clock: Clock = utc_now,
 ) -> StepResult:
     """Make and publish L1 of an exposure: science, guide windows and FACE.
 
@@ -68,10 +76,12 @@ def format_exposure(
         The installation.
     exposure
         Which exposure.
-    run_id
-        The Dagster run.
+    run
+        The run it is done in.
     force
         Make everything again.
+    clock
+        Gives the time.
 
     Returns
     -------
@@ -86,29 +96,30 @@ def format_exposure(
         If the disk is full.
     """
     landing = LandingArea(root)
-    receipt = _complete_receipt(landing, exposure)
-    work = _Work.plan(landing, receipt)
-    kept = reusable(root, work.fingerprints, force)
-    with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
-        maker = _Maker(work, scratch, kept)
-        maker.make()
-        return publish_step(
-            root,
-            step=Step.FORMATTING,
-            partition=str(exposure),
-            outputs=maker.outputs,
-            failures=maker.failures,
-            events=receipt.events,
-            reused=kept.values(),
-            run_id=run_id,
-        )
+    with StepAttempt(root, Step.FORMATTING, str(exposure), run, clock) as attempt:
+        receipt = _complete_receipt(landing, exposure, clock)
+        work = _Work.plan(landing, receipt)
+        kept = reusable(root, work.fingerprints, force)
+        with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
+            maker = _Maker(work, scratch, kept)
+            maker.make()
+            return publish_step(
+                root,
+                step=Step.FORMATTING,
+                partition=str(exposure),
+                outputs=maker.outputs,
+                failures=maker.failures,
+                reused=kept.values(),
+                attempt=attempt,
+            )
 
 
-def _complete_receipt(landing: LandingArea, exposure: ExposureId) -> Receipt:
+def _complete_receipt(landing: LandingArea, exposure: ExposureId, clock: Clock) -> Receipt:
     receipt = landing.receipt(exposure)
     if not receipt.complete:
         landing.scan()
         receipt = landing.receipt(exposure)
+    record_receipts(landing.root, [receipt], clock=clock)
     if not receipt.complete:
         raise BadInputError(
             exposure, "receipt", f"not all of it is in: {'; '.join(receipt.missing)}",

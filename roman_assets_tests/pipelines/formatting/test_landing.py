@@ -191,6 +191,7 @@ def test_receipt_does_not_move_when_more_arrives_or_the_index_is_lost(complete):
     before = complete.receipt(EXPOSURE)
     place(complete, "again.l0", b"".join(PACKETS), 60)
     write_oem(complete.path / "later.oem")
+    arrive(complete.path / "later.oem", 70)
     complete.scan()
     assert complete.receipt(EXPOSURE) == before
     for file in complete.path.glob(".inventory*"):
@@ -496,7 +497,7 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
 
 
 def test_an_index_that_cannot_be_used_is_a_passing_fault(area):
-    (area.path / ".inventory-v1.sqlite").mkdir()
+    (area.path / ".inventory-v2.sqlite").mkdir()
     with pytest.raises(PassingFaultError, match="index"):
         area.scan()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.observatory.downlink import Delivery, Downlink
+from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.formatting import step as step_module
 from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.formatting.receipt_record import record_receipts
 from roman_assets.pipelines.formatting.step import format_exposure
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.name import ProductName
+from roman_assets.registry.registry import Registry
 from roman_assets_tests.pipelines.formatting.telemetry_samples import (
     EXPOSURE,
     MA_TABLE,
@@ -63,7 +67,7 @@ def contents(result) -> dict[str, str]:
 
 def test_an_exposure_becomes_its_l1_files_in_the_archive(root, orbit):
     deliver(root, orbit, detectors=TWO)
-    result = format_exposure(root, EXPOSURE, run_id="run")
+    result = format_exposure(root, EXPOSURE, run=Run("run"))
     assert result.failures == ()
     assert sorted(entry.name for entry in result.made) == [
         "r0000101001001001001_0001_f158_face.asdf",
@@ -81,7 +85,44 @@ def test_an_exposure_becomes_its_l1_files_in_the_archive(root, orbit):
     assert not any(root.scratch.iterdir())
 
 
-def test_the_record_carries_the_clock_and_the_facts_files_do_not_know(root, orbit, monkeypatch):
+def test_the_registry_is_told_what_was_received_and_how_the_attempt_went(root, orbit):
+    deliver(root, orbit)
+    times = iter(datetime(2027, 6, 2, hour, tzinfo=UTC) for hour in range(10))
+    queued = datetime(2027, 6, 1, tzinfo=UTC)
+    format_exposure(root, EXPOSURE, run=Run("run", queued), clock=lambda: next(times))
+    receipt = LandingArea(root).receipt(EXPOSURE)
+    events = Registry(root).events(str(EXPOSURE))
+    assert set(events) == set(ClockEvent)
+    assert receipt.events.items() <= events.items()
+    (attempt,) = Registry(root).attempts(str(EXPOSURE)).to_dict("records")
+    assert attempt["outcome"] == "finished"
+    assert (attempt["queued"], attempt["run_id"]) == (queued, "run")
+    assert queued < attempt["started"] < attempt["finished"]
+
+
+def test_what_is_lacking_is_on_record_and_recorded_once(root, orbit):
+    deliver(root, orbit)
+    landing = LandingArea(root)
+    document = next(path for path in landing.path.iterdir() if "visit" in path.name)
+    content = document.read_bytes()
+    document.unlink()
+    landing.scan()
+    assert record_receipts(root, landing.receipts())
+    assert not record_receipts(root, landing.receipts())
+    with pytest.raises(BadInputError):
+        format_exposure(root, EXPOSURE)
+    assert set(Registry(root).attempts(str(EXPOSURE))["outcome"]) == {"bad input"}
+    document.write_bytes(content)
+    landing.scan()
+    (known,) = Registry(root).receipts([str(EXPOSURE)]).values()
+    assert known[0].lacks_ancillary
+    assert record_receipts(root, landing.receipts())
+    (known,) = Registry(root).receipts([str(EXPOSURE)]).values()
+    assert not known[0].lacks_ancillary
+    assert known[0].detectors
+
+
+def test_products_carry_the_facts_that_files_do_not_know(root, orbit, monkeypatch):
     published = {}
     publish = step_module.publish_step
 
@@ -93,8 +134,6 @@ def test_the_record_carries_the_clock_and_the_facts_files_do_not_know(root, orbi
     deliver(root, orbit)
     format_exposure(root, EXPOSURE)
     receipt = LandingArea(root).receipt(EXPOSURE)
-    assert published["events"] == receipt.events
-    assert set(published["events"]) == set(ClockEvent) - {ClockEvent.STARTED, ClockEvent.FINISHED}
     for output in published["outputs"]:
         assert output.metadata["survey"] == "HLWAS"
         assert output.metadata["nexposures"] == 2

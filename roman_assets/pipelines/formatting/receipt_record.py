@@ -1,0 +1,81 @@
+"""What is in of exposures, told to the registry whenever it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roman_assets.archive.durability import locked, make_directory
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.products.deadline import Clock, utc_now
+from roman_assets.products.kind import Step
+from roman_assets.registry.fold import fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import CommitRecord, ExposureReceipt, Statement
+from roman_assets.registry.registry import Registry
+
+_LOCK = "receipts.lock"
+
+
+def record_receipts(
+    root: DataRoot, receipts: Sequence[Receipt], *, clock: Clock = utc_now
+) -> list[Receipt]:
+    """Record the receipts that differ from what the registry knows, each once.
+
+    An exposure leaves a handful of records: when the first of it is in, when its executed visit
+    is, when all is. Several processes may do this at once.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    receipts
+        Of exposures, complete or not.
+    clock
+        Gives the time.
+
+    Returns
+    -------
+    list of Receipt
+        Those that were recorded.
+    """
+    if not receipts:
+        return []
+    with locked(make_directory(root.registry) / _LOCK):
+        fold(root)
+        with Registry(root) as registry:
+            known = registry.receipts(str(receipt.exposure) for receipt in receipts)
+        new = [
+            receipt
+            for receipt in receipts
+            if known.get(str(receipt.exposure)) != (statement_of(receipt), receipt.events)
+        ]
+        journal = Journal(root)
+        for receipt in new:
+            journal.write(
+                CommitRecord(
+                    step=Step.FORMATTING,
+                    partition=str(receipt.exposure),
+                    committed_at=clock(),
+                    statement=Statement.RECEIPT,
+                    receipt=statement_of(receipt),
+                    events=receipt.events,
+                )
+            )
+        if new:
+            fold(root)
+        return new
+
+
+def statement_of(receipt: Receipt) -> ExposureReceipt:
+    """Give what the registry is told of a receipt besides its moments."""
+    return ExposureReceipt(
+        survey=receipt.survey,
+        exposure_type=receipt.exposure_type,
+        optical_element=receipt.optical_element,
+        detectors=receipt.detectors,
+        nexposures=receipt.nexposures,
+        truncated=receipt.truncated,
+        lacks_packets=receipt.lacks_packets,
+        lacks_ancillary=receipt.lacks_ancillary,
+    )

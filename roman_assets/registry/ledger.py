@@ -1,0 +1,512 @@
+"""The deadline ledger: how every product stands against its deadline, and why (R2, R5, R9, R10).
+
+The ledger is no second truth: it is a set of DuckDB macros over what the registry has folded from
+the commit records (products, attempts, receipts, failures) and over the table of deadlines. The
+present time is an argument. ``docs/deadlines.md`` explains its rules.
+
+Two macros are for use, `GROUPS` and `PRODUCTS`. Products that one record made, of one kind, share
+all their moments; so do those of one kind that one exposure lacks for one reason. A row of the
+former is such a group, and a row of the latter is a single product.
+"""
+
+# Names put into SQL are names of this module; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import timedelta
+
+import duckdb
+import pyarrow as pa
+
+from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
+from roman_assets.products.kind import KINDS, Level, ProductKind, expected_kinds
+from roman_assets.products.observation import ExposureType, Survey
+
+GROUPS = "ledger_groups"
+"""Macro ``ledger_groups(moment, visits)``: a row for the products of one kind that share a fate.
+
+``moment`` is the present (TIMESTAMPTZ), ``visits`` the visits to look at (VARCHAR[]), null for all.
+"""
+
+PRODUCTS = "ledger"
+"""Macro ``ledger(moment, visits)``: a row for each expected product and each generation made."""
+
+GROUP_COLUMNS: tuple[str, ...] = (
+    "partition", "visit", "survey", "optical_element", "step", "level", "kind", "products",
+    "detectors", "state", "stage", "at_risk", "first", "started_at", "due", "made", "margin_hours",
+    "blame", *(f"{blame}_hours" for blame in Blame), "reason", "record_id", "file_sets",
+)  # fmt: skip
+_OF_GROUPS = frozenset({"products", "detectors", "first", "file_sets"})
+PRODUCT_COLUMNS: tuple[str, ...] = (
+    "name", "file_set", "detector", "generation",
+    *(column for column in GROUP_COLUMNS if column not in _OF_GROUPS),
+)  # fmt: skip
+
+MOST_URGENT_FIRST = f"""
+    case when state = '{ProductState.OVERDUE}' then 0 when state = '{ProductState.FAILED}' then 1
+        when at_risk then 2 when made is null and state <> '{ProductState.NOT_EXPECTED}' then 3
+        when state = '{ProductState.MADE_LATE}' then 4 else 5 end, margin_hours nulls last"""
+"""The order in which an operator looks at rows of the ledger."""
+
+ATTEMPTS_AS_FAR = """
+    select attempt_id, any_value(step) as step, any_value("partition") as "partition",
+        any_value(run_id) as run_id, min(queued) as queued, min(started) as started,
+        max(finished) as finished, arg_max(outcome, closed) as outcome,
+        arg_max(error, closed) as error, arg_max(message, closed) as message,
+        arg_max(last_try, closed) as last_try
+    from (select *, (outcome = 'finished', outcome <> 'running', committed_at) as closed
+        from attempts)
+    group by attempt_id
+"""
+"""One row for each attempt, put together from the records of its beginning and its end."""
+
+
+def define_ledger(
+    connection: duckdb.DuckDBPyConnection, deadlines: Mapping[Level, Deadline] = DEADLINES
+) -> None:
+    """Define the ledger's macros on a connection whose current database is a registry.
+
+    They are temporary: nothing is written to the registry, which may be read-only. Doing it again
+    replaces them.
+
+    Parameters
+    ----------
+    connection
+        The connection.
+    deadlines
+        The table of deadlines.
+    """
+    for name, table in (("kinds", _kinds()), ("deadlines", _deadlines(deadlines))):
+        connection.register("_incoming", table)
+        connection.execute(f"create or replace temp table ledger_{name} as from _incoming")
+        connection.unregister("_incoming")
+    visits = "visits := null::varchar[]"
+    connection.execute(
+        f"create or replace temp macro {GROUPS}(moment, {visits}) as table {_GROUPS}"
+    )
+    connection.execute(
+        f"create or replace temp macro {PRODUCTS}(moment, {visits}) as table {_PRODUCTS}"
+    )
+
+
+@functools.cache
+def _kinds() -> pa.Table:
+    """Give which kinds the SOC makes of each survey and exposure type; '' stands for not known."""
+    certain = [
+        kind
+        for kind in KINDS
+        if all(kind in expected_kinds(s, t) for s in Survey for t in ExposureType)
+    ]
+    rows = [_kind_row("", "", kind, True) for kind in certain]
+    for survey in Survey:
+        for exposure_type in ExposureType:
+            expected = expected_kinds(survey, exposure_type)
+            rows += [_kind_row(survey, exposure_type, kind, kind in expected) for kind in KINDS]
+    return pa.Table.from_pylist(rows)
+
+
+def _kind_row(
+    survey: str, exposure_type: str, kind: ProductKind, expected: bool
+) -> dict[str, str | bool]:
+    return {
+        "survey": str(survey),
+        "exposure_type": str(exposure_type),
+        "kind": kind.name,
+        "level": kind.level.value,
+        "scope": kind.scope.value,
+        "step": kind.step.value,
+        "suffix": f"{kind.suffix}.{kind.extension}",
+        "expected": expected,
+    }
+
+
+def _deadlines(deadlines: Mapping[Level, Deadline]) -> pa.Table:
+    microsecond = timedelta(microseconds=1)
+    return pa.Table.from_pylist(
+        [
+            {
+                "level": level.value,
+                "origin": deadline.origin.value,
+                "latency_us": deadline.latency // microsecond,
+                "warning_us": deadline.warning // microsecond,
+            }
+            for level, deadline in deadlines.items()
+        ]
+    )
+
+
+# A set of detectors is a bit mask: bit n for WFIn, bit 0 for what is not made by detector.
+_FACTS = f"""
+received as materialized (
+    -- one row an exposure: what is known and in of it
+    select "partition", split_part("partition", '_', 1) as visit, survey, exposure_type,
+        optical_element, nexposures, truncated, execution_end, all_received, lacks_packets,
+        coalesce(list_bit_or(list_transform(detectors, lambda d: 1::bigint << d[4:]::integer)), 0)
+            as planned,
+        if(lacks_packets, 'infinity', coalesce(last_packet, first_packet)) as packets,
+        if(lacks_ancillary, 'infinity', ancillary) as ancillary
+    from receipts
+    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    qualify row_number() over (
+        partition by "partition" order by committed_at desc, record_id desc) = 1
+),
+made as materialized (
+    -- products of one kind that one record made, for the first time or again
+    select record_id, kind, any_value(level) as level, any_value(step) as step,
+        any_value("partition") as "partition", any_value(visit) as visit,
+        any_value(survey) as survey, any_value(optical_element) as optical_element,
+        generation = 1 as first, count(*) as products,
+        bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
+    from products
+    where release = 'p' and (visits is null or visit in (select unnest(visits)))
+    group by record_id, kind, generation = 1
+),
+tries as materialized (
+    select *, outcome = 'running' and following is null as running,
+        following is null and (
+            outcome = 'bad input' or (outcome = 'passing fault' and last_try)) as dead
+    from (
+        select *, lead(started) over (
+            partition by step, "partition" order by started, attempt_id) as following
+        from ({ATTEMPTS_AS_FAR})
+        where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    )
+),
+publications as materialized (
+    select records.record_id, records.step, records."partition",
+        records.committed_at as published, coalesce(attempts.started, records.committed_at)
+            as started,
+        row_number() over (partition by records.step, records."partition"
+            order by records.committed_at desc, records.record_id desc) = 1 as latest
+    from records left join attempts using (record_id)
+    where statement = 'publication' and (
+        visits is null or split_part(records."partition", '_', 1) in (select unnest(visits)))
+),
+refused as materialized (
+    -- file sets that the latest publication of a step could not make
+    select failures.step, failures."partition", file_set, error || ': ' || message as reason,
+        if(regexp_matches(file_set, '_wfi\\d\\d_'),
+            1::bigint << regexp_extract(file_set, '_wfi(\\d\\d)_', 1)::integer, 1) as detectors
+    from failures semi join (select record_id from publications where latest) using (record_id)
+)
+"""
+
+# What has happened to the steps of a partition, in one row.
+_PROGRESS = """
+first_made as materialized (
+    select "partition", kind, any_value(step) as step, bit_or(detectors) as detectors
+    from made where first group by "partition", kind
+),
+steps as materialized (
+    select step, "partition", bool_or(running) as running, bool_or(dead) as dead,
+        max(started) filter (running or dead) as started,
+        max(started) filter (running) as running_since,
+        any_value(error || ': ' || message) filter (dead) as error,
+        coalesce(bit_or(refused), 0) as refused, coalesce(bit_or(settled), 0) as settled,
+        any_value(reason) as reason
+    from (
+        select step, "partition", running, dead, started, error, message,
+            null::bigint as refused, null::bigint as settled, null as reason from tries
+        union all
+        select step, "partition", false, false, null, null, null, detectors, null, reason
+            from refused
+        union all
+        select step, "partition", false, false, null, null, null, null, detectors, null
+            from first_made
+    ) group by step, "partition"
+),
+exposures as materialized (
+    -- how far each exposure has come; a mask of -1 stands for all detectors
+    select r.*, coalesce(u.detectors, 0) as formatted, coalesce(c.detectors, 0) as calibrated,
+        coalesce(f.running, false) as formatting, coalesce(e.running, false) as calibrating,
+        case when formatting then 0
+            when coalesce(f.dead and f.started >= r.all_received, false) then -1
+            else coalesce(f.refused | f.settled, 0) end as unformatted,
+        (r.planned & ~formatted & unformatted) as without_l1,
+        (case when calibrating then 0
+            when coalesce(e.dead and e.started >= r.all_received, false) then -1
+            else coalesce(e.refused | e.settled, 0) end)
+            | if(unformatted = -1, -1, without_l1) as uncalibrated,
+        case when r.lacks_packets then 'waiting for downlink'
+            when r.all_received is null then 'waiting for ancillary data'
+            when formatting then 'running' else 'queued' end as l1_stage,
+        if(l1_stage = 'queued' and calibrating, 'running', l1_stage) as l2_stage,
+        r.planned = 0 and r.all_received is null
+            or (r.planned & ~calibrated & ~uncalibrated) <> 0 as pending,
+        coalesce(f.error, f.reason) as l1_reason,
+        coalesce(e.error, e.reason, l1_reason) as l2_reason
+    from received r
+    left join steps f on f."partition" = r."partition" and f.step = 'formatting'
+    left join steps e on e."partition" = r."partition" and e.step = 'exposure'
+    left join first_made u on u."partition" = r."partition" and u.kind = 'uncal'
+    left join first_made c on c."partition" = r."partition" and c.kind = 'cal'
+),
+visit_progress as materialized (
+    select x.visit as "partition", x.visit, any_value(survey) as survey,
+        any_value(exposure_type) as exposure_type, any_value(optical_element) as optical_element,
+        not bool_or(truncated) and count(execution_end) < coalesce(max(nexposures), 9999)
+            as more_to_come,
+        if(more_to_come, null, max(execution_end)) as execution_end,
+        max(all_received) as all_received,
+        if(more_to_come, 'infinity', max(packets)) as packets, max(ancillary) as ancillary,
+        case when coalesce(any_value(s.running), false) then 'running'
+            when more_to_come or bool_or(pending and l2_stage = 'waiting for downlink')
+                then 'waiting for downlink'
+            when bool_or(pending and l2_stage = 'waiting for ancillary data')
+                then 'waiting for ancillary data'
+            when bool_or(pending and l2_stage = 'running') then 'running'
+            else 'queued' end as stage,
+        stage <> 'running' and (coalesce(any_value(s.dead), false)
+            or not more_to_come and not bool_or(pending) and bit_or(calibrated) = 0) as failed,
+        coalesce(any_value(s.error), any_value(l2_reason) filter (calibrated = 0)) as reason
+    from exposures x left join steps s on s."partition" = x.visit and s.step = 'visit'
+    group by x.visit
+)
+"""
+
+_MISSING = """
+missing as materialized (
+    -- what is expected and not made, divided into what failed and what may still come
+    select "partition", visit, survey, optical_element, step, level, kind, stage, failed,
+        if(unknown, null, mask) as detectors, if(unknown, 1, bit_count(mask)) as products,
+        null::varchar[] as file_sets, if(failed, reason, null) as reason
+    from (
+        select x."partition", x.visit, x.survey, x.optical_element, k.step, k.level, k.kind,
+            x.planned = 0 as unknown,
+            if(k.step = 'formatting', x.l1_stage, x.l2_stage) as stage,
+            if(k.step = 'formatting', x.l1_reason, x.l2_reason) as reason,
+            if(k.scope = 'detector', x.planned, 1) & ~coalesce(m.detectors, 0) as lacking,
+            if(k.step = 'formatting', x.unformatted,
+                if(k.scope = 'detector', x.uncalibrated, 0)) as hopeless,
+            unnest([false, true]) as failed,
+            case when unknown then if(failed, 0, 1)
+                when failed then lacking & hopeless else lacking & ~hopeless end as mask
+        from exposures x
+        join ledger_kinds k on k.survey = coalesce(x.survey, '')
+            and k.exposure_type = coalesce(x.exposure_type, '') and k.expected and k.step <> 'visit'
+        left join first_made m on m."partition" = x."partition" and m.kind = k.kind
+    ) where mask <> 0
+    union all
+    select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind, v.stage,
+        v.failed, null, 1, null, if(v.failed, v.reason, null)
+    from visit_progress v
+    join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
+        and k.expected and k.step = 'visit'
+    anti join first_made m on m."partition" = v."partition" and m.kind = k.kind
+    anti join refused r on r."partition" = v."partition" and r.step = 'visit'
+        and r.file_set like '%\\_p\\_v%' escape '\\'
+    union all
+    -- skycells of a visit that could not be made
+    select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind, v.stage,
+        v.stage <> 'running', null, count(*), list(r.file_set), any_value(r.reason)
+    from visit_progress v
+    join refused r on r."partition" = v."partition" and r.step = 'visit'
+        and r.file_set like '%\\_p\\_v%' escape '\\'
+    join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
+        and k.expected and k.step = 'visit'
+    anti join (select file_set, kind from products where skycell is not null) p
+        on p.file_set = r.file_set and p.kind = k.kind
+    group by all
+)
+"""
+
+# A work is a publication, or an open one: what a step has still to do for a partition.
+_WORKS = """
+works as materialized (
+    select record_id, step, "partition", split_part("partition", '_', 1) as visit, started,
+        published, false as open, true as awaited,
+        lag(published) over (
+            partition by step, "partition" order by published, record_id) as previous
+    from publications semi join made using (record_id)
+    union all
+    select step || ' ' || "partition", step, "partition", visit,
+        coalesce(running_since, moment::timestamptz), moment::timestamptz, true, awaited, null
+    from (select step, "partition", any_value(visit) as visit, bool_or(not failed) as awaited
+        from missing group by step, "partition")
+    left join steps using (step, "partition")
+),
+inputs_of as materialized (
+    -- when the inputs of a work were there, and the work that made the last of them
+    select w.record_id, null as input, x.all_received as ready
+    from works w left join received x on x."partition" = w."partition"
+    where w.step = 'formatting'
+    union all
+    select w.record_id, coalesce(f.record_id, if(w.open, 'formatting ' || w."partition", null)),
+        coalesce(f.published, if(w.open, moment::timestamptz, null))
+    from (select * from works where step = 'exposure') w
+    asof left join (select * from works where step = 'formatting' and not open) f
+        on f."partition" = w."partition" and f.published <= w.started
+    union all
+    select w.record_id, arg_max(e.record_id, (e.open, e.published, x.all_received)),
+        max(e.published)
+    from works w
+    join works e on e.visit = w.visit and e.step = 'exposure' and e.awaited
+        and e.published <= w.started
+    left join received x on x."partition" = e."partition"
+    where w.step = 'visit' group by w.record_id
+),
+timed as materialized (
+    select w.record_id, any_value(i.input) as input,
+        coalesce(min(t.started) filter (i.ready is null or t.started >= i.ready),
+            any_value(w.started)) as first_start,
+        coalesce(min(t.started) filter (t.started > w.previous), any_value(w.started))
+            as first_start_again,
+        coalesce(min(coalesce(t.queued, t.started)) filter (t.started > w.previous),
+            any_value(w.started)) as asked
+    from works w left join inputs_of i using (record_id)
+    left join tries t on t.step = w.step and t."partition" = w."partition"
+        and t.started <= w.started
+    group by w.record_id
+),
+chained as materialized (
+    -- the moments along the critical path of a work: of its step and of the steps before
+    select w.record_id, w.step, w."partition", w.open, w.published,
+        t.asked, t.first_start_again, s.execution_end, s.all_received,
+        if(w.step = 'visit', least(s.packets, t.first_start), s.packets) as packets,
+        if(w.step = 'visit', least(s.ancillary, t.first_start), s.ancillary) as ancillary,
+        t2.first_start as first_start_2, w2.started as started_2, w2.published as published_2,
+        t1.first_start as first_start_1, w1.started as started_1, w1.published as published_1,
+        t.first_start as first_start_0, w.started as started_0
+    from works w
+    join timed t using (record_id)
+    left join works w1 on w1.record_id = t.input
+    left join timed t1 on t1.record_id = w1.record_id
+    left join works w2 on w2.record_id = t1.input
+    left join timed t2 on t2.record_id = w2.record_id
+    left join (
+        select "partition", execution_end, all_received, packets, ancillary from received
+        union all
+        select "partition", execution_end, all_received, packets, ancillary from visit_progress
+    ) s on s."partition" = w."partition"
+)
+"""
+
+_CHAIN = (
+    ("packets", Blame.DOWNLINK),
+    ("ancillary", Blame.ANCILLARY),
+    ("first_start_2", Blame.QUEUE),
+    ("started_2", Blame.RETRIES),
+    ("published_2", Blame.COMPUTATION),
+    ("first_start_1", Blame.QUEUE),
+    ("started_1", Blame.RETRIES),
+    ("published_1", Blame.COMPUTATION),
+    ("first_start_0", Blame.QUEUE),
+    ("started_0", Blame.RETRIES),
+    ("until", Blame.COMPUTATION),
+)
+"""The moments between a clock's start and a publication, and what the time up to each is put to."""
+
+
+def _milestones() -> str:
+    """Give SQL for the moments, in order and within the time from the start to the end.
+
+    Each is the latest so far, so that none lies before the one before it.
+    """
+    lines, moments = [], "started_at"
+    for number, (moment, _) in enumerate(_CHAIN):
+        moments += f", {moment}"
+        lines.append(
+            "if(started_at is null, null, "
+            f"greatest(started_at, least(until, greatest({moments})))) as t{number}"
+        )
+    return ",\n        ".join(lines)
+
+
+def _blame_hours() -> str:
+    """Give SQL for the hours put to each blame; they add up to those from the start to the end."""
+    spans: dict[Blame, list[str]] = {blame: [] for blame in Blame}
+    before = "started_at"
+    for number, (_, blame) in enumerate(_CHAIN):
+        spans[blame].append(f"epoch(t{number} - {before})")
+        before = f"t{number}"
+    return ",\n        ".join(
+        f"({' + '.join(terms)}) / 3600 as {blame}_hours" for blame, terms in spans.items()
+    )
+
+
+_HOURS = ", ".join(f"{blame}_hours" for blame in Blame)
+_BLAMES = "[" + ", ".join(f"'{blame}'" for blame in Blame) + "]"
+
+_GROUPS = f"""
+with {_FACTS}, {_PROGRESS}, {_MISSING}, {_WORKS},
+grouped as (
+    select m."partition", m.visit, coalesce(x.survey, v.survey, m.survey) as survey,
+        coalesce(x.optical_element, v.optical_element, m.optical_element) as optical_element,
+        m.step, m.level, m.kind, m.products, m.detectors, null::varchar[] as file_sets,
+        null as stage, false as failed, m.first, w.published as made, m.record_id, null as reason
+    from made m join works w using (record_id)
+    left join received x on x."partition" = m."partition"
+    left join visit_progress v on v."partition" = m."partition"
+    union all
+    select "partition", visit, survey, optical_element, step, level, kind, products, detectors,
+        file_sets, stage, failed, true, null, step || ' ' || "partition", reason
+    from missing
+),
+clocked as (
+    select g.*, c.* exclude (record_id, step, "partition", published, open, first_start_0),
+        if(g.first, c.first_start_0, c.first_start_again) as first_start_0,
+        case when not g.first then c.asked
+            when d.origin = 'receipt' then c.all_received else c.execution_end end as started_at,
+        coalesce(g.made, moment::timestamptz) as until,
+        started_at + to_microseconds(latency_us) as due, warning_us
+    from grouped g join chained c using (record_id) join ledger_deadlines d using (level)
+),
+spent as (
+    select *, {_milestones()} from clocked
+),
+told as (
+    select *, {_blame_hours()},
+        epoch(due - until) / 3600 as margin_hours,
+        case when made is not null and due is null then 'made, no clock'
+            when made is not null then if(made <= due, 'made in time', 'made late')
+            when failed then 'failed'
+            when until > due then 'overdue'
+            else stage end as state,
+        made is null and state not in ('failed', 'overdue')
+            and coalesce(due - until < to_microseconds(warning_us), false) as at_risk,
+        if(made is null, null, record_id) as record
+    from spent
+)
+select "partition", visit, survey, optical_element, step, level, kind, products,
+    list_transform(list_filter(range(1, 19), lambda n: detectors >> n & 1 = 1),
+        lambda n: 'WFI' || lpad(n::varchar, 2, '0')) as detectors,
+    state, stage, at_risk, first, started_at, due, made, margin_hours,
+    if(margin_hours < 0, {_BLAMES}[list_position([{_HOURS}], greatest({_HOURS}))], null) as blame,
+    {_HOURS}, reason, record as record_id,
+    file_sets
+from told
+union all by name
+select p."partition", p.visit, p.survey, p.optical_element, k.step, k.level, k.kind,
+    1 as products, '{ProductState.NOT_EXPECTED}' as state, false as at_risk, true as first
+from (
+    select "partition", visit, survey, exposure_type, optical_element, false as of_visit
+    from received
+    union all
+    select "partition", visit, survey, exposure_type, optical_element, true from visit_progress
+) p
+join ledger_kinds k on k.survey = p.survey and k.exposure_type = p.exposure_type
+    and not k.expected and (k.step = 'visit') = p.of_visit
+"""
+
+_PRODUCTS = f"""
+with grouped as materialized (from {GROUPS}(moment, visits := visits)),
+unmade as (
+    select *, unnest(coalesce(file_sets, if(len(detectors) > 0, list_transform(detectors,
+        lambda d: "partition" || '_' || lower(d) || '_' || lower(optical_element)),
+        if(kind = 'face', ["partition" || '_' || lower(optical_element)], [null])))) as file_set
+    from grouped where made is null
+)
+select p.name, p.file_set, p.detector, p.generation, g.* exclude (products, detectors, first,
+    file_sets)
+from products p join grouped g
+    on g.record_id = p.record_id and g.kind = p.kind and g.first = (p.generation = 1)
+union all by name
+select file_set || '_' || k.suffix as name, u.file_set,
+    upper(nullif(regexp_extract(u.file_set, '_(wfi\\d\\d)_', 1), '')) as detector,
+    null::integer as generation,
+    u.* exclude (products, detectors, first, file_sets, file_set)
+from unmade u join (select distinct kind, suffix from ledger_kinds) k using (kind)
+"""

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from roman_assets.data_root import DataRoot
+from roman_assets.products.deadline import Blame, ProductState
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.registry.record import Outcome
+from roman_assets.registry.registry import Registry
+from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
+from roman_assets_tests.registry.installation import VISIT, exposure
+
+EXPOSURE = exposure()
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Facts:
+    return Facts(DataRoot(tmp_path / "data"))
+
+
+def ledger(facts: Facts, hour: float, **conditions: object) -> pd.DataFrame:
+    facts.fold()
+    with Registry(facts.root) as registry:
+        return registry.ledger(now=at(hour), **conditions)
+
+
+def states(facts: Facts, hour: float, **conditions: object) -> set[str]:
+    return set(ledger(facts, hour, **conditions)["state"])
+
+
+def spent(frame: pd.DataFrame) -> dict[str, float]:
+    """Give the hours put to each blame, which all rows must share."""
+    hours = frame[[f"{blame}_hours" for blame in Blame]].round(6).drop_duplicates()
+    (row,) = hours.to_dict("records")
+    return {name.removesuffix("_hours"): value for name, value in row.items() if value}
+
+
+def calibrated(facts: Facts, partition: str = EXPOSURE, *, end: float = 5, **receipt) -> None:
+    """An exposure that was received, formatted and calibrated without any fault."""
+    facts.receipt(partition, **receipt)
+    facts.published(
+        Step.FORMATTING, partition, exposure_names(partition, L1), start=2, end=3, queued=1
+    )
+    facts.published(Step.EXPOSURE, partition, exposure_names(partition, L2), start=4, end=end)
+
+
+def test_an_exposure_without_faults_is_made_in_time(facts: Facts) -> None:
+    calibrated(facts)
+    found = ledger(facts, 6, partition=EXPOSURE)
+    assert len(found) == 5 + 8
+    assert set(found["state"]) == {ProductState.MADE_IN_TIME}
+    due = found.groupby("level")["due"].unique()
+    assert {level: [time.to_pydatetime() for time in times] for level, times in due.items()} == {
+        "L1": [at(1 + 24)], "L2": [at(1 + 48)], "L4": [at(7 * 24)],
+    }  # fmt: skip
+
+
+def test_hours_from_the_clocks_start_to_publication_are_put_to_something(facts: Facts) -> None:
+    calibrated(facts)
+    found = ledger(facts, 6)
+    l2 = found[found["kind"] == "cal"]
+    assert spent(l2) == {"queue": 2, "computation": 2}
+    l4 = found[found["kind"] == "exposure_catalog"]
+    assert spent(l4) == {"downlink": 1, "queue": 2, "computation": 2}
+
+
+def test_late_packets_are_blamed_on_the_downlink(facts: Facts) -> None:
+    facts.receipt(packets=None, ancillary=1)
+    assert states(facts, 20, level="L1") == {ProductState.WAITING_FOR_DOWNLINK}
+    facts.receipt(packets=170, ancillary=1)
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=171, end=172)
+    facts.published(Step.EXPOSURE, EXPOSURE, exposure_names(EXPOSURE, L2), start=172, end=173)
+    found = ledger(facts, 200, partition=EXPOSURE)
+    late = found[found["level"] == "L4"]
+    assert set(late["state"]) == {ProductState.MADE_LATE}
+    assert set(late["blame"]) == {Blame.DOWNLINK}
+    assert spent(late) == {"downlink": 170, "queue": 1, "computation": 2}
+    assert set(found[found["level"] != "L4"]["state"]) == {ProductState.MADE_IN_TIME}
+
+
+def test_a_late_ma_table_is_blamed_on_ancillary_data(facts: Facts) -> None:
+    facts.receipt(packets=None, ancillary=None, lacks_packets=False)
+    assert states(facts, 20, level="L1") == {ProductState.WAITING_FOR_ANCILLARY}
+    facts.receipt(packets=1, ancillary=180)
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=181, end=182)
+    facts.published(Step.EXPOSURE, EXPOSURE, exposure_names(EXPOSURE, L2), start=182, end=183)
+    late = ledger(facts, 200, level="L4", partition=EXPOSURE)
+    assert set(late["blame"]) == {Blame.ANCILLARY}
+    assert spent(late) == {"downlink": 1, "ancillary": 179, "queue": 1, "computation": 2}
+
+
+def test_a_slow_run_is_blamed_on_computation(facts: Facts) -> None:
+    calibrated(facts, end=60)
+    late = ledger(facts, 70, state=ProductState.MADE_LATE, level="L2")
+    assert set(late["kind"]) == {"cal"}
+    assert set(late["blame"]) == {Blame.COMPUTATION}
+    assert set(late["margin_hours"]) == {49 - 60}
+
+
+def test_a_long_queue_is_blamed_on_the_queue(facts: Facts) -> None:
+    facts.receipt()
+    assert states(facts, 20, partition=EXPOSURE) == {ProductState.QUEUED}
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=40, end=41)
+    late = ledger(facts, 42, kind="uncal")
+    assert set(late["blame"]) == {Blame.QUEUE}
+    assert spent(late) == {"queue": 39, "computation": 1}
+
+
+def test_attempts_that_fail_and_waits_between_are_blamed_on_retries(facts: Facts) -> None:
+    facts.receipt()
+    for start in (2, 10, 20):
+        facts.attempt(Step.FORMATTING, start=start, end=start + 1, outcome=Outcome.PASSING_FAULT)
+        assert states(facts, start + 2, kind="uncal") == {ProductState.QUEUED}
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=30, end=31)
+    assert spent(ledger(facts, 42, kind="uncal")) == {"queue": 1, "retries": 28, "computation": 1}
+
+
+def test_bad_input_and_exhausted_retries_are_failures_with_their_reason(facts: Facts) -> None:
+    facts.receipt()
+    facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.BAD_INPUT)
+    found = ledger(facts, 4, partition=EXPOSURE)
+    assert set(found["state"]) == {ProductState.FAILED}
+    assert all("SomeError" in reason for reason in found["reason"])
+    facts.attempt(Step.FORMATTING, start=5)
+    assert states(facts, 6, kind="uncal") == {ProductState.RUNNING}
+    facts.attempt(Step.FORMATTING, start=7, end=8, outcome=Outcome.PASSING_FAULT, last_try=True)
+    assert states(facts, 9, kind=("uncal", "cal")) == {ProductState.FAILED}
+
+
+def test_a_run_that_vanished_counts_as_running_until_another_begins(facts: Facts) -> None:
+    facts.receipt()
+    facts.attempt(Step.FORMATTING, start=2)
+    assert states(facts, 3, partition=EXPOSURE) == {ProductState.RUNNING}
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=10, end=11)
+    assert spent(ledger(facts, 12, kind="uncal")) == {"queue": 1, "retries": 8, "computation": 1}
+
+
+def test_one_failing_detector_fails_alone_and_takes_its_followers_along(facts: Facts) -> None:
+    facts.receipt()
+    facts.published(
+        Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1, ["WFI01"]), start=2, end=3,
+        failed=[f"{EXPOSURE}_wfi02_f158"],
+    )  # fmt: skip
+    found = ledger(facts, 4, partition=EXPOSURE)
+    by_detector = found[found["detector"].notna()].groupby(["detector", "step"])["state"].unique()
+    assert {key: set(value) for key, value in by_detector.items()} == {
+        ("WFI01", "formatting"): {"made in time"},
+        ("WFI01", "exposure"): {"queued"},
+        ("WFI02", "formatting"): {"failed"},
+        ("WFI02", "exposure"): {"failed"},
+    }
+    facts.published(
+        Step.EXPOSURE, EXPOSURE, exposure_names(EXPOSURE, L2, ["WFI01"]), start=4, end=5
+    )
+    visit = ledger(facts, 6, visit=VISIT, level="L3")
+    assert set(visit["state"]) == {ProductState.QUEUED}
+
+
+def test_what_is_not_made_when_due_is_overdue_and_says_what_it_waits_for(facts: Facts) -> None:
+    facts.receipt()
+    found = ledger(facts, 30, partition=EXPOSURE, level="L1")
+    assert set(found["state"]) == {ProductState.OVERDUE}
+    assert set(found["stage"]) == {ProductState.QUEUED}
+    assert set(found["margin_hours"]) == {-5}
+    assert spent(found[found["kind"] == "uncal"]) == {"queue": 29}
+
+
+def test_a_product_with_little_time_left_is_at_risk(facts: Facts) -> None:
+    facts.receipt()
+    assert not ledger(facts, 18, level="L1")["at_risk"].any()
+    assert ledger(facts, 20, level="L1")["at_risk"].all()
+
+
+def test_names_of_products_that_are_not_made_are_the_official_ones(facts: Facts) -> None:
+    facts.receipt()
+    found = ledger(facts, 2, partition=EXPOSURE)
+    assert sorted(found["name"]) == sorted(exposure_names(EXPOSURE, (*L1, *L2)))
+
+
+def test_an_exposure_known_by_packets_alone_waits_for_its_executed_visit(facts: Facts) -> None:
+    facts.receipt(
+        packets=None, ancillary=None, lacks_packets=False, survey=None, exposure_type=None,
+        optical_element=None, detectors=(), nexposures=None,
+    )  # fmt: skip
+    found = ledger(facts, 2, partition=EXPOSURE)
+    assert set(found["kind"]) == {"uncal", "guide_window", "face", "cal", "supplement"}
+    assert set(found["state"]) == {ProductState.WAITING_FOR_ANCILLARY}
+
+
+@pytest.mark.parametrize(
+    ("survey", "exposure_type"),
+    [(Survey.GBTDS, ExposureType.WFI_IMAGE), (Survey.HLWAS, ExposureType.WFI_SPECTRAL)],
+)
+def test_what_the_ssc_makes_is_not_expected(
+    facts: Facts, survey: Survey, exposure_type: ExposureType
+) -> None:
+    facts.receipt(survey=survey, exposure_type=exposure_type)
+    found = ledger(facts, 900)
+    assert set(found[found["level"].isin(["L3", "L4"])]["state"]) == {ProductState.NOT_EXPECTED}
+    assert set(found[found["level"].isin(["L1", "L2"])]["state"]) == {ProductState.OVERDUE}
+
+
+def two_exposures(facts: Facts, **second) -> None:
+    calibrated(facts, exposure(1), nexposures=2)
+    facts.receipt(exposure(2), nexposures=2, **second)
+
+
+def test_a_visit_has_one_row_for_each_kind_until_it_is_made(facts: Facts) -> None:
+    calibrated(facts)
+    found = ledger(facts, 6, partition=VISIT)
+    assert list(found["kind"].sort_values()) == [
+        "association", "coadd", "visit_catalog", "visit_segmentation",
+    ]  # fmt: skip
+    names = [*visit_names(cell="270p65x49y70"), *visit_names(cell="270p65x49y71")]
+    facts.published(Step.VISIT, VISIT, names, start=6, end=8, queued=5)
+    found = ledger(facts, 9, partition=VISIT)
+    assert sorted(found["name"]) == sorted(names)
+    assert set(found["state"]) == {ProductState.MADE_IN_TIME}
+    assert spent(found) == {"downlink": 1, "queue": 3, "computation": 4}
+
+
+def test_a_visit_waits_for_its_last_exposure(facts: Facts) -> None:
+    two_exposures(facts, packets=None)
+    assert states(facts, 20, level="L3") == {ProductState.WAITING_FOR_DOWNLINK}
+    found = ledger(facts, 130, level="L3")
+    assert set(found["state"]) == {ProductState.OVERDUE}
+    assert set(found["blame"]) == {Blame.DOWNLINK}
+
+
+def test_waiting_for_a_lost_exposure_is_blamed_on_the_downlink(facts: Facts) -> None:
+    two_exposures(facts, packets=None)
+    facts.published(Step.VISIT, VISIT, visit_names(), start=125, end=127)
+    late = ledger(facts, 130, level="L3")
+    assert set(late["state"]) == {ProductState.MADE_LATE}
+    assert spent(late) == {"downlink": 125, "computation": 2}
+
+
+def test_a_visit_is_counted_along_its_critical_exposure(facts: Facts) -> None:
+    two_exposures(facts, packets=20, executed=2)
+    facts.published(Step.FORMATTING, exposure(2), exposure_names(exposure(2), L1), start=25, end=26)
+    facts.attempt(Step.EXPOSURE, exposure(2), start=30, end=31, outcome=Outcome.PASSING_FAULT)
+    facts.published(Step.EXPOSURE, exposure(2), exposure_names(exposure(2), L2), start=40, end=44)
+    facts.published(Step.VISIT, VISIT, visit_names(), start=50, end=53)
+    assert spent(ledger(facts, 60, level="L3")) == {
+        "downlink": 18, "queue": 5 + 4 + 6, "retries": 10, "computation": 1 + 4 + 3,
+    }  # fmt: skip
+
+
+def test_a_visit_that_was_cut_short_waits_for_nothing_more(facts: Facts) -> None:
+    calibrated(facts, nexposures=3)
+    assert states(facts, 6, level="L3") == {ProductState.WAITING_FOR_DOWNLINK}
+    facts.receipt(nexposures=3, truncated=True, recorded=7)
+    assert states(facts, 8, level="L3") == {ProductState.QUEUED}
+
+
+def test_a_skycell_that_failed_is_a_failure_by_name(facts: Facts) -> None:
+    calibrated(facts)
+    lost = visit_names(cell="270p65x49y71")
+    facts.published(
+        Step.VISIT, VISIT, visit_names(), start=6, end=8, failed=[lost[0].rpartition("_")[0]]
+    )
+    found = ledger(facts, 9, visit=VISIT, state=ProductState.FAILED)
+    assert sorted(found["name"]) == sorted(lost)
+
+
+def test_a_product_made_again_has_a_verdict_of_its_own_and_keeps_the_first(facts: Facts) -> None:
+    calibrated(facts)
+    facts.published(
+        Step.EXPOSURE, EXPOSURE, exposure_names(EXPOSURE, ["cal"]), queued=500, start=540, end=560
+    )
+    found = ledger(facts, 600, kind="cal", partition=EXPOSURE).set_index(["detector", "generation"])
+    assert found["state"].to_dict() == {
+        ("WFI01", 1): "made in time", ("WFI02", 1): "made in time",
+        ("WFI01", 2): "made late", ("WFI02", 2): "made late",
+    }  # fmt: skip
+    assert spent(found.xs(2, level="generation")) == {"queue": 40, "computation": 20}
+
+
+def test_the_clocks_origin_is_a_setting(facts: Facts) -> None:
+    facts.receipt(packets=None)
+    facts.root.path.joinpath("deadlines.toml").write_text(
+        'version = 1\n[L1]\norigin = "execution"\nlatency_hours = 12\n'
+    )
+    found = ledger(facts, 13, level="L1")
+    assert set(found["state"]) == {ProductState.OVERDUE}
+    assert set(found["blame"]) == {Blame.DOWNLINK}
+    assert set(found["due"]) == {pd.Timestamp(at(12))}
