@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,14 +11,22 @@ from typing import Any
 
 from roman_assets.archive.store import Archive, Staged
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import Transition, is_versioned
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import fold
+from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.metadata import product_metadata
-from roman_assets.registry.record import CommitRecord, ProductEntry, ProductInput, WorkFailure
+from roman_assets.registry.record import (
+    CommitRecord,
+    ProductEntry,
+    ProductInput,
+    ProductTransition,
+    WorkFailure,
+)
 from roman_assets.registry.registry import Registry
 
 
@@ -120,6 +129,7 @@ def publish_step(
     failures: Iterable[WorkFailure] = (),
     events: Mapping[ClockEvent, datetime] | None = None,
     reused: Iterable[ProductEntry] = (),
+    transitions: Iterable[ProductTransition] = (),
     run_id: str | None = None,
     attempt: StepAttempt | None = None,
 ) -> StepResult:
@@ -128,6 +138,9 @@ def publish_step(
     The files become blobs, one commit record makes them products, and the fold gives them their
     public names. When this returns, archive and registry show them. A crash before the record
     leaves no product; a crash after it is finished by the next fold.
+
+    What follows a product and was not made again with it is overwritten too, by the same record
+    (R14). A product of a data release is published once and never again (R13).
 
     Parameters
     ----------
@@ -143,6 +156,8 @@ def publish_step(
         Clock events known at this step.
     reused
         Entries of `reusable`; a rerun that only reuses writes no record.
+    transitions
+        What happens to other products by the same record: prompt L3 that a release supersedes.
     run_id
         The Dagster run.
     attempt
@@ -151,7 +166,8 @@ def publish_step(
     Raises
     ------
     BadInputError
-        If an output is not a readable product file; nothing is published.
+        If an output is not a readable product file, or a product of a data release that exists;
+        nothing is published.
     PassingFaultError
         If a disk is full; nothing half written is visible, and the work can be done again.
     ValueError
@@ -160,26 +176,79 @@ def publish_step(
     made, kept = tuple(outputs), tuple(reused)
     failed, moments = tuple(failures), dict(events or {})
     _require_outputs_of(step, made)
-    if not made and not failed and (kept or not moments):
+    changes = (*transitions, *_left_behind(root, made, kept))
+    if not made and not failed and not changes and (kept or not moments):
         return StepResult(reused=kept)
     journal = Journal(root)
-    with _Staging(Archive.of(root)) as staging:
-        record = CommitRecord(
-            step=step,
-            partition=partition,
-            products=tuple(staging.entry(output) for output in made),
-            failures=failed,
-            events=moments,
-            run_id=run_id,
-        )
-        if attempt is not None:
-            record = attempt.publication(record)
-        prepared = journal.prepare(record)
-    journal.commit(prepared)
+    with ExitStack() as committing:
+        with _Staging(Archive.of(root)) as staging:
+            products = tuple(staging.entry(output) for output in made)
+            committing.enter_context(_versions_reserved(root, made))
+            record = CommitRecord(
+                step=step,
+                partition=partition,
+                products=products,
+                transitions=changes,
+                failures=failed,
+                events=moments,
+                run_id=run_id,
+            )
+            if attempt is not None:
+                record = attempt.publication(record)
+            prepared = journal.prepare(record)
+        journal.commit(prepared)
     if attempt is not None:
         attempt.published = True
     fold(root)
     return StepResult(record.products, kept, failed, record.record_id)
+
+
+def _left_behind(
+    root: DataRoot, outputs: Sequence[Output], kept: Sequence[ProductEntry]
+) -> Iterator[ProductTransition]:
+    """Give what goes with the products that are made again, since it was not made with them."""
+    present = {str(output.name) for output in outputs} | {entry.name for entry in kept}
+    leaders = {
+        str(follower): str(output.name)
+        for output in outputs
+        for follower in output.name.followers
+        if str(follower) not in present
+    }
+    if not leaders:
+        return
+    with Registry(root) as registry:
+        available = registry.current(leaders)
+    for name, entry in available.items():
+        yield ProductTransition(
+            transition=Transition.OVERWRITTEN,
+            name=name,
+            made_by=entry.record_id,
+            sha256=entry.sha256,
+            reason="what it follows was made again without it (R14)",
+            cause=leaders[name],
+        )
+
+
+@contextmanager
+def _versions_reserved(root: DataRoot, outputs: Sequence[Output]) -> Iterator[None]:
+    """Keep the versioned names among the outputs free until the block ends (R13)."""
+    versioned = {str(output.name) for output in outputs if is_versioned(output.name)}
+    if not versioned:
+        yield
+        return
+    with all_folded(root):
+        with Registry(root) as registry:
+            taken = registry.current(versioned)
+        for name, entry in taken.items():
+            raise BadInputError(
+                name,
+                "release",
+                f"it was published on {entry.committed_at:%Y-%m-%d %H:%M:%S} UTC by record "
+                f"{entry.record_id}, and a product of a data release is never overwritten",
+                "publish under the next release (if the file is damaged, let "
+                "`roman-assets fsck --mend` state so, then publish it again)",
+            )
+        yield
 
 
 class _Staging:

@@ -35,6 +35,8 @@ class Step(StrEnum):
     FORMATTING = "formatting"
     EXPOSURE = "exposure"
     VISIT = "visit"
+    UPKEEP = "upkeep"
+    """Makes nothing: it states what becomes of products that others made (R13)."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,13 @@ KINDS: tuple[ProductKind, ...] = (
 )  # fmt: skip
 
 KIND_BY_NAME: dict[str, ProductKind] = {kind.name: kind for kind in KINDS}
+
+
+def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
+    """Give the kinds that are overwritten and removed together with a kind (R14)."""
+    direct = tuple(other for other in KINDS if other.follows == kind.name)
+    return direct + tuple(far for near in direct for far in followers_of(near))
+
 
 SOC_L3_L4_SURVEYS = frozenset({Survey.HLWAS, Survey.HLTDS, Survey.GAS})
 """Surveys whose imaging L3 and L4 romancal makes (R9, R10); the rest is the SSC's (R12)."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from roman_assets.products.kind import KINDS, Level, ProductKind, Scope
+from roman_assets.products.kind import (
+    KIND_BY_NAME,
+    KINDS,
+    Level,
+    ProductKind,
+    Scope,
+    followers_of,
+)
 from roman_assets.products.observation import DETECTORS, ExposureId, OpticalElement, VisitId
 
 PROMPT_RELEASE = "p"
@@ -185,8 +192,41 @@ class ProductName:
         """The level it counts and is archived as."""
         return self.kind.level
 
+    @property
+    def leader(self) -> ProductName | None:
+        """The product with which it is overwritten and removed, if there is one (R14)."""
+        follows = self.kind.follows
+        return None if follows is None else ProductName(self.file_set, KIND_BY_NAME[follows])
+
+    @property
+    def followers(self) -> tuple[ProductName, ...]:
+        """The products that are overwritten and removed together with it (R14)."""
+        return tuple(ProductName(self.file_set, kind) for kind in followers_of(self.kind))
+
     def __str__(self) -> str:
         return f"{self.file_set}_{self.kind.suffix}.{self.kind.extension}"
+
+
+def parse_file_set(text: str) -> FileSet:
+    """Read the name of a file set: an official file name up to the suffix.
+
+    Raises
+    ------
+    ValueError
+        If no product can have that name.
+    """
+    for scope in Scope:
+        kind = next(kind for kind in KINDS if kind.scope is scope)
+        try:
+            return ProductName.parse(f"{text}_{kind.suffix}.{kind.extension}").file_set
+        except ValueError:
+            continue
+    raise ValueError(f"{text!r} is not the name of a file set")
+
+
+def products_of(file_set: FileSet) -> tuple[ProductName, ...]:
+    """Give every product that can be in a file set."""
+    return tuple(ProductName(file_set, kind) for kind in KINDS if kind.scope is file_set.scope)
 
 
 def _file_set(scope: Scope, match: re.Match[str]) -> FileSet:

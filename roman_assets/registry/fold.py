@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +38,13 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import KINDS
-from roman_assets.products.name import NAME_PATTERNS, ProductName
+from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transition
+from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE, ProductName
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.public import publish_public_registry
 from roman_assets.registry.schema import (
     ATTEMPTS,
+    IS_AVAILABLE,
     METADATA,
     RECEIPTS,
     create_tables,
@@ -110,6 +112,25 @@ def fold(root: DataRoot) -> FoldReport:
             return _fold_pending(root, journal)
 
 
+@contextmanager
+def all_folded(root: DataRoot) -> Iterator[None]:
+    """Hold the lock of the fold, with every record committed so far folded.
+
+    What the snapshot says stays true within the block, save for records committed meanwhile.
+
+    Raises
+    ------
+    PassingFaultError
+        If the disk is full.
+    """
+    journal = Journal(root)
+    with fold_lock(root):
+        if not _is_folded(root, journal):
+            with _passing_disk_faults(root):
+                _fold_pending(root, journal)
+        yield
+
+
 def rebuild(root: DataRoot) -> FoldReport:
     """Make the registry anew from the journal alone, and publish it.
 
@@ -170,10 +191,11 @@ def _fold_into_database(root: DataRoot, journal: Journal) -> FoldReport:
             folded += records
             if records:
                 _apply(connection, [journal.seal(records)])
-        names = {entry.name for item in folded for entry in item.record.products}
-        current = _current_hashes(connection, names)
-    missing = _link(root, current)
+        names = {name for item in folded for name in item.record.names}
+        shown = _available_hashes(connection, names)
+    missing = _link(root, shown)
     _publish_snapshot(root)
+    _unlink(root, {ProductName.parse(name) for name in names} - shown.keys())
     journal.discard(folded)
     journal.merge_segments()
     return FoldReport(len(folded), tuple(damaged), tuple(missing))
@@ -238,11 +260,21 @@ def _link(root: DataRoot, contents: Mapping[ProductName, str]) -> list[str]:
     return [str(name) for name in Archive.of(root).show(contents)]
 
 
-def _current_hashes(
+def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
+    """Take public names away whose product is available no more.
+
+    Only after the snapshot says so: who finds a product in the newest one also finds its name.
+    """
+    archive = Archive.of(root)
+    for name in names:
+        archive.unlink(name)
+
+
+def _available_hashes(
     connection: duckdb.DuckDBPyConnection, names: set[str]
 ) -> dict[ProductName, str]:
     rows = connection.execute(
-        "select name, sha256 from products where state = 'current' and name_key in "
+        f"select name, sha256 from products where {IS_AVAILABLE} and name_key in "
         "(select md5_number_lower(unnest($names))) and name in (select unnest($names))",
         {"names": sorted(names)},
     ).fetchall()
@@ -289,6 +321,16 @@ _LINE = {
                 "software": "JSON",
                 "references": "JSON",
                 "metadata": "JSON",
+            }
+        ],
+        "transitions": [
+            {
+                "transition": "VARCHAR",
+                "name": "VARCHAR",
+                "made_by": "VARCHAR",
+                "sha256": "VARCHAR",
+                "reason": "VARCHAR",
+                "cause": "VARCHAR",
             }
         ],
         "failures": [{"file_set": "VARCHAR", "error": "VARCHAR", "message": "VARCHAR"}],
@@ -360,20 +402,64 @@ _PARTS = (
     "extension",
 )  # fmt: skip
 
-_GENERATIONS = """
+_ENDS = {
+    transition.value: change.state.value
+    for transition, change in CHANGES.items()
+    if change.state not in AVAILABLE
+}
+_STATE_AFTER = " ".join(
+    ["case transition", *(f"when '{end}' then '{state}'" for end, state in _ENDS.items()), "end"]
+)
+
+# Nothing happens to a generation after what ended it first: its successor, or a transition that a
+# record states. A versioned name is free only when the generation before is gone.
+_GENERATIONS = f"""
 create temp table numbered as
-with mine as (
-    select name_key, name, committed_at, record_id, null::bigint as row_id, generation, state
+with affected as (
+    select name_key from made union select name_key from stated
+), mine as (
+    select name_key, name, "release", committed_at, record_id, null::bigint as row_id,
+        generation, state, ended_at
     from made
 ), rivals as (
-    select name_key, name, committed_at, record_id, rowid as row_id, generation, state
-    from products where name_key in (select name_key from made)
+    select name_key, name, "release", committed_at, record_id, rowid as row_id,
+        generation, state, ended_at
+    from products where name_key in (select name_key from affected)
+), stated_of as (
+    select name, made_by as record_id,
+        min({{'at': committed_at, 'by': record_id}}) filter (transition in {tuple(_ENDS)})
+            as ending_key,
+        arg_min({_STATE_AFTER}, (committed_at, record_id)) filter (transition in {tuple(_ENDS)})
+            as ending_state,
+        bool_or(transition = '{Transition.SUPERSEDED}') as is_superseded
+    from transitions where name_key in (select name_key from affected)
+    group by all
+), ordered as (
+    select *, "release" <> '{PROMPT_RELEASE}' as is_versioned,
+        {{'at': committed_at, 'by': record_id}} as making,
+        row_number() over by_commit as number,
+        lead({{'at': committed_at, 'by': record_id}}) over by_commit as successor,
+        max(coalesce(ending_key, {{'at': 'infinity'::timestamptz, 'by': ''}}))
+            over (by_commit rows between unbounded preceding and 1 preceding) as taken_until
+    from (select * from mine union all select * from rivals) left join stated_of
+        using (name, record_id)
+    window by_commit as (partition by name order by committed_at, record_id)
+), decided as (
+    select *, case
+        when is_versioned and taken_until > making
+            then {{'state': '{State.REFUSED}', 'at': committed_at}}
+        when ending_key is not null
+                and (is_versioned or successor is null or ending_key < successor)
+            then {{'state': ending_state, 'at': ending_key.at}}
+        when successor is not null and not is_versioned
+            then {{'state': '{State.OVERWRITTEN}', 'at': successor.at}}
+        when is_superseded then {{'state': '{State.SUPERSEDED}', 'at': null::timestamptz}}
+        else {{'state': '{State.CURRENT}', 'at': null::timestamptz}}
+    end as now from ordered
 )
 select name, record_id, row_id, generation as was_generation, state as was_state,
-    row_number() over by_commit as generation,
-    if(lead(record_id) over by_commit is null, 'current', 'overwritten') as state
-from (select * from mine union all select * from rivals)
-window by_commit as (partition by name order by committed_at, record_id)
+    ended_at as was_ended_at, number as generation, now.state as state, now.at as ended_at
+from decided
 """
 
 
@@ -384,7 +470,7 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
         connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
         _insert_statements(connection)
         _insert_products(connection)
-        for table in ("incoming", "kinds", "named", "made", "numbered"):
+        for table in ("incoming", "kinds", "named", "made", "stated", "numbered"):
             connection.execute(f"drop table {table}")
     except BaseException:
         connection.execute("rollback")
@@ -407,6 +493,12 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
         f"select {record}, entry.file_set, entry.error, entry.message "
         "from (select *, unnest(failures) as entry from incoming)"
     )
+    connection.execute(
+        "create temp table stated as "
+        f"select {record}, entry.*, md5_number_lower(entry.name) as name_key "
+        "from (select *, unnest(transitions) as entry from incoming)"
+    )
+    connection.execute("insert into transitions by name select * from stated")
     connection.execute(
         "insert into inputs by name "
         "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
@@ -460,13 +552,15 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     _set_healpix(connection)
     connection.execute(_GENERATIONS)
     connection.execute(
-        "update products set generation = numbered.generation, state = numbered.state "
-        "from numbered where products.rowid = numbered.row_id and "
-        "(was_generation, was_state) is distinct from (numbered.generation, numbered.state)"
+        "update products set generation = numbered.generation, state = numbered.state, "
+        "ended_at = numbered.ended_at from numbered where products.rowid = numbered.row_id and "
+        "(was_generation, was_state, was_ended_at) is distinct from "
+        "(numbered.generation, numbered.state, numbered.ended_at)"
     )
     connection.execute(
         "insert into products by name "
-        "select made.* replace (numbered.generation as generation, numbered.state as state) "
+        "select made.* replace (numbered.generation as generation, numbered.state as state, "
+        "numbered.ended_at as ended_at) "
         "from made join numbered using (name, record_id) where numbered.row_id is null "
         "order by committed_at, record_id, name"
     )
@@ -502,6 +596,7 @@ def _made() -> str:
             entry."references" as reference_files,
             json_merge_patch(entry.metadata, '{without}') as facts,
             null::integer as generation, null::varchar as state,
+            null::timestamptz as ended_at,
             null::bigint as healpix, md5_number_lower(entry.name) as name_key
         from read
     """

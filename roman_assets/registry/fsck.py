@@ -1,5 +1,8 @@
 """Checking that archive, journal and registry agree, and mending what can be mended."""
 
+# Names put into SQL are names of the schema; values are always parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import time
@@ -15,7 +18,7 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import DATABASE, fold, fold_lock, rebuild
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.schema import open_database
+from roman_assets.registry.schema import IS_AVAILABLE, open_database
 
 DEFAULT_GRACE = timedelta(days=1)
 
@@ -227,17 +230,15 @@ def _folded_records(root: DataRoot) -> set[str]:
 
 
 def _current_products(root: DataRoot) -> list[_Product]:
-    rows = _ask(root, "select name, sha256, size from products where state = 'current'")
+    rows = _ask(root, f"select name, sha256, size from products where {IS_AVAILABLE}")
     return [_Product(ProductName.parse(name), sha256, size) for name, sha256, size in rows]
 
 
 def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
-    """Give what products refer to: current, overwritten a moment ago, or not folded yet."""
+    """Give what products refer to: available, so a moment ago, or not folded yet."""
     rows = _ask(
         root,
-        "select sha256 from (select sha256, state, lead(committed_at) over "
-        "(partition by name order by generation) as overwritten_at from products) "
-        "where state = 'current' or overwritten_at > $horizon",
+        f"select sha256 from products where {IS_AVAILABLE} or ended_at > $horizon",
         {"horizon": datetime.now(UTC) - grace},
     )
     journal = Journal(root)

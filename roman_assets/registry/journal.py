@@ -74,10 +74,9 @@ class Journal:
         PassingFaultError
             If the disk is full; nothing is left behind.
         ValueError
-            If a product's name is not official.
+            If a name is not official, or a transition not possible.
         """
-        for product in record.products:
-            _ = product.product_name
+        record.require_lawful()
         with disk_space(self._pending):
             private_directory(self._private)
             final = make_directory(self._pending) / _file_name(record)
@@ -229,8 +228,7 @@ def _decoded(line: bytes, source: Path) -> CommitRecord:
     content = _verified(line, source)
     try:
         record = CommitRecord.model_validate_json(content)
-        for product in record.products:
-            _ = product.product_name
+        record.require_lawful()
     except ValueError as error:
         raise BadInputError(source, "record", f"no commit record: {error}", _REMEDY) from error
     return record

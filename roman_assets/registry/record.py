@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import Transition, require_possible
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 
@@ -25,6 +26,9 @@ UtcTime = Annotated[
     PlainSerializer(lambda time: time.astimezone(UTC).isoformat(), return_type=str),
 ]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+WHOLE_ARCHIVE = "archive"
+"""The partition of records that are about no single exposure or visit."""
 
 
 class _Frozen(BaseModel):
@@ -84,6 +88,36 @@ class WorkFailure(_Frozen):
     file_set: str
     error: str
     message: str
+
+
+class ProductTransition(_Frozen):
+    """What happens to one generation of a product, other than being made.
+
+    Nothing happens to it if it is not available any more, nor ever to another generation of that
+    name.
+
+    Parameters
+    ----------
+    transition
+        What happens.
+    name
+        Official file name.
+    made_by
+        The commit record that made the generation.
+    sha256
+        Of the generation's file.
+    reason
+        Why, for people.
+    cause
+        What brought it about: a data release, another product, a program, a person.
+    """
+
+    transition: Transition
+    name: str
+    made_by: str
+    sha256: Sha256
+    reason: str
+    cause: str
 
 
 class Statement(StrEnum):
@@ -159,7 +193,8 @@ class ExposureReceipt(_Frozen):
 class CommitRecord(_Frozen):
     """The products that one step made for one partition, published together.
 
-    Other records have no products: they say what is in of an exposure, or how far an attempt has
+    A record can also state what happens to products made before: all of it, or nothing.
+    Some records have no products: they say what is in of an exposure, or how far an attempt has
     come.
 
     Parameters
@@ -169,11 +204,13 @@ class CommitRecord(_Frozen):
     step
         The work that was done.
     partition
-        Exposure or visit.
+        Exposure or visit; `WHOLE_ARCHIVE` where the work is not done for one of them.
     committed_at
         When the record was written; records are folded in this order.
     products
         What was made.
+    transitions
+        What happens to products made before.
     failures
         What could not be made.
     events
@@ -193,12 +230,34 @@ class CommitRecord(_Frozen):
     partition: str
     committed_at: UtcTime = Field(default_factory=lambda: datetime.now(UTC))
     products: tuple[ProductEntry, ...] = ()
+    transitions: tuple[ProductTransition, ...] = ()
     failures: tuple[WorkFailure, ...] = ()
     events: dict[ClockEvent, UtcTime] = Field(default_factory=dict)
     run_id: str | None = None
     statement: Statement = Statement.PUBLICATION
     attempt: Attempt | None = None
     receipt: ExposureReceipt | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all products it speaks of."""
+        made = {product.name for product in self.products}
+        return frozenset(made | {change.name for change in self.transitions})
+
+    def require_lawful(self) -> None:
+        """Refuse what no record can state.
+
+        Raises
+        ------
+        ValueError
+            If a name is not official, or a product has no such transition in its life cycle.
+        """
+        for product in self.products:
+            require_possible(product.product_name, Transition.MADE)
+        for change in self.transitions:
+            if change.transition is Transition.MADE:
+                raise ValueError(f"{change.name}: what is made is stated as a product")
+            require_possible(ProductName.parse(change.name), change.transition)
 
 
 def fingerprint(

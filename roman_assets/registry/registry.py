@@ -26,6 +26,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.area import Area, Cone, Polygon, areas_of
 from roman_assets.registry.deadline_settings import deadlines_of
@@ -51,6 +52,7 @@ from roman_assets.registry.record import (
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IDENTITY,
+    IS_AVAILABLE,
     METADATA,
     create_tables,
     open_database,
@@ -75,7 +77,7 @@ class RegisteredProduct(ProductEntry):
     generation
         How often a product of this name had been made, from 1.
     state
-        Whether it is current.
+        Current, or superseded by a data release and still available.
     committed_at
         When its record was written, UTC.
     record_id
@@ -83,7 +85,7 @@ class RegisteredProduct(ProductEntry):
     """
 
     generation: int
-    state: str
+    state: State
     committed_at: UtcTime
     record_id: str
 
@@ -154,15 +156,15 @@ class Registry:
         if not wanted:
             return {}
         rows = self._rows(
-            """
+            f"""
             with wanted as (
                 select * from products where rowid in (
-                    select rowid from products where state = 'current'
+                    select rowid from products where {IS_AVAILABLE}
                         and name_key in (select md5_number_lower(unnest($names))))
                     and name in (select unnest($names))
             ), made_from as (
                 select record_id, name,
-                    list({'name': input_name, 'sha256': input_sha256} order by ordinal) as inputs
+                    list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
                 from inputs where name_key in (select md5_number_lower(unnest($names)))
                 group by all
             )
@@ -246,7 +248,7 @@ detector, skycell, release, step, partition
             conditions.append("start_time <= $before")
             parameters["before"] = before
         if not overwritten:
-            conditions.append("state = 'current'")
+            conditions.append(IS_AVAILABLE)
         if pattern is not None:
             condition, named = _named_like([pattern] if isinstance(pattern, str) else pattern)
             conditions.append(condition)
@@ -376,7 +378,7 @@ detector, skycell, release, step, partition
             current names and files that changes if and only if they do.
         """
         return self._query(
-            """
+            f"""
             with newest as (
                 select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
                     max(committed_at) as committed_at,
@@ -387,7 +389,7 @@ detector, skycell, release, step, partition
                 select "partition", count(*) as products,
                     hex(bit_xor(md5_number_lower(name || sha256))) as content
                 from products semi join newest using ("partition")
-                where step = $step and state = 'current' group by "partition"
+                where step = $step and {IS_AVAILABLE} group by "partition"
             ), failed as (
                 select record_id, count(*) as failures from failures group by record_id
             )
@@ -455,7 +457,7 @@ detector, skycell, release, step, partition
             f"""
             with made as materialized (
                 select exposure, kind, record_id, name, name_key, sha256, file_set from products
-                where state = 'current' and kind in ('uncal', 'cal') and {chosen}
+                where {IS_AVAILABLE} and kind in ('uncal', 'cal') and {chosen}
             ), made_from as materialized (
                 select made.exposure, made.kind, input_name, input_sha256
                 from made join inputs using (name_key, record_id, name)

@@ -20,6 +20,7 @@ import duckdb
 import yaml
 
 from roman_assets.access import Role
+from roman_assets.products.lifecycle import AVAILABLE
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ CONTENT: tuple[Column, ...] = (
 
 LIFE: tuple[Column, ...] = (
     Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
-    Column("state", "VARCHAR", "current or overwritten (R6)"),
+    Column("state", "VARCHAR", "current, superseded, overwritten, removed or refused"),
+    Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
     Column("record_id", "VARCHAR", "its commit record"),
     Column("step", "VARCHAR", "the work that made it"),
@@ -156,6 +158,20 @@ INPUTS = Table(
         Column("name_key", "UBIGINT", "hash of the product's name"),
     ),
     Role.PUBLIC,
+)
+TRANSITIONS = Table(
+    "transitions",
+    "what one commit record states to have happened to one generation of a product",
+    (
+        *_RECORD,
+        Column("transition", "VARCHAR", "superseded, removed or overwritten"),
+        Column("name", "VARCHAR", "the product"),
+        Column("made_by", "VARCHAR", "the commit record of the generation"),
+        Column("sha256", "VARCHAR", "of the generation's file"),
+        Column("reason", "VARCHAR", "why"),
+        Column("cause", "VARCHAR", "what brought it about"),
+        Column("name_key", "UBIGINT", "hash of the product's name"),
+    ),
 )
 EVENTS = Table(
     "events",
@@ -212,10 +228,15 @@ RECEIPTS = Table(
         Column("all_received", "TIMESTAMPTZ", "when everything was in, UTC"),
     ),
 )
-TABLES: tuple[Table, ...] = (RECORDS, PRODUCTS, INPUTS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS)
+TABLES: tuple[Table, ...] = (
+    RECORDS, PRODUCTS, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
+)  # fmt: skip
 
 CURRENT_PRODUCTS = "current_products"
 """The view of what the archive shows."""
+
+IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"
+"""The condition that the archive shows a product."""
 
 SEARCH_COLUMNS: tuple[Column, ...] = tuple(
     column for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
@@ -256,7 +277,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
         connection.execute(f"create table if not exists {table.name} ({columns})")
     connection.execute(
         f"create view if not exists {CURRENT_PRODUCTS} as "
-        f"select * exclude (name_key) from {PRODUCTS.name} where state = 'current'"
+        f"select * exclude (name_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
     )
 
 

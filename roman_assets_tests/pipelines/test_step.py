@@ -1,5 +1,6 @@
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +11,7 @@ from roman_assets.pipelines import step as step_module
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
@@ -21,10 +23,14 @@ from roman_assets_tests.registry.installation import (
     association,
     association_output,
     cal,
+    change_of,
     moment,
+    output,
     public_content,
     publish_associations,
+    publish_skycells,
     sha256,
+    skycell_set,
 )
 
 FAILURE = WorkFailure(file_set="x", error="ValueError", message="no stars")
@@ -142,6 +148,77 @@ def test_one_unreadable_output_keeps_all_of_the_step_back(root):
     assert not list(FileArchive(root).blobs())
     assert not list(Journal(root).records())
     assert Registry(root).find().empty
+
+
+def test_what_follows_an_image_that_is_made_again_without_it_is_overwritten_too(root):
+    catalogue, image = cal().replace("cal.asdf", "cat.parquet"), cal()
+
+    def publish(*names, **fields):
+        outputs = [output(root, name, fields.get("run_id", "first")) for name in names]
+        return publish_step(root, step=Step.EXPOSURE, partition="x", outputs=outputs, **fields)
+
+    publish(image, catalogue, cal(2), cal(2).replace("cal.asdf", "cat.parquet"))
+    publish(image, run_id="again")
+    assert set(public_content(root)) == {image, cal(2), cal(2).replace("cal.asdf", "cat.parquet")}
+    (row,) = Registry(root).find(name=catalogue, overwritten=True).to_dict("records")
+    assert row["state"] == "overwritten"
+
+
+def test_what_is_reused_with_an_image_that_is_made_again_stays(root):
+    catalogue, image = cal().replace("cal.asdf", "cat.parquet"), cal()
+    first = publish_step(
+        root,
+        step=Step.EXPOSURE,
+        partition="x",
+        outputs=[output(root, name, "first") for name in (image, catalogue)],
+    )
+    publish_step(
+        root,
+        step=Step.EXPOSURE,
+        partition="x",
+        outputs=[output(root, image, "again")],
+        reused=[entry for entry in first.made if entry.name == catalogue],
+    )
+    assert set(public_content(root)) == {image, catalogue}
+
+
+def test_a_product_of_a_data_release_is_published_once_and_never_again(root):
+    publish_skycells(root, {1: "first"}, release="r0")
+    before = public_content(root)
+    with pytest.raises(BadInputError, match=r"never overwritten.*next release"):
+        publish_skycells(root, {1: "second"}, release="r0")
+    assert public_content(root) == before
+    assert len(list(FileArchive(root).blobs())) == len(before)
+    publish_skycells(root, {1: "second"}, release="r1")
+    assert set(public_content(root)) == {*skycell_set(1, "r0"), *skycell_set(1, "r1")}
+
+
+def test_of_publishers_of_one_versioned_name_at_once_one_succeeds(root):
+    def attempt(number):
+        try:
+            return publish_skycells(root, {1: f"by {number}"}, release="r0")
+        except BadInputError:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        (winner,) = filter(None, pool.map(attempt, range(4)))
+    assert set(Registry(root).find(overwritten=True)["record_id"]) == {winner.record_id}
+
+
+def test_a_release_is_published_and_what_it_supersedes_marked_by_one_record(root):
+    prompt = publish_skycells(root, {1: "prompt"})
+    publish_skycells(
+        root,
+        {1: "released"},
+        release="r0",
+        transitions=[
+            change_of(entry, prompt.record_id, Transition.SUPERSEDED) for entry in prompt.made
+        ],
+    )
+    found = Registry(root).find()
+    assert set(found[found["release"] == "p"]["state"]) == {"superseded"}
+    assert set(found[found["release"] == "r0"]["state"]) == {"current"}
+    assert len(Registry(root).latest_records()) == 2
 
 
 def test_taking_back_spares_a_file_that_another_step_has_published(root):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import asdf
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.step import Output, StepResult, publish_step
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import SNAPSHOT
-from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
+from roman_assets.registry.record import (
+    CommitRecord,
+    ProductEntry,
+    ProductTransition,
+    fingerprint,
+)
 from roman_assets.registry.schema import TABLES
 
 VISIT = "r0001001001001001001"
@@ -35,6 +45,14 @@ def cal(number: int = 1, detector: int = 1) -> str:
 
 def association(cell: int = 1) -> str:
     return f"r00010_p_v01001001001001_270p65x{cell:02d}y50_f158_asn.json"
+
+
+def skycell_set(cell: int = 1, release: str = "p") -> tuple[str, ...]:
+    """Give the names of all products of a visit on a skycell: association, coadd and their L4."""
+    file_set = f"r00010_{release}_v01001001001001_270p65x{cell:02d}y50_f158"
+    return tuple(
+        f"{file_set}_{end}" for end in ("asn.json", "coadd.asdf", "cat.parquet", "segm.asdf")
+    )
 
 
 def sha256(content: bytes) -> str:
@@ -60,17 +78,57 @@ def record_of(root: DataRoot, contents: Mapping[str, bytes], **fields: Any) -> C
     return CommitRecord(products=tuple(products), **fields)
 
 
+def change_of(entry: ProductEntry, made_by: str, transition: Transition) -> ProductTransition:
+    """State that something happened to a generation."""
+    return ProductTransition(
+        transition=transition,
+        name=entry.name,
+        made_by=made_by,
+        sha256=entry.sha256,
+        reason="for the test",
+        cause="test",
+    )
+
+
 def association_output(root: DataRoot, cell: int, text: str) -> Output:
     """Give a small file that is a valid product."""
-    name = association(cell)
-    path = root.path / "scratch" / uuid.uuid4().hex / name
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"asn_type": "image", "note": text}))
-    return Output(ProductName.parse(name), path, fingerprint((), None, {}, note=text))
+    return output(root, association(cell), text)
 
 
 def publish_associations(root: DataRoot, texts: Mapping[int, str], **fields: Any) -> StepResult:
     outputs = [association_output(root, cell, text) for cell, text in texts.items()]
+    return publish_step(root, step=Step.VISIT, partition=VISIT, outputs=outputs, **fields)
+
+
+def product_bytes(name: str, text: str) -> bytes:
+    """Give a small file that is a valid product of its kind and holds a text."""
+    if name.endswith(".json"):
+        return json.dumps({"asn_type": "image", "note": text}).encode()
+    stream = io.BytesIO()
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"note": [text]}), stream)
+    else:
+        asdf.AsdfFile({"roman": {"meta": {}, "note": text}}).write_to(stream)
+    return stream.getvalue()
+
+
+def output(root: DataRoot, name: str, text: str) -> Output:
+    """Give a product as a step hands it over to be published."""
+    path = root.path / "scratch" / uuid.uuid4().hex / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(product_bytes(name, text))
+    return Output(ProductName.parse(name), path, fingerprint((), None, {}, note=text))
+
+
+def publish_skycells(
+    root: DataRoot, texts: Mapping[int, str], release: str = "p", **fields: Any
+) -> StepResult:
+    """Publish whole file sets of a visit: association, coadd, catalogue and segmentation map."""
+    outputs = [
+        output(root, name, text)
+        for cell, text in texts.items()
+        for name in skycell_set(cell, release)
+    ]
     return publish_step(root, step=Step.VISIT, partition=VISIT, outputs=outputs, **fields)
 
 

@@ -12,6 +12,7 @@ from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
 from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
@@ -28,6 +29,7 @@ from roman_assets_tests.products.strategies import names as official_names
 from roman_assets_tests.registry.installation import (
     association,
     cal,
+    change_of,
     moment,
     public_content,
     record_of,
@@ -136,6 +138,9 @@ def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
         )
         if number % 2:
             fold(root)
+    superseded = commit(root, {association(0): b"prompt"})
+    change = change_of(superseded.products[0], superseded.record_id, Transition.SUPERSEDED)
+    commit(root, {}, transitions=(change,))
     fold(root)
     folded = registry_content(root)
     assert all(folded.values()), "the test must cover every table"
@@ -264,7 +269,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this place."""
 
 
-PLACES = ["_apply", "_link", "_publish_snapshot"]
+PLACES = ["_apply", "_link", "_publish_snapshot", "_unlink"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

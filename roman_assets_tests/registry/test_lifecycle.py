@@ -1,10 +1,12 @@
-"""The registry against a dictionary, in any order of publishing, folding, dying and rebuilding."""
+"""The registry against a simple model, in any order of what can happen to products."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
@@ -13,38 +15,117 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from roman_assets.data_root import DataRoot
+from roman_assets.products.lifecycle import (
+    AVAILABLE,
+    CHANGES,
+    State,
+    Transition,
+    is_versioned,
+    lifecycle_of,
+)
+from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
 from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import CommitRecord
+from roman_assets.registry.record import CommitRecord, ProductEntry
 from roman_assets.registry.registry import Registry
+from roman_assets.registry.retention import remove, supersede
 from roman_assets_tests.registry.installation import (
     cal,
+    change_of,
     moment,
     public_content,
     record_of,
     registry_content,
+    skycell_set,
 )
 
-NAMES = [cal(1, 1), cal(1, 2), cal(2, 1)]
+PROMPT, RELEASED = skycell_set(), skycell_set(release="r0")
+NAMES = [cal(1, 1), cal(1, 2), *PROMPT, *RELEASED[:1]]
 contents = st.dictionaries(
-    st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=3
+    st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=4
 )
-places = st.sampled_from(["_apply", "_link", "_publish_snapshot"])
+seconds = st.integers(0, 20)
+places = st.sampled_from(["_apply", "_link", "_publish_snapshot", "_unlink"])
+Key = tuple[datetime, str]
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@dataclass
+class Generation:
+    """What the model expects of one generation."""
+
+    record: CommitRecord
+    entry: ProductEntry
+    content: bytes
+    state: State = State.CURRENT
+    ended_at: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.record)
+
+
+def key_of(record: CommitRecord) -> Key:
+    return record.committed_at, record.record_id
+
+
+def histories(records: list[CommitRecord], bytes_of: dict[str, bytes]) -> dict[str, list]:
+    """Tell by the table of transitions alone what became of every generation, by name."""
+    found: dict[str, list[Generation]] = {}
+    for record in sorted(records, key=key_of):
+        for entry in record.products:
+            found.setdefault(entry.name, []).append(
+                Generation(record, entry, bytes_of[entry.sha256])
+            )
+    for name, generations in found.items():
+        for number, generation in enumerate(generations):
+            if is_versioned(ProductName.parse(name)):
+                if holds_name(generations[:number], generation.key):
+                    generation.state = State.REFUSED
+                    generation.ended_at = generation.record.committed_at
+                    continue
+                successors = []
+            else:
+                successors = generations[number + 1 :]
+            live(generation, successors, records)
+    return found
+
+
+def holds_name(earlier: list[Generation], key: Key) -> bool:
+    return any(
+        one.state is State.REFUSED or one.ended_at is None or one.ended_at > key[0]
+        for one in earlier
+    )
+
+
+def live(generation: Generation, successors: list, records: list[CommitRecord]) -> None:
+    happenings = [(other.key, Transition.OVERWRITTEN) for other in successors]
+    for record in records:
+        happenings += [
+            (key_of(record), change.transition)
+            for change in record.transitions
+            if (change.name, change.made_by) == (generation.entry.name, generation.record.record_id)
+        ]
+    for (when, _), transition in sorted(happenings):
+        change = CHANGES[transition]
+        if change.origins is not None and generation.state in change.origins:
+            generation.state = change.state
+            generation.ended_at = None if change.state in AVAILABLE else when
+
+
 class Lifecycle(RuleBasedStateMachine):
-    """The model: all committed records, and those of them that readers must see."""
+    """The model: all committed records, and how many of them readers must see."""
 
     def __init__(self) -> None:
         super().__init__()
         self.root = DataRoot(Path(tempfile.mkdtemp()))
-        self.records: list[tuple[CommitRecord, dict[str, bytes]]] = []
+        self.records: list[CommitRecord] = []
+        self.bytes_of: dict[str, bytes] = {}
         self.visible = 0
         self.certain = True
 
@@ -58,24 +139,65 @@ class Lifecycle(RuleBasedStateMachine):
 
     def finish(self) -> None:
         fold(self.root)
-        self.visible, self.certain = len(self.records), True
+        self.all_is_visible()
         self.what_is_shown_is_what_was_committed()
 
-    @rule(contents=contents, seconds=st.integers(0, 20))
-    def commit(self, contents: dict[str, bytes], seconds: int) -> None:
-        record = record_of(self.root, contents, committed_at=moment(seconds))
+    def all_is_visible(self) -> None:
+        self.visible, self.certain = len(self.records), True
+
+    def commit(self, record: CommitRecord) -> None:
         Journal(self.root).write(record)
-        self.records.append((record, contents))
+        self.records.append(record)
+
+    @rule(contents=contents, seconds=seconds)
+    def publish(self, contents: dict[str, bytes], seconds: int) -> None:
+        record = record_of(self.root, contents, committed_at=moment(seconds))
+        for entry in record.products:
+            self.bytes_of[entry.sha256] = contents[entry.name]
+        self.commit(record)
+
+    @precondition(lambda self: self.bytes_of)
+    @rule(
+        data=st.data(),
+        transition=st.sampled_from(sorted(set(Transition) - {Transition.MADE})),
+        seconds=seconds,
+    )
+    def state(self, data: st.DataObject, transition: Transition, seconds: int) -> None:
+        made = [
+            (record.record_id, entry)
+            for record in self.records
+            for entry in record.products
+            if transition in lifecycle_of(entry.product_name).transitions
+        ]
+        if made:
+            chosen = data.draw(st.lists(st.sampled_from(made), min_size=1, max_size=3))
+            changes = tuple(change_of(entry, made_by, transition) for made_by, entry in chosen)
+            self.commit(record_of(self.root, {}, transitions=changes, committed_at=moment(seconds)))
+
+    @precondition(lambda self: self.certain and self.bytes_of)
+    @rule(retain=st.sampled_from([remove, supersede]), name=st.sampled_from(PROMPT[1:2]))
+    def retain(self, retain, name: str) -> None:
+        if any(entry.name == name for record in self.records for entry in record.products):
+            before = len(self.records)
+            report = retain(self.root, [name], reason="test", cause="test")
+            if report.record_id is not None:
+                self.records += [
+                    record
+                    for record in Journal(self.root).records()
+                    if record.record_id == report.record_id
+                ]
+                assert len(self.records) == before + 1
+            self.all_is_visible()
 
     @rule()
     def fold(self) -> None:
         fold(self.root)
-        self.visible, self.certain = len(self.records), True
+        self.all_is_visible()
 
     @rule()
     def rebuild(self) -> None:
         rebuild(self.root)
-        self.visible, self.certain = len(self.records), True
+        self.all_is_visible()
 
     @precondition(lambda self: self.visible < len(self.records))
     @rule(place=places, after=st.booleans())
@@ -101,26 +223,21 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.certain)
     @invariant()
     def what_is_shown_is_what_was_committed(self) -> None:
-        history: dict[str, list[tuple[CommitRecord, bytes]]] = {}
-        for record, contents in sorted(
-            self.records[: self.visible], key=lambda pair: (pair[0].committed_at, pair[0].record_id)
-        ):
-            for name, content in contents.items():
-                history.setdefault(name, []).append((record, content))
-
+        expected = histories(self.records[: self.visible], self.bytes_of)
         assert public_content(self.root) == {
-            name: generations[-1][1] for name, generations in history.items()
+            name: generation.content
+            for name, generations in expected.items()
+            for generation in generations
+            if generation.state in AVAILABLE
         }
         found = Registry(self.root).find(overwritten=True)
-        assert [*zip(found["name"], found["generation"], found["record_id"], strict=True)] == [
-            (name, number, record.record_id)
-            for name in sorted(history)
-            for number, (record, _) in enumerate(history[name], start=1)
+        ended = found["ended_at"].astype(object).where(found["ended_at"].notna(), None)
+        columns = ("name", "generation", "record_id", "state", "sha256")
+        assert [*zip(*(found[column] for column in columns), ended, strict=True)] == [
+            (name, number, one.record.record_id, one.state, one.entry.sha256, one.ended_at)
+            for name in sorted(expected)
+            for number, one in enumerate(expected[name], start=1)
         ]
-        current = found[found["state"] == "current"]
-        assert dict(zip(current["name"], current["generation"], strict=True)) == {
-            name: len(generations) for name, generations in history.items()
-        }
 
 
 TestLifecycle = Lifecycle.TestCase
