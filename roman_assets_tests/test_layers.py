@@ -14,6 +14,7 @@ LAYERS = (
     {"definitions"},
     {"assets", "checks", "automation", "partitions", "resources", "dagster_home"},
     {"pipelines"},
+    {"reader"},
     {"archive", "registry", "calibration"},
     {"products", "access", "data_root", "errors"},
 )
@@ -55,7 +56,9 @@ def test_imports_point_downwards_only(path: Path) -> None:
     assert imported_parts(path) <= allowed
 
 
-@pytest.mark.parametrize("part", ["pipelines", "archive", "registry", "calibration", "products"])
+@pytest.mark.parametrize(
+    "part", ["pipelines", "reader", "archive", "registry", "calibration", "products"]
+)
 def test_science_and_storage_work_without_dagster(part: str) -> None:
     for path in (path for path in MODULES if part_of(path) == part):
         assert not any(name.split(".")[0] == "dagster" for name in imported_modules(path)), path

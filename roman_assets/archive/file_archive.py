@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from roman_assets.archive.durability import (
 )
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive, Blob, Staged, not_in_archive, sha256_of
-from roman_assets.errors import BadInputError
+from roman_assets.errors import AccessDeniedError, BadInputError
 from roman_assets.products.name import ProductName
 
 _CHUNK = 1 << 20
@@ -100,9 +101,18 @@ class FileArchive(Archive):
 
     def path(self, name: ProductName) -> Path:
         """Give the public path of an available product."""
-        path = self.public_path(name)
-        if not path.is_file():
+        path, tree = self.public_path(name), self._root.public
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except FileNotFoundError:
+            regular = False
+        if not regular:
             raise not_in_archive(name)
+        if path.resolve() != tree.resolve() / path.relative_to(tree):
+            raise AccessDeniedError(
+                f"{path} is a link out of the public tree. Remedy: `roman-assets fsck --mend` "
+                "lets it show its product again"
+            )
         return path
 
     def show(

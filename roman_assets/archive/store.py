@@ -168,6 +168,8 @@ class Archive(ABC):
         ------
         FileNotFoundError
             If there is no product of that name in the archive.
+        AccessDeniedError
+            If the name leads out of the public tree: something other than the fold put it there.
         """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Reading the archive from notebooks and programs, as the public or as operations."""
