@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from roman_assets.archive.durability import locked, make_directory
+from roman_assets.archive.durability import locked, make_directory, private_directory
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
 
@@ -66,7 +66,10 @@ def prepare_dagster_home(root: DataRoot) -> Path:
         )
     from dagster import DagsterInstance
 
-    home = make_directory(dagster_home(root))
+    home = dagster_home(root)
+    # Its logs tell of packets and failures (R1); one that the operator chose is the operator's.
+    create = private_directory if home == root.dagster_home else make_directory
+    create(home)
     with locked(home):
         link = home / INSTANCE_FILE
         if link.is_symlink() or not link.exists():

@@ -103,3 +103,11 @@ class DataRoot:
     def observatory(self) -> Path:
         """What the simulated telescope knows and the ground must not: truth tables, its sky."""
         return self.path / "observatory"
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """The trees for operations only (R1); everything else is for general users to read."""
+        return (
+            self.landing, self.set_aside, self.blobs, self.staging, self.registry, self.scratch,
+            self.dagster_home, self.observatory,
+        )  # fmt: skip

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 import roman_assets
+from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import operate, products, simulate, upkeep
+from roman_assets.cli.role import require_operator, use_role
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError
 
@@ -31,20 +33,36 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+READING_COMMANDS = frozenset({"ls", "query", "get", "history", "provenance"})
+"""What general users may do; everything else needs the role of operations (R1)."""
+
+
 @app.callback()
 def installation(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Option(
             envvar=DATA_ROOT_VARIABLE, file_okay=False, help="Root of everything this program owns."
         ),
     ] = Path("data"),
+    role: Annotated[
+        Role | None,
+        typer.Option(
+            envvar=ROLE_VARIABLE,
+            case_sensitive=False,
+            help="For whom this is done: products are shown to the public unless it is operations.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Prompt products of the Roman Wide Field Instrument, from packets to the archive."""
     operate.use_data_root(data)
+    use_role(role)
+    if context.invoked_subcommand not in READING_COMMANDS:
+        require_operator(f"roman-assets {context.invoked_subcommand}")
 
 
 app.command(rich_help_panel="Run the platform")(operate.demo)
@@ -54,6 +72,8 @@ app.command(rich_help_panel="See and fetch products")(products.status)
 app.command(name="ls", rich_help_panel="See and fetch products")(products.list_names)
 app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
+app.command(rich_help_panel="See and fetch products")(products.history)
+app.command(rich_help_panel="See and fetch products")(products.provenance)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 
 from roman_assets.access import Role
-from roman_assets.archive.durability import disk_space
+from roman_assets.archive.durability import disk_space, temporary_name
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError
@@ -230,25 +231,9 @@ class ArchiveReader:
         AccessDeniedError
             If what bears the name is no file of the public tree's own.
         """
-        name = _name_of(product)
-        entry = self._current(name)
-        wanted = None if isinstance(product, str | ProductName) else product.get("sha256")
-        if wanted not in (None, entry.sha256):
-            raise _not_available(
-                name, "this generation is not available any more: a later one took its place"
-            )
-        try:
-            path = self._archive.path(name)
-        except FileNotFoundError as error:
-            raise _not_available(name, "its file is missing") from error
-        except PermissionError as error:
-            raise AccessDeniedError(
-                f"{name} is not for you to read: {error.strerror}. Remedy: tell the operator, the "
-                "public tree is to be readable by all"
-            ) from error
         if verify:
-            _require_content(path, entry)
-        return path
+            return self._verified(product, lambda path: path)
+        return self._file(product)[0]
 
     def open(self, product: Product, *, verify: bool = False, lazy: bool = False) -> Any:
         """Open a product.
@@ -297,18 +282,17 @@ class ArchiveReader:
         PassingFaultError
             If the disk is full.
         """
-        name = _name_of(product)
-        source, entry = self.path(product), self._current(name)
-        target = Path(directory) / str(name)
-        partial = target.with_name(f".{name}.part")
-        try:
+        target = Path(directory) / str(_name_of(product))
+        partial = temporary_name(target)
+
+        def taken(source: Path) -> Path:
             with disk_space(target.parent):
-                shutil.copyfile(source, partial)
-            _require_content(partial, entry)
-            partial.replace(target)
+                return Path(shutil.copyfile(source, partial))
+
+        try:
+            return self._verified(product, taken).replace(target)
         finally:
             partial.unlink(missing_ok=True)
-        return target
 
     def history(self, product: Product) -> pd.DataFrame:
         """Give every generation of a product with all by which it can be cited and made again.
@@ -365,6 +349,44 @@ class ArchiveReader:
             )
         return trace(self._registry, chosen[-1])
 
+    def _file(self, product: Product) -> tuple[Path, RegisteredProduct]:
+        name = _name_of(product)
+        entry = self._current(name)
+        wanted = None if isinstance(product, str | ProductName) else product.get("sha256")
+        if wanted not in (None, entry.sha256):
+            raise _not_available(
+                name, "this generation is not available any more: a later one took its place"
+            )
+        try:
+            return self._archive.path(name), entry
+        except FileNotFoundError as error:
+            raise _not_available(name, "its file is missing") from error
+        except PermissionError as error:
+            raise AccessDeniedError(
+                f"{name} is not for you to read: {error.strerror}. Remedy: tell the operator that "
+                "the public tree is to be readable by all"
+            ) from error
+
+    def _verified(self, product: Product, take: Callable[[Path], Path]) -> Path:
+        """Take a file with the content that the registry states.
+
+        A public name shows a new generation a moment before the registry does, so content that
+        differs is looked at again.
+        """
+        for pause in _PAUSES:
+            time.sleep(pause)
+            path, entry = self._file(product)
+            taken = take(path)
+            found = sha256_of(taken)
+            if found == entry.sha256:
+                return taken
+        raise BadInputError(
+            entry.name,
+            "sha256",
+            f"the file has {found}, the product {entry.sha256}",
+            "tell the operator: `roman-assets fsck` finds and mends this",
+        )
+
     def _current(self, name: ProductName) -> RegisteredProduct:
         entry = self._registry.current([str(name)]).get(str(name))
         if entry is None:
@@ -382,6 +404,7 @@ class ArchiveReader:
 
 
 _SHOWN = "current"
+_PAUSES = (0.0, 0.1, 0.4, 1.5)
 _CITED = (
     "generation", "state", "committed_at", "sha256", "size", "context", "software", "references",
     "inputs", "fingerprint",
@@ -411,17 +434,6 @@ def _name_of(product: Product) -> ProductName:
         raise BadInputError(
             repr(text), "name", "this is no official product name", _SEE_NAMES
         ) from error
-
-
-def _require_content(path: Path, entry: RegisteredProduct) -> None:
-    found = sha256_of(path)
-    if found != entry.sha256:
-        raise BadInputError(
-            entry.name,
-            "sha256",
-            f"the file has {found}, the product {entry.sha256}",
-            "tell the operator: `roman-assets fsck` finds and mends this",
-        )
 
 
 def _not_available(name: ProductName, reason: str) -> BadInputError:

@@ -22,7 +22,7 @@ COLUMNS: Mapping[str, Column] = {column.name: column for column in (*SEARCH_COLU
 """What the columns of a search result mean."""
 
 
-def write_manifest(found: pd.DataFrame, path: Path | str) -> Path:
+def write_manifest(found: pd.DataFrame, path: Path | str, file_format: str | None = None) -> Path:
     """Write the products that a search found, with sizes and checksums, whole or not at all.
 
     Parameters
@@ -30,8 +30,10 @@ def write_manifest(found: pd.DataFrame, path: Path | str) -> Path:
     found
         Rows of `ArchiveReader.find` or `Registry.find`, with any of their columns.
     path
-        The file; its suffix says the format. ``.csv`` has names of columns only; ``.ecsv`` (for
-        `astropy.table.Table.read`) and ``.parquet`` have types, units and descriptions too.
+        The file.
+    file_format
+        ``csv`` has names of columns only; ``ecsv`` (for `astropy.table.Table.read`) and
+        ``parquet`` have types, units and descriptions too. By default what the suffix says.
 
     Returns
     -------
@@ -41,14 +43,17 @@ def write_manifest(found: pd.DataFrame, path: Path | str) -> Path:
     Raises
     ------
     BadInputError
-        If the suffix is that of another format, or the file cannot be written there.
+        If the format is another, or the file cannot be written there.
     """
     path = Path(path)
-    write = _WRITERS.get(path.suffix.lower())
+    file_format = path.suffix.lower().removeprefix(".") if file_format is None else file_format
+    write = _WRITERS.get(file_format)
     if write is None:
-        known = ", ".join(_WRITERS)
         raise BadInputError(
-            path, "name", "its suffix names no format of a manifest", f"end it with one of {known}"
+            path,
+            "name",
+            f"{file_format!r} is no format of a manifest",
+            f"use {', '.join(_WRITERS)}",
         )
     temporary = temporary_name(path)
     try:
@@ -122,7 +127,7 @@ def _about(column: Column) -> dict[str, str]:
 
 
 _WRITERS: Mapping[str, Callable[[pd.DataFrame, Path], object]] = {
-    ".csv": lambda found, path: path.write_text(csv_text(found)),
-    ".ecsv": lambda found, path: path.write_text(ecsv_text(found)),
-    ".parquet": lambda found, path: pq.write_table(_arrow_table(found), path),
+    "csv": lambda found, path: path.write_text(csv_text(found)),
+    "ecsv": lambda found, path: path.write_text(ecsv_text(found)),
+    "parquet": lambda found, path: pq.write_table(_arrow_table(found), path),
 }

@@ -1,0 +1,38 @@
+"""For whom a command is done (R1)."""
+
+from __future__ import annotations
+
+import os
+
+from roman_assets.access import ROLE_VARIABLE, Role, require_operations
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import AccessDeniedError
+
+
+def use_role(role: Role | None) -> None:
+    """Make a role that of this process and of all it starts."""
+    if role is not None:
+        os.environ[ROLE_VARIABLE] = role.value
+
+
+def require_operator(command: str) -> None:
+    """Refuse a command of operators to whoever is not one.
+
+    Who has said no role is an operator if the file system lets him into the private trees.
+
+    Raises
+    ------
+    AccessDeniedError
+        If the role is another, or a private tree is closed to the user.
+    """
+    role = Role.from_environment()
+    if role is not None:
+        require_operations(role, command)
+    root = DataRoot.from_environment()
+    for path in (root.path, *root.private):
+        if os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise AccessDeniedError(
+                f"{command} needs the role {Role.OPERATIONS}, and {path} is closed to you. Remedy: "
+                "work as a user who operates this installation; ls, query, get, history and "
+                "provenance are for everyone"
+            )
