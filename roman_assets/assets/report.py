@@ -15,6 +15,7 @@ from roman_assets.assets.specs import kinds_of
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.visit_policy import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +121,7 @@ def _metadata(
         **_provenance(entries),
         **_quality(kind, entries),
         **_clock(kind, report.deadlines),
+        **_partial(kind, entries),
         **_pictures(archive, kind, entries),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
@@ -194,6 +196,18 @@ def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
         "margin_hours": float(last["margin_hours"]),
         **hours,
     }
+
+
+def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
+    if kind.step is not Step.VISIT:
+        return {}
+    lacking = missing_of(entries)
+    return {"partial": bool(lacking), MISSING: dg.MetadataValue.json(lacking)}
+
+
+def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
+    """Give what the visit lacked when products were made, as they are marked."""
+    return sorted({name for entry in entries for name in entry.metadata.get(MISSING, ())})
 
 
 def _pictures(

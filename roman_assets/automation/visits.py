@@ -35,6 +35,7 @@ from roman_assets.products.kind import Level, Step
 from roman_assets.products.observation import VisitId
 from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.products.visit_policy import (
+    MISSING,
     VisitDecision,
     VisitProgress,
     decide,
@@ -232,8 +233,6 @@ def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) 
 
 def visit_state(manifest: VisitManifest, coadds: Iterable[RegisteredProduct]) -> VisitState:
     """Compare a visit with its current coadds."""
-    from roman_assets.pipelines.visit import MISSING
-
     made = list(coadds)
     return VisitState(
         manifest,

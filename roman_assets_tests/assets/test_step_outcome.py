@@ -18,7 +18,7 @@ from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import Attempt, Outcome, WorkFailure
 from roman_assets_tests.registry.facts import Facts, at
-from roman_assets_tests.registry.installation import exposure, record_of
+from roman_assets_tests.registry.installation import VISIT, association, exposure, record_of
 
 UNCAL, CATALOG = dg.AssetKey("uncal"), dg.AssetKey("exposure_catalog")
 
@@ -125,3 +125,14 @@ def test_a_catalogue_without_its_file_is_found(root: DataRoot) -> None:
     checks = {check.check_name: check for check in outcome(root, Step.EXPOSURE, result).checks}
     assert not checks["files_only"].passed
     assert name(1, "cat.parquet") in checks["files_only"].metadata["missing_files"].value
+
+
+def test_a_visit_made_in_part_is_shown_with_what_lacked(root: DataRoot) -> None:
+    lacking = [exposure(2)]
+    result = publish(
+        root, Step.VISIT, association(), partition=VISIT, metadata={"missing": lacking}
+    )
+    found = outcome_of(root, Step.VISIT, VISIT, result)
+    shown = found.assets[dg.AssetKey("association")].metadata
+    assert shown["partial"] is True
+    assert shown["missing"].value == [exposure(2)]
