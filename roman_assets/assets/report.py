@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from roman_assets.assets.partition_work import Materialized, joint_data_version
 from roman_assets.assets.specs import kinds_of
+from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import ProductKind, Step
@@ -70,6 +71,15 @@ class StepReport:
             len(result.failures),
             deadlines,
         )
+
+    def in_time(self, step: Step) -> list[dg.AssetCheckResult]:
+        """Evaluate the checks of the levels that a step makes, as far as any are expected."""
+        expected = (row for row in ledger_rows(self.deadlines) if row["step"] == step)
+        return [
+            in_time(standing)
+            for standing in standings(expected)
+            if standing.state != ProductState.NOT_EXPECTED
+        ]
 
     @property
     def entries(self) -> Iterator[RegisteredProduct]:

@@ -20,6 +20,7 @@ from roman_assets.assets.specs import VISIT_MANIFEST, product_specs, visit_manif
 from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.checks.completeness import completeness_spec
 from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.checks.in_time import in_time_specs
 from roman_assets.checks.whole_visit import whole_visit, whole_visit_spec
 from roman_assets.partitions import visit_partitions
 from roman_assets.products.kind import Step
@@ -70,6 +71,7 @@ def listed(manifest: "VisitManifest") -> Materialized:
     specs=product_specs(Step.VISIT),
     check_specs=[
         completeness_spec(Step.VISIT),
+        *in_time_specs(Step.VISIT),
         whole_visit_spec(),
         files_only_spec(Step.VISIT),
     ],

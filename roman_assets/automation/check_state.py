@@ -56,9 +56,7 @@ def reported_states(
         place = (info.check_key, info.partition_key or "")
         if place in wanted:
             passed = info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED
-            states[place] = (
-                ReportedState(passed=True) if passed else _not_passed(instance, *place)
-            )
+            states[place] = ReportedState(passed=True) if passed else _not_passed(instance, *place)
     return states
 
 

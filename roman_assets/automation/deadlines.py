@@ -12,10 +12,10 @@ ledger is looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -23,17 +23,12 @@ from roman_assets.automation.alerts import Alert, AlertLog, deliver, senders_fro
 from roman_assets.automation.check_state import ReportedState, reported_states
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.visits import visit_of_key
-from roman_assets.checks.in_time import Standing, evaluation, standings
+from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
 from roman_assets.products.deadline import Deadline
 from roman_assets.products.kind import Level
 from roman_assets.resources import Installation
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from roman_assets.registry.registry import Registry
 
 VISITS_PER_TICK = 500
 """So many visits are looked at in one tick."""
@@ -76,7 +71,7 @@ class DeadlineWatch:
             new = dict.fromkeys([*(str(visit_of_key(key)) for key in changed), *due])
             self._to_look = new | self._to_look
             visits = list(self._to_look)[:VISITS_PER_TICK]
-            rows = ledger_rows(registry, visits, now)
+            rows = ledger_rows(registry.deadlines(visit=visits, now=now)) if visits else []
         for visit in visits:
             del self._to_look[visit]
         self._remember(visits, rows, deadlines)
@@ -115,22 +110,6 @@ def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> d
         return None
     due: datetime = row["due"]
     return due if row["at_risk"] else due - deadlines[Level(row["level"])].warning
-
-
-def ledger_rows(registry: Registry, visits: Sequence[str], now: datetime) -> list[dict[str, Any]]:
-    """Give the ledger's rows of visits and their exposures, missing values as None."""
-    return rows_of(registry.deadlines(visit=visits, now=now)) if visits else []
-
-
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the rows of a table of the ledger as plain values: missing ones None, times in UTC."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    rows: list[dict[str, Any]] = plain.to_dict("records")
-    for row in rows:
-        for name in ("due", "made", "started_at"):
-            if row[name] is not None:
-                row[name] = row[name].to_pydatetime().astimezone(UTC)
-    return rows
 
 
 _watches: dict[tuple[str, DataRoot], DeadlineWatch] = {}
@@ -195,9 +174,7 @@ def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsReque
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells people of products that are late or at risk, by mail or a webhook.",
 )
-def alert_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
-) -> dg.SkipReason:
+def alert_sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SkipReason:
     """Deliver what holds now and was not delivered yet, in one message for each sender."""
     senders = senders_from_environment()
     if not senders:

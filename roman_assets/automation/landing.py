@@ -10,7 +10,7 @@ process, and empty after a restart, when everything is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -30,7 +30,7 @@ from roman_assets.automation.jobs import exposure_products
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure
-from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin
+from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, expected_kinds
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
@@ -75,10 +75,11 @@ class MadeExposure:
 
 @dataclass(frozen=True)
 class ExposureState:
-    """An exposure as received and as its products were made."""
+    """An exposure as received and as its products were made; and when what it gives is due."""
 
     receipt: Receipt
     made: MadeExposure
+    deadlines: Mapping[Level, Deadline] = field(default_factory=lambda: DEADLINES)
 
     @property
     def wanted(self) -> bool:
@@ -117,7 +118,7 @@ class ExposureState:
             starts = dict.fromkeys(starts, now)
         elif self.made.received == receipt.content_version:
             levels.discard(Level.L1)
-        return earliest_due(levels, starts, DEADLINES)
+        return earliest_due(levels, starts, self.deadlines)
 
 
 _RECEIPT_CLOCK = {
@@ -170,8 +171,11 @@ class LandingWatch:
         self._unrecorded.clear()
 
     def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:
+        from roman_assets.registry.deadline_settings import deadlines_of
+
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
         made = made_exposures(registry, complete)
+        deadlines = deadlines_of(self.root)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
             self._in_vain.pop(exposure, None)
@@ -179,7 +183,7 @@ class LandingWatch:
             if not receipt.complete:
                 self.incomplete.add(exposure)
                 continue
-            state = ExposureState(receipt, made.get(exposure, MadeExposure()))
+            state = ExposureState(receipt, made.get(exposure, MadeExposure()), deadlines)
             if state.wanted:
                 self._waiting[exposure] = state
 

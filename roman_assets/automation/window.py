@@ -20,10 +20,10 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
 )
 
-from roman_assets.automation.deadlines import ledger_rows
 from roman_assets.automation.in_progress import partitions_in_progress
 from roman_assets.automation.settings import partition_window
 from roman_assets.automation.visits import visit_of_key
+from roman_assets.checks.in_time import ledger_rows
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
 from roman_assets.products.deadline import ProductState
@@ -110,7 +110,7 @@ def settled_visits(registry: Registry, visits: Sequence[VisitId]) -> Iterator[Vi
     """Give those visits of which every product, and those of its exposures, stands as it will."""
     for start in range(0, len(visits), VISITS_AT_ONCE):
         batch = visits[start : start + VISITS_AT_ONCE]
-        rows = ledger_rows(registry, [str(visit) for visit in batch], datetime.now(UTC))
+        rows = ledger_rows(registry.deadlines(visit=[str(visit) for visit in batch]))
         unsettled = {row["visit"] for row in rows if row["state"] not in SETTLED}
         yield from (visit for visit in batch if str(visit) not in unsettled)
 

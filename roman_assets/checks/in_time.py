@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from roman_assets.checks.partitioned import partitioned_check
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import Level, Step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECK_NAME = "in_time"
 
@@ -32,6 +35,8 @@ CHECKS: Mapping[tuple[Step, Level], dg.AssetCheckKey] = {
     }.items()
 }
 """The check of each level, by the step that makes it."""
+
+_MOMENTS = ("due", "made")
 
 AT_RISK = "at risk"
 STATE_METADATA = "state"
@@ -106,13 +111,24 @@ class Standing:
         return CHECKS[self.step, self.level]
 
 
+def ledger_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows of a table of the ledger as plain values: missing ones None, times in UTC."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    rows = [dict(zip(plain.columns, row, strict=True)) for row in plain.to_numpy()]
+    for row in rows:
+        for name in _MOMENTS:
+            if row[name] is not None:
+                row[name] = row[name].to_pydatetime().astimezone(UTC)
+    return rows
+
+
 def standings(rows: Iterable[Mapping[str, Any]]) -> list[Standing]:
     """Sum up rows of the deadline ledger by partition, step and level.
 
     Parameters
     ----------
     rows
-        Rows of `roman_assets.registry.registry.Registry.deadlines`; missing values are None.
+        As `ledger_rows` gives them.
 
     Returns
     -------
