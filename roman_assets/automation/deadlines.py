@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 
 from roman_assets.automation.alerts import Alert, AlertLog, deliver, senders_from_environment
-from roman_assets.automation.check_state import ReportedState, reported_states
+from roman_assets.automation.check_reports import ReportedState, report, reported_states
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
@@ -136,8 +136,8 @@ def deadline_sensor(
     told = news[:REPORTS_PER_TICK]
     if not told:
         return dg.SkipReason(f"{len(watch.not_in_order)} levels late or at risk, all reported")
+    report(context.instance, map(evaluation, told))
     return dg.SensorResult(
-        asset_events=[evaluation(standing) for standing in told],
         dynamic_partitions_requests=partitions_of(told),
         skip_reason=dg.SkipReason(f"{len(told)} checks reported"),
     )

@@ -28,6 +28,7 @@ from roman_assets.automation.in_progress import (
 )
 from roman_assets.automation.jobs import exposure_products
 from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.settings import partition_window
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure
 from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
@@ -207,17 +208,24 @@ class LandingWatch:
         instance: dg.DagsterInstance,
         changed: Iterable[Receipt],
         wanted: Iterable[ExposureState],
+        now: datetime,
     ) -> list[dg.AddDynamicPartitionsRequest]:
         """Ask for the keys of exposures that Dagster does not know, complete or not.
 
-        Those to be run are asked for in any case: someone may have deleted their key.
+        Those to be run are asked for in any case: their key may have been deleted. Those that are
+        long done stay put away (`roman_assets.automation.window`).
         """
         if self._keys is None:
             self._keys = set(instance.get_dynamic_partitions(str(exposure_partitions.name)))
-        mentioned = {str(receipt.exposure) for receipt in changed} - self._keys
+        shown = (one for one in changed if not self._is_put_away(one, now - partition_window()))
+        mentioned = {str(receipt.exposure) for receipt in shown} - self._keys
         new = sorted(mentioned | {str(state.receipt.exposure) for state in wanted})
         self._keys.update(new)
         return [exposure_partitions.build_add_request(new)] if new else []
+
+    def _is_put_away(self, receipt: Receipt, before: datetime) -> bool:
+        to_make = receipt.exposure in self._waiting or receipt.exposure in self._in_vain
+        return receipt.complete and not to_make and receipt.events[ClockEvent.ALL_RECEIVED] < before
 
     def _not_requested(
         self, instance: dg.DagsterInstance, states: Sequence[ExposureState]
@@ -279,7 +287,7 @@ def landing_sensor(
     return dg.SensorResult(
         run_requests=[run_request(state, now) for state in wanted],
         asset_events=[level0_event(state.receipt) for state in wanted],
-        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted),
+        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted, now),
         skip_reason=None if wanted else skip_reason(watch, scan.remaining),
     )
 

@@ -1,16 +1,30 @@
-"""What partitioned checks said last, from Dagster's own storage."""
+"""What partitioned checks said last, and how a sensor lets them say something else.
+
+Dagster stores one evaluation of a check for each run and partition, and counts all evaluations
+without a run as those of one (1.13.27: the second is an `IntegrityError`). So what a sensor
+evaluates at one tick is stored under a run of its own, which nothing executes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster import AssetCheckEvaluation
+from dagster import (
+    AssetCheckEvaluation,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterRun,
+    DagsterRunStatus,
+)
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from roman_assets.checks.in_time import STATE_METADATA
+
+REPORTS_JOB = "deadline_reports"
+"""The job name of the runs under which evaluations are stored."""
 
 CheckOfPartition = tuple[dg.AssetCheckKey, str]
 
@@ -72,3 +86,19 @@ def _not_passed(
         return ReportedState(passed=False)
     entry = evaluation.metadata.get(STATE_METADATA)
     return ReportedState(passed=False, state=None if entry is None else str(entry.value))
+
+
+def report(instance: dg.DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> str:
+    """Store evaluations that no run makes; give the id of the run they are stored under."""
+    run = instance.add_run(DagsterRun(job_name=REPORTS_JOB, status=DagsterRunStatus.SUCCESS))
+    for evaluation in evaluations:
+        instance.report_dagster_event(
+            DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+                job_name=REPORTS_JOB,
+                message=evaluation.description,
+                event_specific_data=evaluation,
+            ),
+            run.run_id,
+        )
+    return run.run_id
