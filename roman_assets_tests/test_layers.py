@@ -13,6 +13,7 @@ LAYERS = (
     {"cli"},
     {"definitions"},
     {"assets", "checks", "automation", "partitions", "resources", "dagster_home"},
+    {"rehearsal"},
     {"pipelines"},
     {"reader"},
     {"archive", "registry", "calibration"},
@@ -57,7 +58,8 @@ def test_imports_point_downwards_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["pipelines", "reader", "archive", "registry", "calibration", "products"]
+    "part",
+    ["rehearsal", "pipelines", "reader", "archive", "registry", "calibration", "products"],
 )
 def test_science_and_storage_work_without_dagster(part: str) -> None:
     for path in (path for path in MODULES if part_of(path) == part):

@@ -11,7 +11,7 @@ import typer
 
 import roman_assets
 from roman_assets.access import ROLE_VARIABLE, Role
-from roman_assets.cli import operate, products, simulate, upkeep
+from roman_assets.cli import operate, products, rehearse, simulate, upkeep
 from roman_assets.cli.role import require_operator, use_role
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError
@@ -68,6 +68,7 @@ def installation(
 app.command(rich_help_panel="Run the platform")(operate.demo)
 app.command(rich_help_panel="Run the platform")(operate.dev)
 app.command(rich_help_panel="Run the platform")(simulate.simulate)
+app.command(rich_help_panel="Run the platform")(rehearse.rehearse)
 app.command(rich_help_panel="See and fetch products")(products.status)
 app.command(name="ls", rich_help_panel="See and fetch products")(products.list_names)
 app.command(rich_help_panel="See and fetch products")(products.query)

@@ -201,6 +201,47 @@ def skycells_of(region: ProjectionRegion) -> NDArray[np.void]:
     return cells
 
 
+def skycells_at(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[str, ...]:
+    """Give the names, sorted, of the skycells in which some positions (ICRS, degrees) lie."""
+    found: set[str] = set()
+    reach = SKYCELL_PIXELS / 2
+    numbers = _region_numbers(ra, dec)
+    for number in np.unique(numbers).tolist():
+        region = projection_regions()[number]
+        inside = numbers == number
+        columns, rows = (
+            (np.ceil((axis - reach) / _PITCH), np.floor((axis + reach) / _PITCH))
+            for axis in _plane(region, ra[inside], dec[inside])
+        )
+        # where skycells overlap, the two ends of a range are different ones
+        places = [(50 + row) * 1000 + 50 + column for row in rows for column in columns]
+        name = region.name
+        for place in np.unique(places).astype(int).tolist():
+            found.add(f"{name}x{place // 1000:02d}y{place % 1000:02d}")
+    return tuple(sorted(found))
+
+
+def _region_numbers(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Give the places in `projection_regions` of the regions that contain positions (degrees)."""
+    edges, counts, first = _ring_table()
+    ring = np.searchsorted(-edges, -dec)
+    count = counts[ring]
+    polar = count == 0
+    step = 360.0 / np.maximum(count, 1)
+    within = np.where(polar, 0, np.floor(ra / step + 0.5) % np.maximum(count, 1))
+    numbers: NDArray[np.int64] = (first[ring] + within).astype(np.int64)
+    return numbers
+
+
+@cache
+def _ring_table() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the southern edges of the rings, how many regions each has, and its first region."""
+    rings = np.arange(_RINGS + 1)
+    counts = 8 * np.minimum(rings, np.minimum(_NSIDE, _RINGS - rings))
+    first = np.concatenate([[0], np.cumsum(np.maximum(counts, 1))])
+    return np.array(_ring_edges()), counts, first
+
+
 def _latitude(ring: float) -> float:
     """Give the declination of a HEALPix ring, counted from the north pole."""
     cap = min(ring, _RINGS - ring)

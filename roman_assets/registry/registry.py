@@ -58,7 +58,6 @@ from roman_assets.registry.schema import (
     open_database,
     search_columns,
     source_tables,
-    tables_seen_by,
 )
 
 OneOrMore = str | Iterable[str] | None
@@ -506,6 +505,23 @@ detector, skycell, release, step, partition
         )
         return [row["duration"] for row in rows]
 
+    def unit_times(self, step: Step) -> list[tuple[float, int]]:
+        """Give how long each publication of a step took (s), and how many file sets it made."""
+        rows = self._rows(
+            """
+            select epoch(finished - started) as seconds, units
+            from attempts join (
+                select record_id, count(distinct file_set) filter (
+                    detector is not null or skycell is not null) as units
+                from products group by record_id
+            ) using (record_id)
+            where step = $step and outcome = 'finished' and finished > started and units > 0
+            order by finished, record_id
+            """,
+            {"step": step.value},
+        )
+        return [(row["seconds"], row["units"]) for row in rows]
+
     def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:
         """Give the newest commit records, newest first.
 
@@ -777,17 +793,6 @@ detector, skycell, release, step, partition
             parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
             prepare=lambda connection: define_ledger(connection, deadlines),
         )
-
-    def read_all(self) -> None:
-        """Read every value of every table, as damage may lie in what no search touches.
-
-        Raises
-        ------
-        PassingFaultError
-            If something cannot be read.
-        """
-        for table in tables_seen_by(self._role):
-            self._rows(f"select bit_xor(hash(row)) from {table.name} as row", {})
 
     def source_tables(self) -> list[str]:
         """Give the tables at fault against R11 (see `schema.source_tables`); empty if it holds."""

@@ -1,0 +1,292 @@
+"""The registry that a rehearsal leaves: the rows that folding its commit records would give.
+
+The ledger is then the registry's own, on these rows. They are made in bulk, since a month has
+millions of products.
+"""
+
+# Names put into SQL are names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from roman_assets.products.kind import Step, expected_kinds
+from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.registry.record import Outcome, Statement
+from roman_assets.registry.schema import (
+    ATTEMPTS,
+    FAILURES,
+    PRODUCTS,
+    RECEIPTS,
+    RECORDS,
+    create_tables,
+    open_database,
+)
+from roman_assets.rehearsal.downlink import Receipts
+from roman_assets.rehearsal.fault import Faults
+from roman_assets.rehearsal.observation import Observations
+from roman_assets.rehearsal.replay import Ending, ReplayLog
+
+_OUTCOMES = {
+    Ending.FINISHED: Outcome.FINISHED,
+    Ending.PASSING_FAULT: Outcome.PASSING_FAULT,
+    Ending.LOST_WORKER: Outcome.PASSING_FAULT,
+    Ending.BAD_INPUT: Outcome.BAD_INPUT,
+    Ending.RUNNING: Outcome.RUNNING,
+}
+_ERRORS = {
+    Ending.PASSING_FAULT: "PassingFaultError",
+    Ending.LOST_WORKER: "RunLost",
+    Ending.BAD_INPUT: "BadInputError",
+}
+_MICROSECONDS = 1_000_000
+
+
+def registry_of(
+    log: ReplayLog, faults: Faults, receipts: Receipts, *, database: str = ":memory:"
+) -> duckdb.DuckDBPyConnection:
+    """Give a registry as if the platform had made what a rehearsal made.
+
+    Parameters
+    ----------
+    log
+        What happened.
+    faults
+        The plan, and what went wrong.
+    receipts
+        When what was received.
+    database
+        Path of the database, which must be new.
+
+    Returns
+    -------
+    duckdb.DuckDBPyConnection
+        With the registry's own schema. Columns that no deadline depends on (hashes, sizes,
+        footprints) are null.
+    """
+    connection = open_database(database)
+    create_tables(connection)
+    connection.register("kinds", _kinds())
+    connection.register("exposures", _exposures(log, faults, receipts))
+    connection.register("visits", _visits(faults.observations))
+    connection.register("tries", _tries(log, faults.observations))
+    connection.register("mosaics", _mosaics(log, faults.observations))
+    for statement in (_RECEIPTS, _ATTEMPTS, _RECORDS, _FAILURES, *_PRODUCTS):
+        connection.execute(statement)
+    for name in ("kinds", "exposures", "visits", "tries", "mosaics"):
+        connection.unregister(name)
+    return connection
+
+
+def _kinds() -> pa.Table:
+    """Give the kinds that are made, by survey and exposure type."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "survey": str(survey),
+                "exposure_type": str(exposure_type),
+                "kind": kind.name,
+                "level": str(kind.level),
+                "scope": str(kind.scope),
+                "step": str(kind.step),
+                "ending": f"_{kind.suffix}.{kind.extension}",
+            }
+            for survey, exposure_type in product(Survey, ExposureType)
+            for kind in expected_kinds(survey, exposure_type)
+        ]
+    )
+
+
+def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
+    """Give the executed exposures and when what of them was received before the end."""
+    observations = faults.observations
+    planned = observations.exposures
+    failed = faults.failed_detectors.tolist()
+    truncated = _truncated(faults)
+    columns: dict[str, Any] = {
+        "number": np.arange(len(planned)),
+        "partition": [str(one.exposure) for one in planned],
+        "visit": [str(one.exposure.visit) for one in planned],
+        "program": [one.exposure.visit.program for one in planned],
+        "survey": [str(one.survey) for one in planned],
+        "exposure_type": [str(one.exposure_type) for one in planned],
+        "optical_element": [str(one.optical_element) for one in planned],
+        "detectors": [list(one.detectors) for one in planned],
+        "failed_detectors": [
+            [name for name, fails in zip(one.detectors, flags, strict=False) if fails]
+            for one, flags in zip(planned, failed, strict=True)
+        ],
+        "nexposures": [one.nexposures for one in planned],
+        "truncated": truncated,
+        "execution_end": _moments(observations, observations.end),
+        "first_packet": _moments(observations, receipts.first_packet, log.end),
+        "last_packet": _moments(observations, receipts.last_packet, log.end),
+        "ancillary": _moments(observations, receipts.ancillary, log.end),
+        "all_received": _moments(observations, receipts.all_received, log.end),
+    }
+    return pa.table(columns).filter(pa.array(faults.executed))
+
+
+def _truncated(faults: Faults) -> NDArray[np.bool_]:
+    """Tell which exposures are of visits that were cut short."""
+    observations = faults.observations
+    cut = np.zeros(len(observations.visits), dtype=bool)
+    cut[observations.visit_of[~faults.executed]] = True
+    return cut[observations.visit_of]
+
+
+def _visits(observations: Observations) -> pa.Table:
+    """Give the visits with the facts they share with their exposures."""
+    first = [observations.exposures[visit.members[0]] for visit in observations.visits]
+    return pa.table(
+        {
+            "number": np.arange(len(first)),
+            "partition": [str(one.exposure.visit) for one in first],
+            "program": [one.exposure.visit.program for one in first],
+            "grouping": [one.exposure.visit.grouping for one in first],
+            "survey": [str(one.survey) for one in first],
+            "exposure_type": [str(one.exposure_type) for one in first],
+            "optical_element": [str(one.optical_element) for one in first],
+        }
+    )
+
+
+def _tries(log: ReplayLog, observations: Observations) -> pa.Table:
+    """Give the attempts with their commit records; each has its own."""
+    attempts = log.attempts
+    return pa.table(
+        {
+            "record_id": [_record_id(number) for number in range(len(attempts))],
+            "step": pa.array([str(one.step) for one in attempts], pa.string()),
+            "number": pa.array([one.partition for one in attempts], pa.int64()),
+            "run_id": [f"run-{one.run:08d}" for one in attempts],
+            "outcome": pa.array([str(_OUTCOMES[one.ending]) for one in attempts], pa.string()),
+            "error": pa.array([_ERRORS.get(one.ending, "") for one in attempts], pa.string()),
+            "last_try": pa.array([one.last_try for one in attempts], pa.bool_()),
+            "queued": _moments(observations, [one.queued for one in attempts]),
+            "started": _moments(observations, [one.started for one in attempts]),
+            "ended": _moments(observations, [one.ended for one in attempts]),
+        }
+    )
+
+
+def _mosaics(log: ReplayLog, observations: Observations) -> pa.Table:
+    """Give the skycells that each publication of a visit has made."""
+    made = [
+        (_record_id(number), sorted(observations.skycells_of_visit(one.partition, one.fresh)))
+        for number, one in enumerate(log.attempts)
+        if one.step is Step.VISIT and one.ending is Ending.FINISHED
+    ]
+    counts = [len(cells) for _, cells in made]
+    return pa.table(
+        {
+            "record_id": pa.array([record for record, _ in made], pa.string()).take(
+                pa.array(np.repeat(np.arange(len(made)), counts))
+            ),
+            "skycell": pa.array([cell for _, cells in made for cell in cells], pa.string()),
+        }
+    )
+
+
+def _record_id(number: int) -> str:
+    return f"{number:032x}"
+
+
+def _moments(
+    observations: Observations, seconds: ArrayLike, until: float = math.inf
+) -> pa.TimestampArray:
+    """Turn seconds after the epoch into UTC; null for what is later than a moment, or never."""
+    times = np.asarray(seconds, dtype=np.float64)
+    known = np.isfinite(times) & (times <= until)
+    epoch = round(observations.epoch.timestamp() * _MICROSECONDS)
+    moments = epoch + np.rint(np.where(known, times, 0.0) * _MICROSECONDS).astype(np.int64)
+    return pa.array(moments, mask=~known).cast(pa.timestamp("us", "UTC"))
+
+
+_RECEIPTS = f"""
+insert into {RECEIPTS.name} by name
+select 'receipt-' || number as record_id, 'formatting' as step, "partition",
+    greatest(execution_end, last_packet, ancillary) as committed_at, survey, exposure_type,
+    optical_element, detectors, nexposures, truncated, last_packet is null as lacks_packets,
+    ancillary is null as lacks_ancillary, execution_end, first_packet, last_packet, ancillary,
+    all_received
+from exposures
+"""
+
+_PARTITIONS = """
+(select step, number, "partition", program, survey, exposure_type, optical_element
+    from exposures, (values ('formatting'), ('exposure')) steps (step)
+union all
+select 'visit', number, "partition", program, survey, exposure_type, optical_element from visits)
+"""
+
+_ATTEMPTS = f"""
+insert into {ATTEMPTS.name} by name
+select record_id, step, "partition", coalesce(if(outcome = 'running', started, ended), started)
+    as committed_at, run_id, record_id as attempt_id, outcome, error, error as message, last_try,
+    queued, started, if(outcome = 'running', null, ended) as finished
+from tries join {_PARTITIONS} using (step, number)
+"""
+
+_RECORDS = f"""
+insert into {RECORDS.name} by name
+select record_id, step, "partition", committed_at, run_id,
+    if(outcome = 'finished', '{Statement.PUBLICATION}', '{Statement.ATTEMPT}') as statement
+from {ATTEMPTS.name}
+union all
+select record_id, step, "partition", committed_at, null, '{Statement.RECEIPT}'
+from {RECEIPTS.name}
+"""
+
+_FAILURES = f"""
+insert into {FAILURES.name} by name
+select record_id, step, "partition", ended as committed_at,
+    "partition" || '_' || lower(detector) || '_' || lower(optical_element) as file_set,
+    'BadInputError' as error, 'rehearsed failure of a detector' as message
+from tries join (
+    select *, unnest(failed_detectors) as detector from exposures
+) using (number)
+where step = 'exposure' and outcome = 'finished'
+"""
+
+_PRODUCTS = (
+    f"""
+insert into {PRODUCTS.name} by name
+select file_set || ending as name, kind, level, file_set, "partition" as exposure, visit, program,
+    optical_element, detector, 'p' as release, 1 as generation, 'current' as state,
+    ended as committed_at, record_id, step, "partition", run_id, survey, exposure_type, nexposures
+from (
+    select *, unnest(case when scope <> 'detector' then [null]
+            when step = 'exposure' then list_filter(
+                detectors, lambda d: not list_contains(failed_detectors, d))
+            else detectors end) as detector,
+        "partition" || coalesce('_' || lower(detector), '') || '_' || lower(optical_element)
+            as file_set
+    from tries join exposures using (number) join kinds using (step, survey, exposure_type)
+    where outcome = 'finished' and step <> 'visit'
+)
+""",
+    f"""
+insert into {PRODUCTS.name} by name
+select file_set || ending as name, kind, level, file_set, "partition" as visit, program,
+    optical_element, skycell, 'p' as release, generation,
+    if(last, 'current', 'overwritten') as state, ended as committed_at, record_id, step,
+    "partition", run_id, survey, exposure_type
+from (
+    select *, row_number() over (partition by number, skycell order by ended, record_id)
+            as generation,
+        generation = count(*) over (partition by number, skycell) as last,
+        printf('r%05d_p_%s_%s_%s', program, grouping, skycell, lower(optical_element)) as file_set
+    from tries join mosaics using (record_id) join visits using (number)
+    where step = 'visit'
+) join kinds using (step, survey, exposure_type)
+""",
+)

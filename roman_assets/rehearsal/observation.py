@@ -1,0 +1,194 @@
+"""What a plan asks of the platform: its exposures and visits, as the replay needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roman_assets.errors import BadInputError
+from roman_assets.products.kind import Level, ProductKind, Step, expected_kinds
+from roman_assets.products.observation import (
+    ExposureId,
+    ExposureType,
+    OpticalElement,
+    Survey,
+    VisitId,
+)
+
+
+class Readout(Protocol):
+    """How the detectors are read."""
+
+    @property
+    def nresultants(self) -> int:
+        """Resultants sent down for each detector."""
+
+
+class Planned(Protocol):
+    """One row of a survey plan; the simulated observatory's planned exposures are such."""
+
+    @property
+    def exposure(self) -> ExposureId:
+        """Its identity."""
+
+    @property
+    def survey(self) -> Survey:
+        """The survey of its program."""
+
+    @property
+    def exposure_type(self) -> ExposureType:
+        """As in ``meta.exposure.type``."""
+
+    @property
+    def optical_element(self) -> OpticalElement:
+        """Filter, grism, prism or dark."""
+
+    @property
+    def start(self) -> datetime:
+        """Start of the exposure (UTC)."""
+
+    @property
+    def end(self) -> datetime:
+        """End of the last read (UTC)."""
+
+    @property
+    def nexposures(self) -> int:
+        """Planned exposures of the visit."""
+
+    @property
+    def detectors(self) -> Sequence[str]:
+        """Detectors that are read out."""
+
+    @property
+    def ma_table(self) -> Readout:
+        """How they are read."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A visit of the plan.
+
+    Parameters
+    ----------
+    visit
+        Its identity.
+    members
+        Its exposures by their numbers in the plan, in order of execution.
+    kinds
+        What the SOC makes of it promptly, perhaps nothing (R12).
+    """
+
+    visit: VisitId
+    members: tuple[int, ...]
+    kinds: tuple[ProductKind, ...]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """The exposures of a plan in order of execution, with what is expected of them.
+
+    Parameters
+    ----------
+    exposures
+        Rows of the plan.
+    skycells
+        The skycells that each exposure touches, by name.
+
+    Raises
+    ------
+    BadInputError
+        Without any exposure.
+    """
+
+    exposures: tuple[Planned, ...]
+    skycells: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.exposures:
+            raise BadInputError("plan", "exposures", "there are none", "give a plan with some")
+
+    @classmethod
+    def of(
+        cls, exposures: Iterable[Planned], skycells: Mapping[ExposureId, tuple[str, ...]]
+    ) -> Observations:
+        """Order the rows of a plan by execution."""
+        ordered = tuple(sorted(exposures, key=lambda planned: planned.start))
+        return cls(ordered, tuple(skycells[planned.exposure] for planned in ordered))
+
+    @cached_property
+    def epoch(self) -> datetime:
+        """The zero of all simulated times: the start of the first exposure (UTC)."""
+        return self.exposures[0].start
+
+    @cached_property
+    def start(self) -> NDArray[np.float64]:
+        """Starts of the exposures, seconds after `epoch`."""
+        return self._seconds(planned.start for planned in self.exposures)
+
+    @cached_property
+    def end(self) -> NDArray[np.float64]:
+        """Ends of the exposures, seconds after `epoch`."""
+        return self._seconds(planned.end for planned in self.exposures)
+
+    @cached_property
+    def ndetectors(self) -> NDArray[np.int64]:
+        """Detectors read out, by exposure."""
+        return np.array([len(planned.detectors) for planned in self.exposures])
+
+    @cached_property
+    def nresultants(self) -> NDArray[np.int64]:
+        """Resultants of each detector, by exposure."""
+        return np.array([planned.ma_table.nresultants for planned in self.exposures])
+
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """The visits in order of their first exposures."""
+        members: dict[VisitId, list[int]] = {}
+        for number, planned in enumerate(self.exposures):
+            members.setdefault(planned.exposure.visit, []).append(number)
+        return tuple(
+            Visit(visit, tuple(numbers), self.kinds(numbers[0], Step.VISIT))
+            for visit, numbers in members.items()
+        )
+
+    @cached_property
+    def visit_of(self) -> NDArray[np.int64]:
+        """The number of its visit, by exposure."""
+        found = np.empty(len(self.exposures), dtype=np.int64)
+        for number, visit in enumerate(self.visits):
+            found[list(visit.members)] = number
+        return found
+
+    @cached_property
+    def levels(self) -> tuple[frozenset[Level], ...]:
+        """The levels that wait for an exposure: its own and those of its visit, by exposure."""
+        return tuple(
+            frozenset(kind.level for step in Step for kind in self.kinds(number, step))
+            for number in range(len(self.exposures))
+        )
+
+    def skycells_of_visit(self, visit: int, members: int) -> frozenset[str]:
+        """Give the skycells that some exposures of a visit touch, these as bits of their places."""
+        numbers = self.visits[visit].members
+        return frozenset().union(
+            *(self.skycells[n] for place, n in enumerate(numbers) if members >> place & 1)
+        )
+
+    def kinds(self, number: int, step: Step) -> tuple[ProductKind, ...]:
+        """Give the kinds that a step makes of an exposure, or of the visit of one."""
+        planned = self.exposures[number]
+        return _kinds(planned.survey, planned.exposure_type, step)
+
+    def _seconds(self, times: Iterable[datetime]) -> NDArray[np.float64]:
+        return np.array([(time - self.epoch).total_seconds() for time in times])
+
+
+@cache
+def _kinds(survey: Survey, exposure_type: ExposureType, step: Step) -> tuple[ProductKind, ...]:
+    return expected_kinds(survey, exposure_type, (step,))

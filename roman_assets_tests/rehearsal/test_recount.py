@@ -1,0 +1,116 @@
+"""The ledger's verdicts on a rehearsal against a recount by brute force."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+import roman_assets
+from roman_assets.products.deadline import ProductState
+from roman_assets.rehearsal.fault import FaultRates
+from roman_assets.rehearsal.rehearsal import Rehearsal, Scenario
+from roman_assets.rehearsal.sizing import DeadlineCount
+from roman_assets.rehearsal.verdict import verdicts
+from roman_assets_tests.rehearsal.plans import machines, night, scenarios, times
+from roman_assets_tests.rehearsal.recount import (
+    KEPT,
+    MISSED,
+    NO_DEADLINE,
+    VERDICT_OF_STATE,
+    Key,
+    recount,
+)
+
+SURVEY_PLAN = Path(roman_assets.__file__).parents[2] / "shared/data/roman_gps.sim.ecsv"
+RATES = (0.01, 0.05, 0.2)
+
+
+def ledger(rehearsal: Rehearsal) -> Counter[Key]:
+    """Count the ledger's rows of first makings: one a product, so that two verdicts count twice."""
+    with rehearsal.registry() as connection:
+        rows = connection.execute(
+            """
+            select "partition", kind, coalesce(detector,
+                nullif(regexp_extract(file_set, '_(\\d{3}[pm]\\d{2}x\\d{2}y\\d{2})_', 1), '')),
+                state
+            from ledger($moment) where coalesce(generation, 1) = 1
+            """,
+            {"moment": rehearsal.end},
+        ).fetchall()
+    return Counter((*row, VERDICT_OF_STATE[ProductState(state)]) for *row, state in rows)
+
+
+@settings(deadline=None, max_examples=25)
+@given(scenario=scenarios)
+def test_every_product_has_the_one_verdict_that_a_recount_gives(scenario: Scenario) -> None:
+    rehearsal = scenario.rehearse(machines(2))
+    counted = Counter(recount(rehearsal))
+    assert set(counted.values()) == {1}
+    assert ledger(rehearsal) == counted
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_summary_agrees_with_a_recount_at_any_rate_of_faults(rate: float) -> None:
+    scenario = Scenario(
+        night([2] * 150, spacing_s=400), FaultRates.all_at(rate), 7, times=times(60, 3600, 3600)
+    )
+    rehearsal = scenario.rehearse(machines(40))
+    with rehearsal.registry() as connection:
+        levels = verdicts(connection, rehearsal.end)
+    totals = Counter(verdict for *_, verdict in recount(rehearsal))
+    assert sum(level.kept for level in levels) == totals[KEPT] > 0
+    assert sum(level.missed for level in levels) == totals[MISSED] > 0
+    assert sum(level.without_deadline for level in levels) == totals[NO_DEADLINE]
+    assert sum(level.products for level in levels) == totals.total() - totals["not expected"]
+    for level in levels:
+        assert sum(level.missed_by_blame.values()) == level.missed
+
+
+@settings(deadline=None, max_examples=25)
+@given(scenario=scenarios)
+def test_the_search_counts_as_kept_what_the_ledger_counts(scenario: Scenario) -> None:
+    rehearsal = scenario.rehearse(machines(1))
+    count = DeadlineCount(scenario.faults, scenario.receipts, scenario.deadlines)
+    kept = sum(verdict == KEPT for *_, verdict in recount(rehearsal))
+    assert count.kept(rehearsal.log) == kept
+
+
+@settings(deadline=None, max_examples=25)
+@given(scenario=scenarios)
+def test_the_same_seed_gives_the_same_rehearsal(scenario: Scenario) -> None:
+    again = Scenario(scenario.observations, scenario.rates, scenario.seed, times=scenario.times)
+    assert scenario.rehearse(machines(2)).log == again.rehearse(machines(2)).log
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
+@pytest.mark.parametrize("rate", RATES)
+def test_every_product_of_a_whole_survey_has_the_one_verdict_of_a_recount(rate: float) -> None:
+    from roman_assets.observatory.coverage import skycells_of_exposures
+    from roman_assets.observatory.plan import VisitPlan
+    from roman_assets.rehearsal.observation import Observations
+
+    plan = VisitPlan.read(SURVEY_PLAN)
+    observations = Observations.of(plan.exposures, skycells_of_exposures(plan.exposures))
+    scenario = Scenario(observations, FaultRates.all_at(rate), 1)
+    rehearsal = scenario.rehearse(machines(80))
+    expected = Counter(
+        (partition, kind, verdict) for partition, kind, _, verdict in recount(rehearsal)
+    )
+    with rehearsal.registry() as connection:
+        doubled = connection.execute(
+            "select name from products group by name, generation having count(*) > 1 limit 1"
+        ).fetchall()
+        rows = connection.execute(
+            'select "partition", kind, state, sum(products)::bigint '
+            "from ledger_groups($moment) where first group by all",
+            {"moment": rehearsal.end},
+        ).fetchall()
+    assert not doubled
+    found: Counter[tuple[str, str, str]] = Counter()
+    for partition, kind, state, n in rows:
+        found[partition, kind, VERDICT_OF_STATE[ProductState(state)]] += n
+    assert found == expected
