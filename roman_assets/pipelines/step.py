@@ -19,12 +19,14 @@ from roman_assets.products.lifecycle import Transition, is_versioned
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.metadata import product_metadata
+from roman_assets.registry.metadata import ArchiveValues, product_metadata
 from roman_assets.registry.record import (
+    ArchivedMetadata,
     CommitRecord,
     ProductEntry,
     ProductInput,
     ProductTransition,
+    Sections,
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
@@ -55,6 +57,9 @@ class Output:
         `roman_assets.registry.schema.METADATA`): the ``survey``, ``exposure_type`` and
         ``nexposures`` of guide-window, FACE and association files, say. They win over what is
         read from the file.
+    archived
+        What goes into the metadata tables of the archive, for files whose metadata come beside
+        them; else it is read from the file.
     """
 
     name: ProductName
@@ -65,6 +70,7 @@ class Output:
     software: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    archived: ArchiveValues | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,7 @@ def publish_step(
                 step=step,
                 partition=partition,
                 products=products,
+                sections=staging.sections.collected,
                 transitions=changes,
                 failures=failed,
                 events=moments,
@@ -257,6 +264,7 @@ class _Staging:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._staged: list[Staged] = []
+        self.sections = Sections()
 
     def __enter__(self) -> _Staging:
         return self
@@ -267,7 +275,7 @@ class _Staging:
                 self._archive.withdraw(staged)
 
     def entry(self, output: Output) -> ProductEntry:
-        metadata = product_metadata(output.path, output.name) | dict(output.metadata)
+        metadata = product_metadata(output.path, output.name)
         staged = self._archive.stage(output.path)
         self._staged.append(staged)
         return ProductEntry(
@@ -279,7 +287,15 @@ class _Staging:
             context=output.context,
             software=dict(output.software),
             references=dict(output.references),
-            metadata=metadata,
+            metadata={**metadata.facts, **output.metadata},
+            archived=self._archived(output.archived or metadata.archived),
+        )
+
+    def _archived(self, values: ArchiveValues | None) -> ArchivedMetadata | None:
+        if values is None:
+            return None
+        return ArchivedMetadata(
+            rad_schema=values.rad_schema, sections=self.sections.add(values.values)
         )
 
 

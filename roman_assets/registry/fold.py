@@ -25,6 +25,7 @@ import hpgeom
 import numpy as np
 import pyarrow as pa
 
+from roman_assets.access import Role
 from roman_assets.archive.durability import (
     disk_space,
     fsync_directory,
@@ -40,6 +41,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import KINDS
 from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transition
 from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE, ProductName
+from roman_assets.registry.archive_tables import insert_archive_rows
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.public import publish_public_registry
 from roman_assets.registry.schema import (
@@ -274,7 +276,8 @@ def _available_hashes(
     connection: duckdb.DuckDBPyConnection, names: set[str]
 ) -> dict[ProductName, str]:
     rows = connection.execute(
-        f"select name, sha256 from products where {IS_AVAILABLE} and name_key in "
+        "select name, sha256 from products "
+        f"where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and name_key in "
         "(select md5_number_lower(unnest($names))) and name in (select unnest($names))",
         {"names": sorted(names)},
     ).fetchall()
@@ -321,6 +324,8 @@ _LINE = {
                 "software": "JSON",
                 "references": "JSON",
                 "metadata": "JSON",
+                "archived": {"rad_schema": "VARCHAR", "sections": ["INTEGER"]},
+                "access": "VARCHAR",
             }
         ],
         "transitions": [
@@ -333,6 +338,7 @@ _LINE = {
                 "cause": "VARCHAR",
             }
         ],
+        "sections": ["JSON"],
         "failures": [{"file_set": "VARCHAR", "error": "VARCHAR", "message": "VARCHAR"}],
         "events": "MAP(VARCHAR, TIMESTAMPTZ)",
         "run_id": "VARCHAR",
@@ -470,6 +476,7 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
         connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
         _insert_statements(connection)
         _insert_products(connection)
+        insert_archive_rows(connection)
         for table in ("incoming", "kinds", "named", "made", "stated", "numbered"):
             connection.execute(f"drop table {table}")
     except BaseException:
@@ -595,7 +602,7 @@ def _made() -> str:
             entry.context as context, entry.software as software,
             entry."references" as reference_files,
             json_merge_patch(entry.metadata, '{without}') as facts,
-            null::integer as generation, null::varchar as state,
+            null::integer as generation, null::varchar as state, entry.access as access,
             null::timestamptz as ended_at,
             null::bigint as healpix, md5_number_lower(entry.name) as name_key
         from read

@@ -1,4 +1,4 @@
-"""The searchable facts of a product, read from the product's own metadata.
+"""What the registry takes from a product's own metadata.
 
 Only the metadata are read: the YAML header of an ASDF file, the footer of a Parquet file, the
 JSON of an association. No array is loaded.
@@ -7,7 +7,9 @@ JSON of an association. No array is loaded.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.kind import Scope
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import Survey
+from roman_assets.registry.archive_catalog import ArchiveSchema, archive_catalog
 from roman_assets.registry.footprint import Footprint
 
 _ABSENT = (None, "?", -999999, -999999.0, "-999999", "-999999.0", "None", "")
@@ -31,8 +34,42 @@ _TIME_KEYS = frozenset({"value", "format", "base_format", "scale"})
 _PARQUET_PREFIX = "roman.meta."
 
 
-def product_metadata(path: Path, name: ProductName) -> dict[str, Any]:
-    """Read the facts that the registry makes searchable.
+@dataclass(frozen=True)
+class ArchiveValues:
+    """What a product says for the metadata tables that rad declares.
+
+    Parameters
+    ----------
+    rad_schema
+        The schema of the product, by rad's name without version.
+    values
+        JSON values by path, such as ``exposure.start_time``; what is not known is absent.
+    """
+
+    rad_schema: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ProductMetadata:
+    """What a product says about itself.
+
+    Parameters
+    ----------
+    facts
+        By the column names of `roman_assets.registry.schema.METADATA`; JSON values, times in ISO
+        8601 UTC. Facts the file does not carry are absent: guide-window, FACE and association
+        files know neither survey nor footprint.
+    archived
+        For the metadata tables, None for products without a row there.
+    """
+
+    facts: Mapping[str, Any]
+    archived: ArchiveValues | None
+
+
+def product_metadata(path: Path, name: ProductName) -> ProductMetadata:
+    """Read what the registry makes searchable.
 
     Parameters
     ----------
@@ -41,13 +78,6 @@ def product_metadata(path: Path, name: ProductName) -> dict[str, Any]:
     name
         Its official name.
 
-    Returns
-    -------
-    dict
-        By the column names of `roman_assets.registry.schema.METADATA`; JSON values, times in ISO
-        8601 UTC. Facts the file does not carry are absent: guide-window, FACE and association
-        files know neither survey nor footprint.
-
     Raises
     ------
     BadInputError
@@ -55,7 +85,7 @@ def product_metadata(path: Path, name: ProductName) -> dict[str, Any]:
     """
     read = _READERS[name.kind.extension]
     try:
-        meta = read(path)
+        header = read(path)
     except (OSError, ValueError, KeyError, yaml.YAMLError, pa.ArrowException) as error:
         raise BadInputError(
             path,
@@ -63,13 +93,47 @@ def product_metadata(path: Path, name: ProductName) -> dict[str, Any]:
             f"not readable as {name.kind.extension}: {error}",
             f"make {name} again",
         ) from error
+    schema = archive_catalog().schema_of(name.kind.datamodel)
+    archived = None if schema is None else archive_values(schema, header.meta)
+    return ProductMetadata(_facts(path, name, header), archived)
+
+
+def archive_values(schema: ArchiveSchema, meta: Mapping[str, Any]) -> ArchiveValues:
+    """Choose from metadata what the metadata tables need.
+
+    Parameters
+    ----------
+    schema
+        The schema of the product.
+    meta
+        Its metadata by path. Values need not fit: what does not is named by the fold.
+    """
+    known = {path: _known(meta[path]) for path in schema.paths if path in meta}
+    return ArchiveValues(
+        schema.name, {path: value for path, value in known.items() if value is not None}
+    )
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The metadata of a file by path, and the shape of its image in the order of numpy."""
+
+    meta: Mapping[str, Any]
+    shape: tuple[int, ...] = ()
+
+
+def _facts(path: Path, name: ProductName, header: _Header) -> dict[str, Any]:
+    meta, scope = header.meta, name.kind.scope
+    axes = (f"naxis{number}" for number in (1, 2, 3))
     facts = {
         "survey": _survey(meta),
         "exposure_type": _value(meta, "exposure.type"),
-        "start_time": _time(path, meta, *_START_TIMES[name.kind.scope]),
-        "end_time": _time(path, meta, *_END_TIMES[name.kind.scope]),
-        "nexposures": _integer(path, meta, "visit.nexposures"),
+        "start_time": _time(path, meta, *_START_TIMES[scope]),
+        "end_time": _time(path, meta, *_END_TIMES[scope]),
+        "nexposures": _number(path, meta, "visit.nexposures", int),
+        "exposure_time": _number(path, meta, _EXPOSURE_TIME[scope], float),
         "cal_step": _section(meta, "cal_step"),
+        **dict(zip(axes, reversed(header.shape), strict=False)),
         **_place(path, _value(meta, "wcsinfo.s_region")),
     }
     return {column: value for column, value in facts.items() if value not in (None, {})}
@@ -85,33 +149,42 @@ _END_TIMES = {
     Scope.EXPOSURE: ("exposure.end_time", "t_stop"),
     Scope.SKYCELL: ("coadd_info.time_last",),
 }
+_EXPOSURE_TIME = {
+    Scope.DETECTOR: "exposure.exposure_time",
+    Scope.EXPOSURE: "exposure.exposure_time",
+    Scope.SKYCELL: "coadd_info.exposure_time",
+}
 
 
-def _asdf_metadata(path: Path) -> dict[str, Any]:
-    meta = asdf.util.load_yaml(path)["roman"]["meta"]
-    return _flattened(meta)
+def _asdf_header(path: Path) -> _Header:
+    tree = asdf.util.load_yaml(path)["roman"]
+    image = tree.get("data")
+    shape = image.get("shape", ()) if isinstance(image, Mapping) else ()
+    return _Header(_flattened(tree["meta"]), tuple(shape))
 
 
-def _parquet_metadata(path: Path) -> dict[str, Any]:
+def _parquet_header(path: Path) -> _Header:
     footer = pq.read_schema(path).metadata or {}
-    return {
-        key.decode().removeprefix(_PARQUET_PREFIX): value.decode()
-        for key, value in footer.items()
-        if key.decode().startswith(_PARQUET_PREFIX)
-    }
+    return _Header(
+        {
+            key.decode().removeprefix(_PARQUET_PREFIX): value.decode()
+            for key, value in footer.items()
+            if key.decode().startswith(_PARQUET_PREFIX)
+        }
+    )
 
 
-def _association_metadata(path: Path) -> dict[str, Any]:
+def _association_header(path: Path) -> _Header:
     association = json.loads(path.read_text())
     if not isinstance(association, dict):
         raise ValueError("an association is a JSON object")
-    return _flattened(association)
+    return _Header(_flattened(association))
 
 
-_READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "asdf": _asdf_metadata,
-    "parquet": _parquet_metadata,
-    "json": _association_metadata,
+_READERS: dict[str, Callable[[Path], _Header]] = {
+    "asdf": _asdf_header,
+    "parquet": _parquet_header,
+    "json": _association_header,
 }
 
 
@@ -153,12 +226,36 @@ def _survey(meta: Mapping[str, Any]) -> str | None:
     return None if subcategory is None else Survey.from_subcategory(str(subcategory)).value
 
 
-def _integer(path: Path, meta: Mapping[str, Any], key: str) -> int | None:
+def _number(
+    path: Path, meta: Mapping[str, Any], key: str, of_type: Callable[[Any], int | float]
+) -> int | float | None:
     value = _value(meta, key)
     try:
-        return None if value is None else int(value)
+        number = None if value is None else of_type(value)
     except ValueError as error:
         raise BadInputError(path, key, f"{value!r} is no number", "make the file again") from error
+    return number if number is None or math.isfinite(number) else None
+
+
+def _known(value: Any) -> Any:
+    """Give a value as the journal can keep it, None if it says that nothing is known."""
+    if _is_time(value):
+        return _iso_utc_or_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if value in _ABSENT or value == "nan":
+        return None
+    if isinstance(value, bool | int | float | str):
+        return value
+    # Lists, such as read patterns; what JSON has no word for becomes text.
+    return json.loads(json.dumps(value, default=str))
+
+
+def _iso_utc_or_text(time: Mapping[str, Any]) -> str:
+    try:
+        return _iso_utc(time)
+    except ValueError:
+        return str(time["value"])
 
 
 def _time(path: Path, meta: Mapping[str, Any], *keys: str) -> str | None:

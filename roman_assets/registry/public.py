@@ -54,15 +54,31 @@ def _write_public(whole: Path, target: Path) -> None:
     try:
         create_tables(connection, Role.PUBLIC)
         attach(connection, whole, "whole")
+        only_public = "" if _all_are_public(connection) else _OF_PUBLIC_PRODUCTS
         for table in tables_seen_by(Role.PUBLIC):
+            if connection.execute(f"select 1 from whole.{table.name} limit 1").fetchone() is None:
+                continue
             columns = ", ".join(f'"{name}"' for name in table.column_names)
             connection.execute(
-                f"insert into {table.name} by name select {columns} from whole.{table.name}"
+                f"insert into {table.name} by name "
+                f"select {columns} from whole.{table.name} {only_public}"
             )
         connection.execute("detach whole")
         connection.execute("checkpoint")
     finally:
         connection.close()
+
+
+_OF_PUBLIC_PRODUCTS = (
+    "semi join (select record_id, name from whole.products "
+    f"where access = '{Role.PUBLIC}') using (record_id, name)"
+)
+
+
+def _all_are_public(connection: duckdb.DuckDBPyConnection) -> bool:
+    return not connection.execute(
+        f"select 1 from whole.products where access <> '{Role.PUBLIC}' limit 1"
+    ).fetchone()
 
 
 def attach(connection: duckdb.DuckDBPyConnection, database: Path, name: str) -> None:

@@ -9,12 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    model_validator,
+)
 
+from roman_assets.access import Role
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition, require_possible
@@ -42,6 +52,21 @@ class ProductInput(_Frozen):
     sha256: Sha256
 
 
+class ArchivedMetadata(_Frozen):
+    """What a product's own metadata say for the metadata tables of the archive.
+
+    Parameters
+    ----------
+    rad_schema
+        The schema of the product's file, by rad's name without version.
+    sections
+        Where the record has them: places in `CommitRecord.sections`, from 0.
+    """
+
+    rad_schema: str
+    sections: tuple[NonNegativeInt, ...]
+
+
 class ProductEntry(_Frozen):
     """One product as made: what it is, what is in it, what it was made from.
 
@@ -64,6 +89,10 @@ class ProductEntry(_Frozen):
         Reference files used, by kind.
     metadata
         Searchable facts of the product, by the column names of the registry.
+    archived
+        Its metadata for the tables that rad declares, None if it has no row in any.
+    access
+        Who may see it (R1); what is not public gets no public name.
     """
 
     name: str
@@ -75,6 +104,8 @@ class ProductEntry(_Frozen):
     software: dict[str, str] = Field(default_factory=dict)
     references: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    archived: ArchivedMetadata | None = None
+    access: Role = Role.PUBLIC
 
     @property
     def product_name(self) -> ProductName:
@@ -211,6 +242,9 @@ class CommitRecord(_Frozen):
         What was made.
     transitions
         What happens to products made before.
+    sections
+        Distinct sections of the products' metadata for the archive, by path (such as
+        ``exposure.start_time``): what the products of an exposure share is written once.
     failures
         What could not be made.
     events
@@ -231,6 +265,7 @@ class CommitRecord(_Frozen):
     committed_at: UtcTime = Field(default_factory=lambda: datetime.now(UTC))
     products: tuple[ProductEntry, ...] = ()
     transitions: tuple[ProductTransition, ...] = ()
+    sections: tuple[dict[str, Any], ...] = ()
     failures: tuple[WorkFailure, ...] = ()
     events: dict[ClockEvent, UtcTime] = Field(default_factory=dict)
     run_id: str | None = None
@@ -258,6 +293,38 @@ class CommitRecord(_Frozen):
             if change.transition is Transition.MADE:
                 raise ValueError(f"{change.name}: what is made is stated as a product")
             require_possible(ProductName.parse(change.name), change.transition)
+
+    @model_validator(mode="after")
+    def _has_sections_of_products(self) -> Self:
+        for product in self.products:
+            if product.archived and max(product.archived.sections, default=-1) >= len(
+                self.sections
+            ):
+                raise ValueError(f"{product.name} refers to sections that the record does not have")
+        return self
+
+
+class Sections:
+    """Collects the metadata of a record's products, each distinct section once."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        """Take over values by path; give the places of their sections."""
+        sections: dict[str, dict[str, Any]] = {}
+        for path in sorted(values):
+            section, _, inner = path.partition(".")
+            sections.setdefault(section if inner else "", {})[path] = values[path]
+        return tuple(
+            self._places.setdefault(json.dumps(section), len(self._places))
+            for section in sections.values()
+        )
+
+    @property
+    def collected(self) -> tuple[dict[str, Any], ...]:
+        """The sections, in the order of their places."""
+        return tuple(json.loads(section) for section in self._places)
 
 
 def fingerprint(

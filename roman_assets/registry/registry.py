@@ -50,6 +50,7 @@ from roman_assets.registry.record import (
     UtcTime,
 )
 from roman_assets.registry.schema import (
+    ARCHIVE_TABLES,
     CURRENT_PRODUCTS,
     IDENTITY,
     IS_AVAILABLE,
@@ -192,6 +193,7 @@ class Registry:
         release: OneOrMore = None,
         step: OneOrMore = None,
         partition: OneOrMore = None,
+        access: OneOrMore = None,
         pattern: OneOrMore = None,
         cone: Cone | None = None,
         polygon: Polygon | None = None,
@@ -205,7 +207,7 @@ class Registry:
         Parameters
         ----------
         name, kind, level, exposure, visit, program, survey, exposure_type, optical_element, \
-detector, skycell, release, step, partition
+detector, skycell, release, step, partition, access
             Values of the columns of that name.
         pattern
             Official names with ``*``, ``?`` and ``[...]``.
@@ -238,7 +240,7 @@ detector, skycell, release, step, partition
             "name": name, "kind": kind, "level": level, "exposure": exposure, "visit": visit,
             "program": program, "survey": survey, "exposure_type": exposure_type,
             "optical_element": optical_element, "detector": detector, "skycell": skycell,
-            "release": release, "step": step, "partition": partition,
+            "release": release, "step": step, "partition": partition, "access": access,
         }  # fmt: skip
         conditions, parameters = _conditions(values)
         if after is not None:
@@ -573,6 +575,62 @@ detector, skycell, release, step, partition
             select "partition", step, file_set, error, message, committed_at, record_id
             from failures semi join newest using (record_id) order by all
             """,
+            parameters,
+        )
+
+    def archive_rows(
+        self, table: str, *, name: OneOrMore = None, overwritten: bool = False
+    ) -> pd.DataFrame:
+        """Give what products say in one of the metadata tables that rad declares.
+
+        Parameters
+        ----------
+        table
+            Such as ``WFIExposure``.
+        name
+            Only these products.
+        overwritten
+            Past generations as well.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The table's columns but ``name_key``, ordered by name and commit.
+
+        Raises
+        ------
+        ValueError
+            If there is no such table.
+        """
+        if table not in (known := [declared.name for declared in ARCHIVE_TABLES]):
+            raise ValueError(f"{table!r} is no metadata table: known are {', '.join(known)}")
+        conditions, parameters = _conditions({"name": name})
+        if not overwritten:
+            conditions.append("state = 'current'")
+        return self._query(
+            f"select {table}.* exclude (name_key) from {table} join "
+            "(select record_id, name, state, committed_at from products) using (record_id, name) "
+            f"where {' and '.join(conditions) or 'true'} order by name, committed_at",
+            parameters,
+        )
+
+    def unfit_values(self, name: OneOrMore = None) -> pd.DataFrame:
+        """Give what products say that does not fit the column it belongs to.
+
+        Parameters
+        ----------
+        name
+            Only these products.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``name``, ``table_name``, ``column_name``, ``datatype``, ``value`` and ``record_id``.
+        """
+        conditions, parameters = _conditions({"name": name})
+        return self._query(
+            "select name, table_name, column_name, datatype, value, record_id from unfit_values "
+            f"where {' and '.join(conditions) or 'true'} order by all",
             parameters,
         )
 
@@ -965,6 +1023,7 @@ def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
         software=json.loads(row["software"] or "{}"),
         references=json.loads(row["reference_files"] or "{}"),
         metadata=_metadata(row),
+        access=row["access"],
         generation=row["generation"],
         state=row["state"],
         committed_at=row["committed_at"],

@@ -10,6 +10,7 @@ rebuild, never by altering tables.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.resources
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ import yaml
 
 from roman_assets.access import Role
 from roman_assets.products.lifecycle import AVAILABLE
+from roman_assets.registry.archive_catalog import ArchiveTable, archive_catalog
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ METADATA: tuple[Column, ...] = (
     Column("dec", "DOUBLE", "centre of the footprint, ICRS", "deg"),
     Column("radius", "DOUBLE", "from the centre to the farthest corner", "deg"),
     Column("footprint", "VARCHAR", "corners as an IVOA s_region polygon, ICRS, deg"),
+    Column("exposure_time", "DOUBLE", "of the exposure, or of a coadd's typical pixel", "s"),
+    Column("naxis1", "INTEGER", "elements of the image along its first axis, x"),
+    Column("naxis2", "INTEGER", "elements of the image along its second axis, y"),
+    Column("naxis3", "INTEGER", "elements of a ramp along its third axis, resultants"),
     Column("cal_step", "JSON", "status of every calibration step"),
 )
 """What the product's own metadata say; a product that does not carry a fact has null."""
@@ -111,6 +117,7 @@ LIFE: tuple[Column, ...] = (
     Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
     Column("state", "VARCHAR", "current, superseded, overwritten, removed or refused"),
     Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
+    Column("access", "VARCHAR", "public or operations: who may see it (R1)"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
     Column("record_id", "VARCHAR", "its commit record"),
     Column("step", "VARCHAR", "the work that made it"),
@@ -228,8 +235,46 @@ RECEIPTS = Table(
         Column("all_received", "TIMESTAMPTZ", "when everything was in, UTC"),
     ),
 )
+UNFIT_VALUES = Table(
+    "unfit_values",
+    "one value of a product's metadata that the column it belongs to cannot hold",
+    (
+        Column("record_id", "VARCHAR", "the commit record"),
+        Column("name", "VARCHAR", "the product"),
+        Column("table_name", "VARCHAR", "the table, whose column is null there"),
+        Column("column_name", "VARCHAR", "the column"),
+        Column("datatype", "VARCHAR", "rad's type of the column"),
+        Column("value", "VARCHAR", "what the product says"),
+        Column("name_key", "UBIGINT", "hash of the product's name"),
+    ),
+)
+
+_ARCHIVE_KEY = (
+    Column("record_id", "VARCHAR", "the commit record"),
+    Column("name", "VARCHAR", "the product"),
+    Column("name_key", "UBIGINT", "hash of the product's name"),
+)
+
+
+def _table_of_archive(declared: ArchiveTable) -> Table:
+    described = (
+        Column(column.name, column.type, f"{column.description} [{column.datatype}]")
+        for column in declared.columns
+    )
+    return Table(
+        declared.name,
+        "metadata of one generation of one product file, as rad's schemas declare them",
+        (*_ARCHIVE_KEY, *described),
+        Role.PUBLIC,
+    )
+
+
+ARCHIVE_TABLES: tuple[Table, ...] = tuple(map(_table_of_archive, archive_catalog().tables))
+"""The metadata tables that the installed release of rad declares; rows join with ``products``."""
+
 TABLES: tuple[Table, ...] = (
-    RECORDS, PRODUCTS, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
+    RECORDS, PRODUCTS, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS, UNFIT_VALUES,
+    *ARCHIVE_TABLES,
 )  # fmt: skip
 
 CURRENT_PRODUCTS = "current_products"
@@ -275,31 +320,36 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
     for table in tables_seen_by(role):
         columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
         connection.execute(f"create table if not exists {table.name} ({columns})")
+    connection.execute(f"comment on table {PRODUCTS.name} is '{schema_digest()}'")
     connection.execute(
         f"create view if not exists {CURRENT_PRODUCTS} as "
         f"select * exclude (name_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
     )
 
 
+@functools.cache
+def schema_digest() -> str:
+    """Identify the declared tables, and where their values come from.
+
+    A longer text or another place of a value in rad's schemas leaves names and DuckDB types as
+    they are, and yet asks for a rebuild.
+    """
+    return hashlib.sha256(f"{TABLES!r} {archive_catalog()!r}".encode()).hexdigest()
+
+
 def has_declared_schema(connection: duckdb.DuckDBPyConnection) -> bool:
     """Tell whether the tables are those of this version; if not, a rebuild is due."""
-    rows = connection.execute("select table_name from duckdb_tables() where not internal")
-    if {name for (name,) in rows.fetchall()} != {table.name for table in TABLES}:
-        return False
-    return all(_has_declared_columns(connection, table) for table in TABLES)
+    rows = connection.execute(
+        "select table_name, column_count, comment from duckdb_tables() where not internal"
+    ).fetchall()
+    digest = {PRODUCTS.name: schema_digest()}
+    return sorted(rows) == sorted(
+        (table.name, len(table.columns), digest.get(table.name)) for table in TABLES
+    )
 
 
-def _has_declared_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
-    found = connection.execute(f"select name, type from pragma_table_info('{table.name}')")
-    declared = [
-        (column.name, _CATALOGUE_TYPE.get(column.type, column.type)) for column in table.columns
-    ]
-    return found.fetchall() == declared
-
-
-_CATALOGUE_TYPE = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
-
-_LARGEST_L4_FACTS = 1 << 16
+_LARGEST_L4_METADATA = 1 << 16
+_MOST_VALUES_OF_A_COLUMN = 4
 _FEWEST_SOURCE_COLUMNS = 3
 _MEASURED = re.compile(r"FLOAT|DOUBLE|DECIMAL|\[")
 
@@ -311,9 +361,11 @@ def source_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
     source in it. This is decided from what is in the database, not from what should be there:
 
     - a table with three or more columns of rad's source-catalogue definitions;
-    - a table this package does not declare, with measured numbers in it;
-    - more than one row of ``products`` for one L4 file and generation;
-    - an L4 product whose JSON facts are larger than a file's metadata can be;
+    - a table this package does not declare, or an undeclared column, with measured numbers in it;
+    - in ``products`` and the metadata tables, which are wide by right, more than one row for one
+      file and generation, or a row without such a file;
+    - an L4 product whose JSON facts, or whose texts in a metadata table, are larger than a file's
+      metadata can be, or with more unfit values than there are columns;
     - inputs of an L4 product that are no files.
 
     Parameters
@@ -330,28 +382,40 @@ def source_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _tables_of_source_columns(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    declared = {table.name for table in TABLES} | {CURRENT_PRODUCTS}
+    declared = {table.name: set(table.column_names) for table in TABLES}
     columns: dict[str, dict[str, str]] = {}
     for table, column, kind in connection.execute(
-        "select table_name, column_name, data_type from duckdb_columns() "
-        "where database_name = current_database() and not internal order by all"
+        "select table_name, column_name, data_type from duckdb_columns() join duckdb_tables() "
+        "using (database_name, schema_name, table_name) "
+        "where database_name = current_database() order by all"
     ).fetchall():
         columns.setdefault(table, {})[column] = kind
     for table, kinds in columns.items():
         of_sources = [name for name in kinds if _source_column().fullmatch(name.lower())]
+        unknown = kinds.keys() - declared.get(table, set())
         measured = [name for name, kind in kinds.items() if _MEASURED.search(kind)]
         if len(of_sources) >= _FEWEST_SOURCE_COLUMNS:
             yield f"{table}: columns of a source catalogue: {', '.join(of_sources)}"
-        elif table not in declared and measured:
-            yield f"{table}: unknown table with measured numbers: {', '.join(measured)}"
+        elif unmeant := [name for name in measured if name in unknown]:
+            yield f"{table}: undeclared columns of measured numbers: {', '.join(unmeant)}"
 
 
 def _tables_of_source_content(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    for table, reason, query in _CONTENT_QUERIES:
+    present = {
+        name
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where database_name = current_database()"
+        ).fetchall()
+    }
+    for table, reason, query in (*_CONTENT_QUERIES, *_archive_queries()):
+        if table not in present:
+            continue
         row = connection.execute(query).fetchone()
         if row is not None:
             yield f"{table}: {reason}: {row[0]}"
 
+
+_L4_NAMES = "(select name from products where level = 'L4')"
 
 _CONTENT_QUERIES = (
     (
@@ -364,15 +428,49 @@ _CONTENT_QUERIES = (
         "products",
         "facts of an L4 file too large for metadata",
         "select name from products where level = 'L4' "
-        f"and octet_length(encode(facts::varchar)) > {_LARGEST_L4_FACTS} limit 1",
+        f"and octet_length(encode(facts::varchar)) > {_LARGEST_L4_METADATA} limit 1",
     ),
     (
         "inputs",
         "inputs of an L4 file that are no files",
-        "select name from inputs semi join (select name from products where level = 'L4') "
+        f"select name from inputs semi join {_L4_NAMES} "
         "using (name) where not regexp_matches(input_name, '\\.[a-z]+$') limit 1",
     ),
+    (
+        "unfit_values",
+        "more unfit values of one file than there are columns",
+        "select name from unfit_values group by name, record_id, table_name, column_name "
+        f"having count(*) > {_MOST_VALUES_OF_A_COLUMN} limit 1",
+    ),
+    (
+        "unfit_values",
+        "an unfit value too large for metadata",
+        f"select name from unfit_values where strlen(value) > {_LARGEST_L4_METADATA} limit 1",
+    ),
 )
+
+
+def _archive_queries() -> Iterator[tuple[str, str, str]]:
+    for table in ARCHIVE_TABLES:
+        texts = ", ".join(
+            f'"{column.name}"' for column in table.columns if column.type == "VARCHAR"
+        )
+        yield (
+            table.name,
+            "more than one row for one file",
+            f"select name from {table.name} group by name, record_id having count(*) > 1 limit 1",
+        )
+        yield (
+            table.name,
+            "a row of no product file",
+            f"select name from {table.name} anti join products using (record_id, name) limit 1",
+        )
+        yield (
+            table.name,
+            "texts too large for metadata",
+            f"select name from {table.name} "
+            f"where strlen(concat({texts})) > {_LARGEST_L4_METADATA} limit 1",
+        )
 
 
 @functools.cache

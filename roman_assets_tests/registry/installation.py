@@ -23,15 +23,17 @@ from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.record import (
+    ArchivedMetadata,
     CommitRecord,
     ProductEntry,
     ProductTransition,
+    Sections,
     fingerprint,
 )
 from roman_assets.registry.schema import TABLES
 
 VISIT = "r0001001001001001001"
-_ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references"}
+_ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references", "archived", "access"}
 ANY_FINGERPRINT = fingerprint((), None, {})
 
 
@@ -88,6 +90,16 @@ def change_of(entry: ProductEntry, made_by: str, transition: Transition) -> Prod
         reason="for the test",
         cause="test",
     )
+
+
+def archived(rad_schema: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields of a record whose products say these values for the metadata tables."""
+    sections = Sections()
+    places = sections.add(values)
+    return {
+        "archived": ArchivedMetadata(rad_schema=rad_schema, sections=places),
+        "sections": sections.collected,
+    }
 
 
 def association_output(root: DataRoot, cell: int, text: str) -> Output:

@@ -15,6 +15,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
+from roman_assets.registry.archive_catalog import archive_catalog
 from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
@@ -27,6 +28,7 @@ from roman_assets.registry.record import (
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.products.strategies import names as official_names
 from roman_assets_tests.registry.installation import (
+    archived,
     association,
     cal,
     change_of,
@@ -141,6 +143,9 @@ def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
     superseded = commit(root, {association(0): b"prompt"})
     change = change_of(superseded.products[0], superseded.record_id, Transition.SUPERSEDED)
     commit(root, {}, transitions=(change,))
+    for number, schema in enumerate(archive_catalog().schemas, start=1):
+        values = dict.fromkeys(schema.paths, "too long for any column of rad" * 200)
+        commit(root, {cal(number + 10): b"a"}, **archived(schema.name, values))
     fold(root)
     folded = registry_content(root)
     assert all(folded.values()), "the test must cover every table"

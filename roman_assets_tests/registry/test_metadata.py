@@ -14,11 +14,16 @@ from roman_assets_tests.registry.installation import association, cal, exposure
 SQUARE = "POLYGON ICRS 269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"
 
 
+def facts_of(path):
+    return product_metadata(path, ProductName.parse(path.name)).facts
+
+
 def image(model_class=rdm.ImageModel, **arguments):
     model = model_class.create_fake_data(**arguments)
     model.meta.program.subcategory = "HLTD"
     model.meta.exposure.start_time = Time("2027-06-01T00:00:00.5")
     model.meta.exposure.end_time = Time("2027-06-01T00:02:00")
+    model.meta.exposure.exposure_time = 139.1
     model.meta.visit.nexposures = 2
     model.meta.wcsinfo.s_region = SQUARE
     return model
@@ -34,16 +39,23 @@ EXPECTED = {
     "dec": pytest.approx(66.0, abs=1e-3),
     "radius": pytest.approx(0.108, abs=1e-3),
     "footprint": SQUARE,
+    "exposure_time": 139.1,
 }
 
 
 def test_the_facts_of_an_image_are_those_of_its_metadata(tmp_path):
-    model = image(shape=(8, 8))
+    model = image(shape=(6, 8))
     path = tmp_path / cal()
     model.save(path)
-    facts = product_metadata(path, ProductName.parse(cal()))
-    assert facts == EXPECTED
+    facts = facts_of(path)
+    assert facts == EXPECTED | {"naxis1": 8, "naxis2": 6}
     json.dumps(facts)
+
+
+def test_a_ramp_has_its_resultants_as_a_third_axis(tmp_path):
+    path = tmp_path / cal().replace("_cal", "_uncal")
+    image(rdm.ScienceRawModel, shape=(4, 6, 8)).save(path)
+    assert facts_of(path) == EXPECTED | {"naxis1": 8, "naxis2": 6, "naxis3": 4}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ def test_the_facts_of_an_image_are_those_of_its_metadata(tmp_path):
 def test_a_time_is_read_in_whatever_form_it_was_written(tmp_path, time):
     path = tmp_path / cal()
     asdf.AsdfFile({"roman": {"meta": {"exposure": {"start_time": time}}}}).write_to(path)
-    (start,) = product_metadata(path, ProductName.parse(cal())).values()
+    (start,) = facts_of(path).values()
     wanted = datetime(2027, 6, 1, 0, 8, tzinfo=UTC)
     assert abs(datetime.fromisoformat(start) - wanted) < timedelta(milliseconds=1)
 
@@ -69,13 +81,13 @@ def test_the_status_of_every_calibration_step_is_a_fact(tmp_path):
     status = {"flat_field": "COMPLETE", "refpix": "SKIPPED"}
     path = tmp_path / cal()
     asdf.AsdfFile({"roman": {"meta": {"cal_step": status}}}).write_to(path)
-    assert product_metadata(path, ProductName.parse(cal())) == {"cal_step": status}
+    assert facts_of(path) == {"cal_step": status}
 
 
 def test_the_facts_of_a_catalogue_are_those_of_its_metadata_and_not_of_its_sources(tmp_path):
     path = tmp_path / cal().replace("_cal.asdf", "_cat.parquet")
     image(rdm.ImageSourceCatalogModel).save(path)
-    assert product_metadata(path, ProductName.parse(path.name)) == EXPECTED
+    assert facts_of(path) == EXPECTED
 
 
 def test_the_facts_of_a_coadd_are_those_of_all_its_exposures(tmp_path):
@@ -86,7 +98,7 @@ def test_the_facts_of_a_coadd_are_those_of_all_its_exposures(tmp_path):
     model.meta.wcsinfo.s_region = SQUARE
     path = tmp_path / association().replace("_asn.json", "_coadd.asdf")
     model.save(path)
-    facts = product_metadata(path, ProductName.parse(path.name))
+    facts = facts_of(path)
     assert facts["survey"] == "HLWAS"
     assert facts["start_time"] == "2027-06-01T00:00:00+00:00"
     assert facts["end_time"] == "2027-06-02T00:00:00+00:00"
@@ -103,7 +115,7 @@ def test_the_facts_of_a_coadd_are_those_of_all_its_exposures(tmp_path):
 )
 def test_guide_window_and_face_files_have_times_and_no_place(tmp_path, model_class, name):
     model_class.create_fake_data().save(tmp_path / name)
-    facts = product_metadata(tmp_path / name, ProductName.parse(name))
+    facts = facts_of(tmp_path / name)
     assert facts == {
         "start_time": "2020-01-01T00:00:00+00:00",
         "end_time": "2020-01-01T00:00:00+00:00",
@@ -113,7 +125,7 @@ def test_guide_window_and_face_files_have_times_and_no_place(tmp_path, model_cla
 def test_an_association_has_no_facts_of_its_own(tmp_path):
     path = tmp_path / association()
     path.write_text('{"asn_type": "image", "products": []}')
-    assert product_metadata(path, ProductName.parse(association())) == {}
+    assert facts_of(path) == {}
 
 
 @pytest.mark.parametrize("name", [cal(), cal().replace("_cal.asdf", "_cat.parquet"), association()])
@@ -122,7 +134,7 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, name, content)
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BadInputError, match=name):
-        product_metadata(path, ProductName.parse(name))
+        facts_of(path)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +149,7 @@ def test_a_fact_that_makes_no_sense_is_named_with_its_field(tmp_path, section, f
     path = tmp_path / cal()
     asdf.AsdfFile({"roman": {"meta": {section: {field: value}}}}).write_to(path)
     with pytest.raises(BadInputError, match=f"{section}.{field}.*{value}"):
-        product_metadata(path, ProductName.parse(cal()))
+        facts_of(path)
 
 
 def test_no_array_is_read(tmp_path):
@@ -146,4 +158,4 @@ def test_no_array_is_read(tmp_path):
     content = path.read_bytes()
     header = content.index(b"\n...\n") + 5
     path.write_bytes(content[:header])
-    assert product_metadata(path, ProductName.parse(cal()))["survey"] == "HLTDS"
+    assert facts_of(path)["survey"] == "HLTDS"

@@ -23,8 +23,16 @@ from roman_assets.registry.fold import SNAPSHOT, fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import search_columns
-from roman_assets_tests.registry.installation import cal, exposure, moment, record_of, sha256
+from roman_assets.registry.schema import ARCHIVE_TABLES, search_columns
+from roman_assets_tests.registry.installation import (
+    archived,
+    cal,
+    exposure,
+    moment,
+    public_content,
+    record_of,
+    sha256,
+)
 
 NOBODY = 65534
 SECRETS = ("run-of-operations", "/landing/secret-packets.l0", "secret-file-set")
@@ -134,7 +142,8 @@ def test_the_file_of_the_public_registry_holds_nothing_internal(root: DataRoot) 
         tables = {name for (name,) in connection.execute("show tables").fetchall()}
         columns = {row[0] for row in connection.execute("describe products").fetchall()}
         rows = str([connection.execute(f"from {table}").fetchall() for table in tables])
-    assert tables == {"products", "inputs", "current_products"}
+    archived = {table.name for table in ARCHIVE_TABLES}
+    assert tables == {"products", "inputs", "current_products"} | archived
     assert "run_id" not in columns
     for secret in SECRETS:
         assert secret not in rows
@@ -172,3 +181,21 @@ def test_a_lost_public_registry_is_published_by_the_next_fold(root: DataRoot) ->
     assert Registry(root, Role.PUBLIC).find().empty
     fold(root)
     assert len(Registry(root, Role.PUBLIC).find()) == 1
+
+
+def test_a_product_made_for_operations_has_no_public_name_and_no_public_row(
+    root: DataRoot,
+) -> None:
+    hidden = cal(2)
+    about = archived("wfi_image", {"filename": "hidden-file"})
+    record = record_of(root, {hidden: b"h"}, access=Role.OPERATIONS, inputs=(
+        ProductInput(name="hidden-input.asdf", sha256=sha256(b"i")),), **about)  # fmt: skip
+    Journal(root).write(record)
+    fold(root)
+    assert hidden not in public_content(root)
+    assert list(Registry(root).find(access=Role.OPERATIONS)["name"]) == [hidden]
+    assert Registry(root).current([hidden])[hidden].access is Role.OPERATIONS
+    assert list(Registry(root, Role.PUBLIC).find()["name"]) == [cal()]
+    assert Registry(root, Role.PUBLIC).archive_rows("WFIExposure").empty
+    content = (root.public_registry / SNAPSHOT).read_bytes()
+    assert not any(word in content for word in (hidden.encode(), b"hidden-file", b"hidden-input"))

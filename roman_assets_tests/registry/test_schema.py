@@ -105,6 +105,45 @@ def test_a_row_for_each_source_of_a_catalogue_is_found(root):
     assert finding.startswith("products: more than one row")
 
 
+SOURCES = "insert into SourceCatalog by name select 'x' as record_id, '{name}' as name, {values}"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        (CATALOGUE, "range / 7 as ra, range / 9 as dec from range(100)", "more than one row"),
+        ("x", "1.0 as ra, 2.0 as dec", "a row of no product file"),
+        (CATALOGUE, "repeat('1.0,2.0;', 10000) as program_title", "texts too large"),
+    ],
+)
+def test_sources_hidden_in_a_metadata_table_are_found(root, name, values, reason):
+    record = record_of(root, {CATALOGUE: b"a"}, record_id="x")
+    Journal(root).write(record)
+    fold(root)
+    assert Registry(root).source_tables() == []
+    connection = open_database(root.registry / DATABASE)
+    connection.execute(SOURCES.format(name=name, values=values))
+    findings = source_tables(connection)
+    connection.close()
+    assert any(finding.startswith(f"SourceCatalog: {reason}") for finding in findings)
+
+
+def test_an_undeclared_measurement_in_a_metadata_table_is_found(connection):
+    connection.execute("alter table SourceCatalog add column brightness double")
+    (finding,) = source_tables(connection)
+    assert finding == "SourceCatalog: undeclared columns of measured numbers: brightness"
+
+
+def test_sources_hidden_as_unfit_values_are_found(connection):
+    connection.execute(
+        "insert into unfit_values by name select 'x' as record_id, 'a_cat.parquet' as name, "
+        "'SourceCatalog' as table_name, 'ra' as column_name, range::varchar as value "
+        "from range(10)"
+    )
+    (finding,) = source_tables(connection)
+    assert finding.startswith("unfit_values: more unfit values")
+
+
 def test_every_column_is_explained():
     for table in TABLES:
         assert table.row
