@@ -606,7 +606,7 @@ detector, skycell, release, step, partition, access
             raise ValueError(f"{table!r} is no metadata table: known are {', '.join(known)}")
         conditions, parameters = _conditions({"name": name})
         if not overwritten:
-            conditions.append("state = 'current'")
+            conditions.append(IS_AVAILABLE)
         return self._query(
             f"select {table}.* exclude (name_key) from {table} join "
             "(select record_id, name, state, committed_at from products) using (record_id, name) "
