@@ -10,10 +10,12 @@ import dagster as dg
 from roman_assets.assets import exposure, visit
 from roman_assets.assets.specs import upstream_specs
 from roman_assets.automation.availability import availability_sensor
+from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
 from roman_assets.automation.fold import registry_fold_sensor
 from roman_assets.automation.jobs import exposure_products, visit_products
 from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
+from roman_assets.automation.window import partition_window_sensor
 from roman_assets.resources import Installation
 
 
@@ -34,7 +36,15 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             visit.level3,
         ],
         jobs=[exposure_products, visit_products],
-        sensors=[landing_sensor, visit_sensor, registry_fold_sensor, availability_sensor],
+        sensors=[
+            landing_sensor,
+            visit_sensor,
+            deadline_sensor,
+            alert_sensor,
+            partition_window_sensor,
+            registry_fold_sensor,
+            availability_sensor,
+        ],
         resources={"installation": Installation(), **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

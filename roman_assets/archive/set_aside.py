@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 
 _CASE = "case.json"
+_DAMAGED_CASE = "damaged_case.json"
+_REASON = ("source", "field", "reason", "remedy")
+_WHEN = "%Y%m%dT%H%M%S.%fZ"
 _OWNER_ONLY = 0o700
 
 
@@ -39,6 +43,8 @@ class SetAsideCase:
         As in `BadInputError`.
     when
         When it was set aside (UTC).
+    is_damaged
+        Its statement could not be read: the reason says why, and the rest is what is left.
     """
 
     path: Path
@@ -48,6 +54,7 @@ class SetAsideCase:
     reason: str
     remedy: str
     when: datetime
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,28 +116,34 @@ class SetAside:
         return case
 
     def list(self) -> tuple[SetAsideCase, ...]:
-        """Give all cases, oldest first."""
+        """Give all cases, oldest first, those whose statement is damaged or lost as well."""
         if not self.root.set_aside.is_dir():
             return ()
-        found = sorted(self.root.set_aside.glob(f"[!.]*/{_CASE}"))
+        found = sorted(path for path in self.root.set_aside.glob("[!.]*") if path.is_dir())
         return tuple(_read_case(path) for path in found)
+
+    def mend(self, case: SetAsideCase) -> None:
+        """Write the statement of a damaged case anew, and keep the damaged one beside it."""
+        statement = case.path / _CASE
+        if statement.exists():
+            statement.replace(case.path / _DAMAGED_CASE)
+        write_durably(statement, _statement(case))
+
+    def leftovers(self) -> Iterator[Path]:
+        """Go through cases that were not finished; what they were for is where it was."""
+        yield from self.root.set_aside.glob(".*")
 
     def _open_case(self, name: str, error: BadInputError) -> Path:
         directory = private_directory(self.root.set_aside)
         when = datetime.now(UTC)
-        statement = {
-            "source": error.source,
-            "field": error.field,
-            "reason": error.reason,
-            "remedy": error.remedy,
-            "when": when.isoformat(),
-            "content": name,
-        }
-        stem = f"{when:%Y%m%dT%H%M%S.%fZ}_{uuid.uuid4().hex[:8]}_{name}"
+        stem = f"{when:{_WHEN}}_{uuid.uuid4().hex[:8]}_{name}"
         draft = directory / f".{stem}"
         draft.mkdir(mode=_OWNER_ONLY)
-        write_durably(draft / _CASE, json.dumps(statement, indent=2).encode())
         case = directory / stem
+        stated = SetAsideCase(
+            case, case / name, error.source, error.field, error.reason, error.remedy, when
+        )
+        write_durably(draft / _CASE, _statement(stated))
         draft.rename(case)
         fsync_directory(directory)
         return case
@@ -157,8 +170,41 @@ def _place(content: Path | bytes, target: Path, *, move: bool) -> None:
         content.unlink(missing_ok=True)
 
 
+def _statement(case: SetAsideCase) -> bytes:
+    content = None if case.content is None else case.content.name
+    fields = {"when": case.when.isoformat(), "content": content}
+    return json.dumps({name: getattr(case, name) for name in _REASON} | fields, indent=2).encode()
+
+
 def _read_case(path: Path) -> SetAsideCase:
-    statement = json.loads(path.read_bytes())
-    content = path.parent / statement.pop("content")
-    when = datetime.fromisoformat(statement.pop("when"))
-    return SetAsideCase(path.parent, content if content.exists() else None, **statement, when=when)
+    try:
+        statement = json.loads((path / _CASE).read_bytes())
+        reason = {name: statement[name] for name in _REASON}
+        if not all(isinstance(text, str) for text in reason.values()):
+            raise TypeError(f"{', '.join(_REASON)} are texts")
+        when = datetime.fromisoformat(statement["when"])
+        content = path / statement["content"] if statement["content"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _damaged_case(path, error)
+    return SetAsideCase(
+        path, content if content and content.exists() else None, **reason, when=when
+    )
+
+
+def _damaged_case(path: Path, error: Exception) -> SetAsideCase:
+    """Tell of a case what its directory tells."""
+    files = [file for file in sorted(path.iterdir()) if file.name not in (_CASE, _DAMAGED_CASE)]
+    try:
+        when = datetime.strptime(path.name.partition("_")[0], _WHEN).replace(tzinfo=UTC)
+    except ValueError:
+        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return SetAsideCase(
+        path=path,
+        content=files[0] if files else None,
+        source=str(path / _CASE),
+        field="statement",
+        reason=f"the statement of this case cannot be read: {error!r}",
+        remedy="judge by the file itself; deliver it again if it was an input",
+        when=when,
+        is_damaged=True,
+    )

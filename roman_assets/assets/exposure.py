@@ -18,6 +18,7 @@ from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.checks.astrometry import wcs_fit, wcs_fit_spec
 from roman_assets.checks.completeness import completeness_spec
 from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.checks.in_time import in_time_specs
 from roman_assets.partitions import exposure_partitions
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
@@ -30,7 +31,7 @@ ROMANCAL_POOL = "romancal"
 @dg.multi_asset(
     name="format_exposure",
     specs=product_specs(Step.FORMATTING),
-    check_specs=[completeness_spec(Step.FORMATTING)],
+    check_specs=[completeness_spec(Step.FORMATTING), *in_time_specs(Step.FORMATTING)],
     partitions_def=exposure_partitions,
     can_subset=True,
     backfill_policy=BACKFILL_POLICY,
@@ -54,6 +55,7 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
     specs=product_specs(Step.EXPOSURE),
     check_specs=[
         completeness_spec(Step.EXPOSURE),
+        *in_time_specs(Step.EXPOSURE),
         wcs_fit_spec(),
         files_only_spec(Step.EXPOSURE),
     ],

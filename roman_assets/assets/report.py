@@ -12,9 +12,11 @@ from rich.filesize import decimal
 
 from roman_assets.assets.partition_work import Materialized, joint_data_version
 from roman_assets.assets.specs import kinds_of
+from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.visit_policy import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +72,15 @@ class StepReport:
             deadlines,
         )
 
+    def in_time(self, step: Step) -> list[dg.AssetCheckResult]:
+        """Evaluate the checks of the levels that a step makes, as far as any are expected."""
+        expected = (row for row in ledger_rows(self.deadlines) if row["step"] == step)
+        return [
+            in_time(standing)
+            for standing in standings(expected)
+            if standing.state != ProductState.NOT_EXPECTED
+        ]
+
     @property
     def entries(self) -> Iterator[RegisteredProduct]:
         """All products, of any kind."""
@@ -120,6 +131,7 @@ def _metadata(
         **_provenance(entries),
         **_quality(kind, entries),
         **_clock(kind, report.deadlines),
+        **_partial(kind, entries),
         **_pictures(archive, kind, entries),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
@@ -194,6 +206,18 @@ def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
         "margin_hours": float(last["margin_hours"]),
         **hours,
     }
+
+
+def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
+    if kind.step is not Step.VISIT:
+        return {}
+    lacking = missing_of(entries)
+    return {"partial": bool(lacking), MISSING: dg.MetadataValue.json(lacking)}
+
+
+def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
+    """Give what the visit lacked when products were made, as they are marked."""
+    return sorted({name for entry in entries for name in entry.metadata.get(MISSING, ())})
 
 
 def _pictures(

@@ -49,7 +49,7 @@ def outcome_of(
         error.
     """
     report = StepReport.of(root, partition, result)
-    checks = [completeness(step, result.failures)]
+    checks = [completeness(step, result.failures), *report.in_time(step)]
     if not report.products and result.failures:
         return PartitionOutcome(checks=checks, error=_nothing_made(partition, result))
     if step in FILES_ONLY and FILES_ONLY[step].asset_key.to_user_string() in report.products:

@@ -15,10 +15,13 @@ from roman_assets.assets.partition_work import (
     run_of,
     step_events,
 )
+from roman_assets.assets.report import StepReport, missing_of
 from roman_assets.assets.specs import VISIT_MANIFEST, product_specs, visit_manifest_spec
 from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.checks.completeness import completeness_spec
 from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.checks.in_time import in_time_specs
+from roman_assets.checks.whole_visit import whole_visit, whole_visit_spec
 from roman_assets.partitions import visit_partitions
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import VisitId
@@ -52,6 +55,8 @@ def listed(manifest: "VisitManifest") -> Materialized:
     return Materialized(
         {
             "complete": manifest.complete,
+            "missing": dg.MetadataValue.json(list(manifest.missing)),
+            "status": "not known" if manifest.status is None else manifest.status.value,
             "exposures": len(manifest.exposures),
             "planned_exposures": manifest.nexposures,
             "images": len(manifest.members),
@@ -64,7 +69,12 @@ def listed(manifest: "VisitManifest") -> Materialized:
 @dg.multi_asset(
     name="mosaic_visit",
     specs=product_specs(Step.VISIT),
-    check_specs=[completeness_spec(Step.VISIT), files_only_spec(Step.VISIT)],
+    check_specs=[
+        completeness_spec(Step.VISIT),
+        *in_time_specs(Step.VISIT),
+        whole_visit_spec(),
+        files_only_spec(Step.VISIT),
+    ],
     partitions_def=visit_partitions,
     can_subset=True,
     backfill_policy=BACKFILL_POLICY,
@@ -81,6 +91,11 @@ def level3(context: dg.AssetExecutionContext, installation: Installation) -> Ite
         result = mosaic_visit(
             root, VisitId.parse(key), workers=installation.workers, run=run_of(context)
         )
-        return outcome_of(root, Step.VISIT, key, result)
+        return outcome_of(root, Step.VISIT, key, result, extra_checks=_wholeness)
 
     yield from step_events(context, work)
+
+
+def _wholeness(report: StepReport) -> list[dg.AssetCheckResult]:
+    coadds = report.products.get("coadd", ())
+    return [whole_visit(missing_of(coadds))] if coadds else []

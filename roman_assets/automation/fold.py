@@ -1,23 +1,55 @@
-"""Folds the commit records that a killed run left behind, so that readers see its products."""
+"""Tidies up behind runs that were lost: folds their records and ends their attempts.
+
+A run folds its own records as it publishes, and records the end of its attempts; one whose process
+is gone can do neither.
+"""
 
 from __future__ import annotations
 
 import dagster as dg
 
+from roman_assets.automation.in_progress import UNFINISHED, will_be_retried
+from roman_assets.data_root import DataRoot
 from roman_assets.resources import Installation
 
 
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Folds commit records that a killed run left behind into the registry.",
+    description="Folds the records that a killed run left behind, and ends its attempts.",
 )
-def registry_fold_sensor(installation: Installation) -> dg.SkipReason:
-    """Fold when there is something to fold; runs fold their own records as they publish."""
+def registry_fold_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SkipReason:
+    """Fold when there is something to fold, and tell the ledger which attempts are over."""
     from roman_assets.registry.fold import fold
     from roman_assets.registry.journal import Journal
 
     waiting = len(Journal(installation.root).pending_paths())
     if waiting:
         fold(installation.root)
-    return dg.SkipReason(f"{waiting} records folded" if waiting else "no records wait")
+    ended = end_attempts_of_lost_runs(context.instance, installation.root)
+    return dg.SkipReason(f"{waiting} records folded, {ended} lost attempts ended")
+
+
+def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
+    """End the attempts that count as running although their run has ended; give their number.
+
+    It compares states, so that nothing is missed while the daemon is down. Attempts outside
+    Dagster have no run: another attempt ends them.
+    """
+    from roman_assets.pipelines.attempt import end_lost_attempts
+    from roman_assets.registry.record import Outcome
+    from roman_assets.registry.registry import Registry
+
+    with Registry(root) as registry:
+        running = registry.attempts(outcome=Outcome.RUNNING)
+    ended = 0
+    for run_id in sorted(set(running["run_id"].dropna())):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status in UNFINISHED:
+            continue
+        became = "is not known to Dagster any more" if run is None else f"ended: {run.status.value}"
+        last_try = run is None or not will_be_retried(run)
+        ended += end_lost_attempts(root, run_id, f"run {run_id} {became}", last_try=last_try)
+    return ended

@@ -48,6 +48,11 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
     return frozenset(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
 
 
+def will_be_retried(run: dg.DagsterRun) -> bool:
+    """Tell whether the daemon starts a run again that has failed."""
+    return run.tags.get(WILL_RETRY_TAG) == "true"
+
+
 def room_in_queue(instance: dg.DagsterInstance, job_name: str) -> int:
     """Give how many runs of a job may be requested now."""
     queued = instance.get_runs_count(dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED)))

@@ -10,7 +10,7 @@ process, and empty after a restart, when everything is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -28,9 +28,10 @@ from roman_assets.automation.in_progress import (
 )
 from roman_assets.automation.jobs import exposure_products
 from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.settings import partition_window
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure
-from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin
+from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, expected_kinds
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
@@ -75,10 +76,11 @@ class MadeExposure:
 
 @dataclass(frozen=True)
 class ExposureState:
-    """An exposure as received and as its products were made."""
+    """An exposure as received and as its products were made; and when what it gives is due."""
 
     receipt: Receipt
     made: MadeExposure
+    deadlines: Mapping[Level, Deadline] = field(default_factory=lambda: DEADLINES)
 
     @property
     def wanted(self) -> bool:
@@ -117,7 +119,7 @@ class ExposureState:
             starts = dict.fromkeys(starts, now)
         elif self.made.received == receipt.content_version:
             levels.discard(Level.L1)
-        return earliest_due(levels, starts, DEADLINES)
+        return earliest_due(levels, starts, self.deadlines)
 
 
 _RECEIPT_CLOCK = {
@@ -170,8 +172,11 @@ class LandingWatch:
         self._unrecorded.clear()
 
     def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:
+        from roman_assets.registry.deadline_settings import deadlines_of
+
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
         made = made_exposures(registry, complete)
+        deadlines = deadlines_of(self.root)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
             self._in_vain.pop(exposure, None)
@@ -179,7 +184,7 @@ class LandingWatch:
             if not receipt.complete:
                 self.incomplete.add(exposure)
                 continue
-            state = ExposureState(receipt, made.get(exposure, MadeExposure()))
+            state = ExposureState(receipt, made.get(exposure, MadeExposure()), deadlines)
             if state.wanted:
                 self._waiting[exposure] = state
 
@@ -203,17 +208,24 @@ class LandingWatch:
         instance: dg.DagsterInstance,
         changed: Iterable[Receipt],
         wanted: Iterable[ExposureState],
+        now: datetime,
     ) -> list[dg.AddDynamicPartitionsRequest]:
         """Ask for the keys of exposures that Dagster does not know, complete or not.
 
-        Those to be run are asked for in any case: someone may have deleted their key.
+        Those to be run are asked for in any case: their key may have been deleted. Those that are
+        long done stay put away (`roman_assets.automation.window`).
         """
         if self._keys is None:
             self._keys = set(instance.get_dynamic_partitions(str(exposure_partitions.name)))
-        mentioned = {str(receipt.exposure) for receipt in changed} - self._keys
+        shown = (one for one in changed if not self._is_put_away(one, now - partition_window()))
+        mentioned = {str(receipt.exposure) for receipt in shown} - self._keys
         new = sorted(mentioned | {str(state.receipt.exposure) for state in wanted})
         self._keys.update(new)
         return [exposure_partitions.build_add_request(new)] if new else []
+
+    def _is_put_away(self, receipt: Receipt, before: datetime) -> bool:
+        to_make = receipt.exposure in self._waiting or receipt.exposure in self._in_vain
+        return receipt.complete and not to_make and receipt.events[ClockEvent.ALL_RECEIVED] < before
 
     def _not_requested(
         self, instance: dg.DagsterInstance, states: Sequence[ExposureState]
@@ -275,7 +287,7 @@ def landing_sensor(
     return dg.SensorResult(
         run_requests=[run_request(state, now) for state in wanted],
         asset_events=[level0_event(state.receipt) for state in wanted],
-        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted),
+        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted, now),
         skip_reason=None if wanted else skip_reason(watch, scan.remaining),
     )
 

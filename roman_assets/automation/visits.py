@@ -30,11 +30,12 @@ from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import visit_reserve
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
-from roman_assets.products.deadline import CLOCK_START, DEADLINES
+from roman_assets.products.deadline import CLOCK_START, DEADLINES, Deadline
 from roman_assets.products.kind import Level, Step
 from roman_assets.products.observation import VisitId
 from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.products.visit_policy import (
+    MISSING,
     VisitDecision,
     VisitProgress,
     decide,
@@ -73,12 +74,15 @@ class VisitState:
         What lacked when its current L3 were made, as each of them says.
     made
         When its L3 were last published (UTC), None if they never were.
+    deadline
+        Of L3.
     """
 
     manifest: VisitManifest
     made_from: frozenset[tuple[str, str]] = frozenset()
     made_without: frozenset[tuple[str, ...]] = frozenset()
     made: datetime | None = None
+    deadline: Deadline = DEADLINES[Level.L3]
 
     @property
     def by_soc(self) -> bool:
@@ -94,7 +98,7 @@ class VisitState:
     @property
     def due(self) -> datetime | None:
         """When its L3 are due (UTC), None while no execution time is known."""
-        deadline = DEADLINES[Level.L3]
+        deadline = self.deadline
         start = self.manifest.executed.get(CLOCK_START[deadline.origin])
         return None if start is None else deadline.due(start)
 
@@ -217,6 +221,7 @@ def visit_of_key(key: str) -> VisitId:
 def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) -> list[VisitState]:
     """Look visits up in the registry."""
     from roman_assets.pipelines.manifest import visit_manifests
+    from roman_assets.registry.deadline_settings import deadlines_of
 
     wanted = list(visits)
     if not wanted:
@@ -227,19 +232,21 @@ def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) 
     for entry in registry.current(names).values():
         if (visit := entry.product_name.visit) is not None:
             made.setdefault(visit, []).append(entry)
-    return [visit_state(manifests[visit], made.get(visit, ())) for visit in wanted]
+    deadline = deadlines_of(root)[Level.L3]
+    return [visit_state(manifests[visit], made.get(visit, ()), deadline) for visit in wanted]
 
 
-def visit_state(manifest: VisitManifest, coadds: Iterable[RegisteredProduct]) -> VisitState:
+def visit_state(
+    manifest: VisitManifest, coadds: Iterable[RegisteredProduct], deadline: Deadline
+) -> VisitState:
     """Compare a visit with its current coadds."""
-    from roman_assets.pipelines.visit import MISSING
-
     made = list(coadds)
     return VisitState(
         manifest,
         frozenset((item.name, item.sha256) for entry in made for item in entry.inputs),
         frozenset(tuple(entry.metadata.get(MISSING, ())) for entry in made),
         max((entry.committed_at for entry in made), default=None),
+        deadline,
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,35 +14,83 @@ from rich.table import Table
 from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DataRoot
 
+if TYPE_CHECKING:
+    from roman_assets.registry.finding import Finding
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _duration(text: str) -> timedelta:
+    """Read ``36h``, ``30min`` or ``1 day``."""
+    import pandas as pd
+
+    with suppress(ValueError):
+        duration = pd.Timedelta(text)
+        # A bare number would be nanoseconds.
+        if not text.isdecimal() and duration >= pd.Timedelta(0):
+            return duration.to_pytimedelta()
+    raise typer.BadParameter(f"{text!r} is no duration such as 36h or 1day")
+
 
 def fsck(
     mend: Annotated[bool, typer.Option("--mend", help="Mend what can be mended.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Do not read the files' contents.")
     ] = False,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            parser=_duration,
+            metavar="DURATION",
+            help="How long files that no product needs (any more) may stay: 36h, 30min, 1day.",
+        ),
+    ] = "1day",  # type: ignore[assignment]  # the parser reads it
+    as_json: AsJson = False,
 ) -> None:
     """Check that the archive shows what the commit records say; exit status 1 if it does not."""
     from roman_assets.registry import fsck as check
 
-    findings = check.fsck(DataRoot.from_environment(), mend=mend, read_blobs=not quick)
-    if findings:
-        table = Table("what", "subject", "detail", "mended")
-        for finding in findings:
-            table.add_row(
-                finding.kind, finding.subject, finding.detail, "yes" if finding.mended else "no"
-            )
-        terminal().print(table)
+    findings = check.fsck(DataRoot.from_environment(), mend=mend, grace=grace, read_blobs=not quick)
     left = sum(not finding.mended for finding in findings)
-    typer.echo(f"{len(findings)} findings, {left} not mended")
+    if as_json:
+        typer.echo(json.dumps([_fields(finding) for finding in findings], indent=1))
+    else:
+        _print(findings)
+        typer.echo(f"{len(findings)} findings, {left} not mended")
     if left:
         raise typer.Exit(1)
 
 
-def rebuild() -> None:
-    """Make the registry anew from the commit records alone."""
+def _fields(finding: Finding) -> dict[str, object]:
+    return {
+        "kind": finding.kind,
+        "subject": finding.subject,
+        "detail": finding.detail,
+        "mended": finding.mended,
+        "remedy": finding.remedy,
+    }
+
+
+def _print(findings: Iterable[Finding]) -> None:
+    if findings:
+        table = Table("what", "subject", "detail", "mended", "what to do")
+        for finding in findings:
+            mended = "yes" if finding.mended else "no"
+            table.add_row(finding.kind, finding.subject, finding.detail, mended, finding.remedy)
+        terminal().print(table)
+
+
+def rebuild(as_json: AsJson = False) -> None:
+    """Make the registry anew from the commit records alone; exit status 1 if some are damaged."""
     from roman_assets.registry import fold
 
     report = fold.rebuild(DataRoot.from_environment())
-    for record in report.damaged:
-        typer.secho(f"damaged: {record}", fg="red", err=True)
-    typer.echo("the registry is rebuilt")
+    if as_json:
+        cases = [str(case) for case in report.damaged]
+        typer.echo(json.dumps({"set_aside": cases, "missing": report.missing_blobs}, indent=1))
+    else:
+        for case in report.damaged:
+            typer.secho(f"damaged record set aside: {case}", fg="red", err=True)
+        typer.echo("the registry is rebuilt")
+    if report.damaged:
+        raise typer.Exit(1)

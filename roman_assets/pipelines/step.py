@@ -15,7 +15,7 @@ from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import Transition, is_versioned
+from roman_assets.products.lifecycle import Transition, is_versioned, lifecycle_of
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
@@ -220,6 +220,7 @@ def _left_behind(
         for output in outputs
         for follower in output.name.followers
         if str(follower) not in present
+        and Transition.OVERWRITTEN in lifecycle_of(follower).transitions
     }
     if not leaders:
         return

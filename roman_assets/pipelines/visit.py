@@ -35,11 +35,9 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import VisitId
+from roman_assets.products.visit_policy import MISSING
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
 from roman_assets.registry.registry import Registry
-
-MISSING = "missing"
-"""The metadata of a product made in part: what its visit lacked."""
 
 _OUTLINE_MEMORY = 700 * 2**20
 _COADD_MEMORY = 1_700 * 2**20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 class Level(StrEnum):
@@ -160,4 +160,37 @@ def expected_kinds(
         kind
         for kind in KINDS
         if kind.step in wanted and (kind.level in (Level.L1, Level.L2) or has_sources)
+    )
+
+
+def required_kinds(
+    step: Step,
+    present: Collection[ProductKind],
+    survey: Survey | None,
+    exposure_type: ExposureType | None,
+) -> tuple[ProductKind, ...]:
+    """Give the kinds that a file set must have, given those it has.
+
+    Parameters
+    ----------
+    step
+        The work that made it.
+    present
+        The kinds it has, at least one.
+    survey, exposure_type
+        Of its exposure or visit. Where one of them is not known, only what no file set is without
+        is required: what a kind follows, and what follows it on the same level.
+    """
+    if survey is not None and exposure_type is not None:
+        scopes = {kind.scope for kind in present}
+        return tuple(
+            kind for kind in expected_kinds(survey, exposure_type, (step,)) if kind.scope in scopes
+        )
+    return tuple(
+        kind
+        for kind in KINDS
+        if any(
+            other.follows == kind.name or (kind.follows == other.name and kind.level == other.level)
+            for other in present
+        )
     )

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+MISSING = "missing"
+"""The metadata that marks a product made in part: what its visit lacked."""
+
 
 class VisitDecision(StrEnum):
     """What is to be done about a visit now."""

@@ -5,57 +5,31 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from functools import partial
 from typing import Any
 
+from roman_assets.access import Role
+from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import ProductName
+from roman_assets.registry.completeness import Ask, dangling_inputs, partial_sets
+from roman_assets.registry.finding import REMEDIES, Finding, FindingKind
 from roman_assets.registry.fold import DATABASE, fold, fold_lock, rebuild
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
+from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import IS_AVAILABLE, open_database
 
 DEFAULT_GRACE = timedelta(days=1)
-
-
-class FindingKind(StrEnum):
-    """What can be wrong."""
-
-    DAMAGED_RECORD = "damaged record"
-    WRONG_REGISTRY = "registry differs from records"
-    MISSING_BLOB = "missing blob"
-    WRONG_BLOB = "wrong blob"
-    WRONG_PUBLIC_NAME = "public name differs from records"
-    UNKNOWN_PUBLIC_NAME = "public name without a product"
-    ORPHAN_BLOB = "orphan blob"
-    LEFTOVER = "leftover of a dead writer"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
-
-    Parameters
-    ----------
-    kind
-        What.
-    subject
-        The product, file or record it is about.
-    detail
-        What was found, and what a person has to do if it could not be mended.
-    mended
-        Whether all is well with it now.
-    """
-
-    kind: FindingKind
-    subject: str
-    detail: str
-    mended: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +37,7 @@ class _Product:
     name: ProductName
     sha256: str
     size: int
+    record_id: str
 
 
 def fsck(
@@ -80,12 +55,12 @@ def fsck(
         The installation. Publishing goes on, save that folds wait for the quick part.
     mend
         Mend as well. Nothing is mended by deleting what a record refers to: damaged records and
-        blobs are set aside.
+        blobs are set aside. Of a product whose file is lost, a record is written that says so.
     grace
-        Blobs without a current product, and files of unfinished writers, count only when older:
+        Blobs without an available product, and files of unfinished writers, count only when older:
         somebody may be publishing or reading them.
     read_blobs
-        Read and hash every current file; otherwise only existence and size are checked.
+        Read and hash every available file; otherwise only existence and size are checked.
 
     Returns
     -------
@@ -93,14 +68,40 @@ def fsck(
         Empty when all is well.
     """
     findings = [*_check_pending(root, mend), *_check_journal(root, mend)]
-    with fold_lock(root):
-        products = _current_products(root)
-        findings += _check_names(root, products, mend)
-        findings += _check_orphans(root, mend, grace)
-        findings += _check_leftovers(root, mend, grace)
-    if read_blobs:
-        findings += _check_contents(root, products, mend)
+    damage = list(_check_registry(root, mend))
+    findings += damage
+    if not damage or mend:
+        findings += _check_records(root, mend)
+        findings += _check_archive(root, mend, grace, read_blobs)
+        findings += _check_products(root)
+    findings += _check_set_aside(root, mend)
     return findings
+
+
+def _check_archive(
+    root: DataRoot, mend: bool, grace: timedelta, read_blobs: bool
+) -> Iterator[Finding]:
+    with fold_lock(root):
+        products = _available_products(root)
+        missing = _missing_blobs(root, products, mend)
+        there = [one for one in products if one not in missing or missing[one].mended]
+        yield from missing.values()
+        yield from _check_names(root, there, mend)
+        yield from _check_orphans(root, mend, grace)
+        yield from _check_leftovers(root, mend, grace)
+    lost = [product for product, finding in missing.items() if not finding.mended]
+    wrong = _wrong_blobs(root, there, mend, read_blobs)
+    yield from wrong.values()
+    lost += wrong
+    if mend and lost:
+        _state_lost(root, lost)
+
+
+def _check_products(root: DataRoot) -> Iterator[Finding]:
+    ask = partial(_ask, root)
+    yield from _lost_products(ask)
+    yield from dangling_inputs(ask)
+    yield from partial_sets(ask)
 
 
 def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
@@ -122,6 +123,25 @@ def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
                 yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", error.reason, mend)
             if mend:
                 journal.repair_segment(segment)
+
+
+def _check_registry(root: DataRoot, mend: bool) -> Iterator[Finding]:
+    damage: dict[Role, str] = {}
+    for role in Role:
+        try:
+            with Registry(root, role) as registry:
+                registry.read_all()
+        except PassingFaultError as error:
+            damage[role] = str(error)
+    if damage and mend:
+        rebuild(root)
+    for role, detail in damage.items():
+        yield Finding(FindingKind.DAMAGED_REGISTRY, f"registry for the role {role}", detail, mend)
+
+
+def _check_records(root: DataRoot, mend: bool) -> Iterator[Finding]:
+    journal = Journal(root)
+    with fold_lock(root):
         pending = {path.stem.rpartition("_")[2] for path in journal.pending_paths()}
         recorded = {record.record_id for record in journal.records()} - pending
         folded = _folded_records(root) - pending
@@ -133,22 +153,38 @@ def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
         yield Finding(FindingKind.WRONG_REGISTRY, record_id, f"not in the {place}", mend)
 
 
-def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
+def _missing_blobs(root: DataRoot, products: list[_Product], mend: bool) -> dict[_Product, Finding]:
     archive = Archive.of(root)
     there = {blob.sha256 for blob in archive.blobs()}
-    for product in products:
-        if product.sha256 not in there:
-            yield _restore_blob(archive, product, mend)
-    wrong = archive.differing(
-        {product.name: product.sha256 for product in products if product.sha256 in there}
-    )
+    lacking = [product for product in products if product.sha256 not in there]
+    restored = {
+        product.sha256
+        for product in lacking
+        if archive.restore_blob(product.name, product.sha256, mend=mend)
+    }
+    return {
+        product: Finding(
+            FindingKind.MISSING_BLOB,
+            str(product.name),
+            f"the blob {product.sha256} is gone, "
+            + ("a public file has" if product.sha256 in restored else "and no public file has")
+            + " its content",
+            mend and product.sha256 in restored,
+        )
+        for product in lacking
+    }
+
+
+def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
+    archive = Archive.of(root)
+    wrong = archive.differing({product.name: product.sha256 for product in products})
+    if mend:
+        archive.show(wrong)
     for name, sha256 in wrong.items():
         yield Finding(
             FindingKind.WRONG_PUBLIC_NAME, str(name), f"does not show the blob {sha256}", mend
         )
-    if mend:
-        archive.show(wrong)
-    known = {archive.public_key(product.name) for product in products}
+    known = {archive.public_key(product.name) for product in _available_products(root)}
     for key in archive.public_keys():
         if key not in known:
             if mend:
@@ -156,21 +192,103 @@ def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterat
             yield Finding(
                 FindingKind.UNKNOWN_PUBLIC_NAME,
                 f"{archive.public}/{key}",
-                "no current product has it",
+                "no available product has it",
                 mend,
             )
 
 
-def _restore_blob(archive: Archive, product: _Product, mend: bool) -> Finding:
-    if archive.restore_blob(product.name, product.sha256, mend=mend):
-        return Finding(
-            FindingKind.MISSING_BLOB, str(product.name), "its public file has the content", mend
-        )
-    return Finding(
-        FindingKind.MISSING_BLOB,
-        str(product.name),
-        f"the blob {product.sha256} is gone; run the step that makes the product again",
+def _wrong_blobs(
+    root: DataRoot, products: list[_Product], mend: bool, read: bool
+) -> dict[_Product, Finding]:
+    archive = Archive.of(root)
+    of_blob: dict[str, list[_Product]] = {}
+    for product in products:
+        of_blob.setdefault(product.sha256, []).append(product)
+    found: dict[_Product, Finding] = {}
+    for sharing in of_blob.values():
+        try:
+            detail = _blob_damage(archive, sharing[0], read)
+        except FileNotFoundError:
+            continue
+        if not detail:
+            continue
+        if mend:
+            with fold_lock(root):
+                _set_blob_aside(archive, sharing, detail)
+        for product in sharing:
+            found[product] = Finding(FindingKind.WRONG_BLOB, str(product.name), detail)
+    return found
+
+
+def _blob_damage(archive: Archive, product: _Product, read: bool) -> str:
+    """Tell what is wrong with a blob, empty if nothing is; `FileNotFoundError` without one."""
+    if not read:
+        wrong = not archive.has_blob(product.sha256, product.size)
+        return f"the blob {product.sha256} has not {product.size} bytes" if wrong else ""
+    content = archive.content_hash(product.sha256)
+    if content == product.sha256:
+        return ""
+    return f"the content of the blob {product.sha256} has the sha256 {content}"
+
+
+def _set_blob_aside(archive: Archive, sharing: list[_Product], detail: str) -> None:
+    """Take a wrong blob away, with the names that show it."""
+    first = sharing[0]
+    for product in sharing:
+        if archive.shows(product.name, product.sha256):
+            archive.unlink(product.name)
+    damage = BadInputError(
+        f"blob {first.sha256}",
+        "content",
+        f"{detail}; it was that of {', '.join(str(product.name) for product in sharing)}",
+        REMEDIES[FindingKind.LOST_PRODUCT],
     )
+    archive.set_aside(first.sha256, damage, first.name)
+
+
+def _state_lost(root: DataRoot, products: list[_Product]) -> None:
+    """Put on record that the files of products are gone, unless somebody has brought them back."""
+    archive = Archive.of(root)
+    changes = tuple(
+        ProductTransition(
+            transition=Transition.LOST,
+            name=str(product.name),
+            made_by=product.record_id,
+            sha256=product.sha256,
+            reason="its file was missing or damaged",
+            cause="fsck",
+        )
+        for product in products
+        if not archive.has_blob(product.sha256, product.size)
+    )
+    if changes:
+        record = CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE, transitions=changes)
+        Journal(root).write(record)
+        fold(root)
+
+
+def _lost_products(ask: Ask) -> Iterator[Finding]:
+    rows = ask(
+        'select name, max(step), max("partition"), max(ended_at) from products '
+        "group by name having arg_max(state, generation) = $lost order by name",
+        {"lost": State.LOST.value},
+    )
+    for name, step, partition, when in rows:
+        yield Finding(
+            FindingKind.LOST_PRODUCT,
+            name,
+            f"its file was found missing or damaged on {when:%Y-%m-%d %H:%M:%S} UTC "
+            f"(step {step} of {partition})",
+        )
+
+
+def _check_set_aside(root: DataRoot, mend: bool) -> Iterator[Finding]:
+    aside = SetAside(root)
+    for case in aside.list():
+        if case.is_damaged:
+            if mend:
+                aside.mend(case)
+            yield Finding(FindingKind.DAMAGED_CASE, str(case.path), case.reason, mend)
 
 
 def _check_orphans(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
@@ -182,7 +300,7 @@ def _check_orphans(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Fin
             continue
         removed = mend and archive.remove_blob_older_than(blob.sha256, horizon)
         yield Finding(
-            FindingKind.ORPHAN_BLOB, blob.sha256, "no current product refers to it", removed
+            FindingKind.ORPHAN_BLOB, blob.sha256, "no available product refers to it", removed
         )
 
 
@@ -193,35 +311,15 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
         root.registry.glob(".*.tmp*"),
         root.public_registry.glob(".*.tmp*"),
         Journal(root).leftovers(),
+        SetAside(root).leftovers(),
     )
     for path in (path for place in places for path in place):
         if path.stat().st_mtime <= horizon:
-            if mend:
+            if mend and path.is_dir():
+                shutil.rmtree(path)
+            elif mend:
                 path.unlink()
             yield Finding(FindingKind.LEFTOVER, str(path), "its writer is gone", mend)
-
-
-def _check_contents(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
-    archive = Archive.of(root)
-    for product in products:
-        try:
-            found = archive.content_hash(product.sha256)
-        except FileNotFoundError:
-            continue
-        if found == product.sha256:
-            continue
-        damage = BadInputError(
-            f"blob {product.sha256}",
-            "content",
-            f"the content of {product.name} has the sha256 {found}",
-            "run the step that makes the product again",
-        )
-        if mend:
-            with fold_lock(root):
-                if archive.shows(product.name, product.sha256):
-                    archive.unlink(product.name)
-                archive.set_aside(product.sha256, damage, product.name)
-        yield Finding(FindingKind.WRONG_BLOB, str(product.name), str(damage))
 
 
 def _folded_records(root: DataRoot) -> set[str]:
@@ -229,9 +327,9 @@ def _folded_records(root: DataRoot) -> set[str]:
     return {record_id for (record_id,) in rows}
 
 
-def _current_products(root: DataRoot) -> list[_Product]:
-    rows = _ask(root, f"select name, sha256, size from products where {IS_AVAILABLE}")
-    return [_Product(ProductName.parse(name), sha256, size) for name, sha256, size in rows]
+def _available_products(root: DataRoot) -> list[_Product]:
+    rows = _ask(root, f"select name, sha256, size, record_id from products where {IS_AVAILABLE}")
+    return [_Product(ProductName.parse(name), *content) for name, *content in rows]
 
 
 def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:

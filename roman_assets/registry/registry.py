@@ -59,6 +59,7 @@ from roman_assets.registry.schema import (
     open_database,
     search_columns,
     source_tables,
+    tables_seen_by,
 )
 
 OneOrMore = str | Iterable[str] | None
@@ -851,6 +852,17 @@ detector, skycell, release, step, partition, access
             parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
             prepare=lambda connection: define_ledger(connection, deadlines),
         )
+
+    def read_all(self) -> None:
+        """Read every value of every table, as damage may lie in what no search touches.
+
+        Raises
+        ------
+        PassingFaultError
+            If something cannot be read.
+        """
+        for table in tables_seen_by(self._role):
+            self._rows(f"select bit_xor(hash(row)) from {table.name} as row", {})
 
     def source_tables(self) -> list[str]:
         """Give the tables at fault against R11 (see `schema.source_tables`); empty if it holds."""

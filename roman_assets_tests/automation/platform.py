@@ -89,7 +89,7 @@ def running_platform(root: DataRoot, *, webserver: bool = True) -> Iterator[Plat
     """Run daemon and web server; at the end everything they started is killed."""
     prepare_dagster_home(root)
     log = root.path / "platform.log"
-    port = _free_port()
+    port = free_port()
     programs = [["dagster-daemon", "run", "-w", str(workspace_file())]]
     if webserver:
         programs.append(
@@ -128,7 +128,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port of this host that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

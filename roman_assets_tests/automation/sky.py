@@ -94,19 +94,26 @@ class Sky:
             nexposures=2,
         )
 
-    def format(self, key: str, **facts: Any) -> None:
+    def format(self, key: str, *, executed: datetime = EXECUTED[1], **facts: Any) -> None:
         """Register L1 made of what is received."""
         packets = ProductInput(name=f"{key}_l0", sha256=self.receipts[key].content_version)
-        events = {ClockEvent.EXECUTION_START: EXECUTED[0], ClockEvent.EXECUTION_END: EXECUTED[1]}
+        events = {ClockEvent.EXECUTION_START: EXECUTED[0], ClockEvent.EXECUTION_END: executed}
         self._register(key, Step.FORMATTING, "uncal", (packets,), events=events, **facts)
 
     def calibrate(self, key: str, failed: Iterable[int] = (), **facts: Any) -> None:
         """Register L2 made of the L1 that `format` registered."""
         self._register(key, Step.EXPOSURE, "cal", self._files(key, "uncal"), failed, **facts)
 
-    def process(self, key: str, content: str = "first", **facts: Any) -> None:
+    def process(
+        self,
+        key: str,
+        content: str = "first",
+        *,
+        executed: datetime = EXECUTED[1],
+        **facts: Any,
+    ) -> None:
         self.receive(key, content)
-        self.format(key, **facts)
+        self.format(key, executed=executed, **facts)
         self.calibrate(key, **facts)
 
     def mosaic(self, visit: str, *exposures: str, missing: Iterable[str] = ()) -> None:

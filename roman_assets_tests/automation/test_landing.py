@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta, tzinfo
+
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
-from roman_assets.automation import landing
+from roman_assets.automation import in_progress, landing
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
-from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key, version
+from roman_assets_tests.automation.sky import EPOCH, VISIT, Sky, exposure_key, version
 
 FIRST, SECOND = exposure_key(1), exposure_key(2)
 
@@ -139,3 +141,39 @@ def test_what_cannot_be_used_is_told(sky: Sky, monkeypatch, capfd) -> None:
     monkeypatch.setattr(LandingArea, "scan", lambda area, budget: ScanResult(set_aside=(case,)))
     requested(sky)
     assert str(case) in capfd.readouterr().err
+
+
+def test_what_was_put_away_stays_so_until_it_changes(sky: Sky, monkeypatch) -> None:
+    monkeypatch.setenv("ROMAN_ASSETS_PARTITION_WINDOW_DAYS", "3")
+    monkeypatch.setattr(landing, "datetime", ALongTimeAfter)
+    sky.process(FIRST)
+    sky.receive(SECOND, complete=False)
+    requested(sky)
+    assert sky.instance.get_dynamic_partitions("exposure") == [SECOND]
+    sky.receive(FIRST, "redelivered")
+    assert requested(sky) == [FIRST]
+    assert set(sky.instance.get_dynamic_partitions("exposure")) == {FIRST, SECOND}
+
+
+class ALongTimeAfter:
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return EPOCH.astimezone(zone) + timedelta(days=4)
+
+
+def test_the_exposure_that_is_due_first_has_the_highest_priority(sky: Sky) -> None:
+    for key in (FIRST, SECOND):
+        sky.receive(key)
+    first, second = sky.look_at_landing()
+    assert (first.partition_key, second.partition_key) == (FIRST, SECOND)
+    one, other = (int(request.tags["dagster/priority"]) for request in (first, second))
+    assert one == other + 1, "received a minute earlier"
+
+
+def test_a_full_queue_leaves_the_others_in_the_order_of_urgency(sky: Sky, monkeypatch) -> None:
+    sky.receive(SECOND)
+    sky.receive(FIRST)
+    with monkeypatch.context() as patch:
+        patch.setattr(in_progress, "RUNS_IN_QUEUE", 1)
+        assert requested(sky) == [SECOND]
+    assert requested(sky) == [FIRST]

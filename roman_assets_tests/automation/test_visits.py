@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+import pytest
 from dagster import DagsterEventType
 
-from roman_assets.automation import visits
+from roman_assets.automation import in_progress, visits
+from roman_assets.automation.visits import VisitState, VisitWatch, run_request
+from roman_assets.errors import BadInputError
 from roman_assets.products.observation import ExposureType, Survey, VisitId
-from roman_assets_tests.automation.sky import VISIT, Sky, exposure_key
+from roman_assets.registry.fold import fold
+from roman_assets_tests.automation.sky import EXECUTED, VISIT, Sky, exposure_key
 
 FIRST, SECOND, THIRD = (exposure_key(number) for number in (1, 2, 3))
+AT_RESERVE = EXECUTED[1] + timedelta(days=5) - timedelta(hours=6)
+"""When a visit stops waiting, by the policy's defaults."""
 
 
 def requested(sky: Sky) -> list[str | None]:
@@ -131,3 +139,71 @@ def test_visits_that_are_up_to_date_are_not_looked_up_again(sky: Sky, monkeypatc
     )
     assert requested(sky) == []
     assert looked_up == []
+
+
+def wanted_at(sky: Sky, now: datetime, watch: VisitWatch | None = None) -> list[VisitState]:
+    """Let a sensor look at a given time, a restarted one unless it is given."""
+    fold(sky.root)
+    return (watch or VisitWatch(sky.root)).wanted(sky.instance, now)
+
+
+def test_a_lost_exposure_holds_up_the_visit_until_the_deadline_nears(sky: Sky) -> None:
+    watch = VisitWatch(sky.root)
+    sky.process(FIRST)
+    assert wanted_at(sky, AT_RESERVE - timedelta(minutes=1), watch) == []
+    (state,) = wanted_at(sky, AT_RESERVE, watch)
+    assert state.manifest.missing == (SECOND,)
+    assert run_request(state).tags["roman_assets/missing"] == "1"
+
+
+def test_a_partial_visit_is_made_once_and_again_when_the_rest_is_in(sky: Sky) -> None:
+    sky.process(FIRST)
+    (state,) = wanted_at(sky, AT_RESERVE)
+    sky.start(run_request(state))
+    assert wanted_at(sky, AT_RESERVE) == []
+    sky.end_runs()
+    sky.mosaic(VISIT, FIRST, missing=[SECOND])
+    assert wanted_at(sky, AT_RESERVE + timedelta(days=300)) == []
+    sky.process(SECOND)
+    (state,) = wanted_at(sky, AT_RESERVE)
+    assert state.manifest.complete
+    sky.mosaic(VISIT, FIRST, SECOND)
+    assert wanted_at(sky, AT_RESERVE) == []
+
+
+def test_the_mark_of_a_partial_visit_goes_although_its_images_stay(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.mosaic(VISIT, FIRST, missing=[SECOND])
+    sky.process(FIRST, nexposures=1)
+    (state,) = wanted_at(sky, EXECUTED[1])
+    assert state.manifest.complete
+
+
+def test_the_reserve_can_be_set(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    monkeypatch.setenv("ROMAN_ASSETS_VISIT_RESERVE_HOURS", "24")
+    assert wanted_at(sky, AT_RESERVE - timedelta(hours=19)) == []
+    assert len(wanted_at(sky, AT_RESERVE - timedelta(hours=18))) == 1
+    monkeypatch.setenv("ROMAN_ASSETS_VISIT_RESERVE_HOURS", "a day")
+    with pytest.raises(BadInputError, match=r"VISIT_RESERVE_HOURS.*a day"):
+        wanted_at(sky, AT_RESERVE)
+
+
+def test_the_visit_that_is_due_first_has_the_highest_priority(sky: Sky) -> None:
+    later = "r0001001001001001002"
+    for key in (FIRST, SECOND):
+        sky.process(key)
+        sky.process(key.replace(VISIT, later), executed=EXECUTED[1] + timedelta(hours=1))
+    requests = sky.look_at_visits()
+    assert [request.partition_key for request in requests] == [VISIT, later]
+    first, second = (int(request.tags["dagster/priority"]) for request in requests)
+    assert first == second + 60
+
+
+def test_a_full_queue_is_not_filled_further(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    with monkeypatch.context() as patch:
+        patch.setattr(in_progress, "RUNS_IN_QUEUE", 0)
+        assert requested(sky) == []
+    assert requested(sky) == [VISIT]

@@ -6,6 +6,7 @@ from dagster import AssetCheckSeverity
 from roman_assets.checks.astrometry import WCS_FIT_LIMIT_MAS, wcs_fit
 from roman_assets.checks.completeness import completeness
 from roman_assets.checks.file_backed import files_only
+from roman_assets.checks.whole_visit import whole_visit
 from roman_assets.products.kind import Step
 from roman_assets.registry.record import WorkFailure
 
@@ -52,3 +53,11 @@ def test_l4_must_be_files_and_nothing_else(
     result = files_only(Step.EXPOSURE, tables, missing)
     assert result.passed is passed
     assert result.severity is AssetCheckSeverity.ERROR
+
+
+def test_a_visit_made_in_part_is_a_warning_that_names_what_lacked() -> None:
+    result = whole_visit(["v_0002", "v_0001_wfi02_f158"])
+    assert not result.passed
+    assert result.severity is AssetCheckSeverity.WARN
+    assert result.metadata["missing"].value == ["v_0001_wfi02_f158", "v_0002"]
+    assert whole_visit([]).passed

@@ -12,10 +12,10 @@ from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
-from roman_assets_tests.registry.installation import cal, record_of
+from roman_assets_tests.registry.installation import cal, record_of, staged_entry
 
 CONTENTS = {cal(1, 1): b"one", cal(1, 2): b"two", cal(2, 1): b"three"}
-FACTS = {"survey": "HLWAS", "exposure_type": "WFI_IMAGE", "nexposures": 2}
+FACTS = {"survey": "HLWAS", "nexposures": 2}
 
 
 @pytest.fixture
@@ -126,3 +126,28 @@ def test_rebuild_gives_the_same_products(root: DataRoot) -> None:
     before = run("query", "--format", "csv").output
     assert run("rebuild").exit_code == 0
     assert run("query", "--format", "csv").output == before
+
+
+def test_fsck_tells_programs_what_is_wrong_and_what_to_do(root: DataRoot) -> None:
+    FileArchive(root).path(ProductName.parse(cal(1, 1))).unlink()
+    found = run("fsck", "--json", "--quick")
+    assert found.exit_code == 1
+    (finding,) = json.loads(found.output)
+    assert finding["subject"] == cal(1, 1)
+    assert not finding["mended"]
+    assert "--mend" in finding["remedy"]
+
+
+def test_fsck_collects_what_nobody_needs_after_the_grace_period_asked_for(root: DataRoot) -> None:
+    staged_entry(root, cal(9), b"never committed")
+    assert run("fsck", "--grace", "1h").exit_code == 0
+    assert run("fsck", "--grace", "0h").exit_code == 1
+    assert run("fsck", "--grace", "0h", "--mend").exit_code == 0
+    assert run("fsck", "--grace", "0h").exit_code == 0
+
+
+@pytest.mark.parametrize("grace", ["soon", "-1h", "10", "NaT"])
+def test_fsck_refuses_a_grace_period_that_is_none(root: DataRoot, grace: str) -> None:
+    refused = run("fsck", "--grace", grace)
+    assert refused.exit_code == 2
+    assert "duration" in refused.output

@@ -118,9 +118,9 @@ def product_bytes(name: str, text: str) -> bytes:
         return json.dumps({"asn_type": "image", "note": text}).encode()
     stream = io.BytesIO()
     if name.endswith(".parquet"):
-        pq.write_table(pa.table({"note": [text]}), stream)
+        pq.write_table(pa.table({"note": [text], "name": [name]}), stream)
     else:
-        asdf.AsdfFile({"roman": {"meta": {}, "note": text}}).write_to(stream)
+        asdf.AsdfFile({"roman": {"meta": {}, "note": text, "name": name}}).write_to(stream)
     return stream.getvalue()
 
 

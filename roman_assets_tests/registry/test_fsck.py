@@ -5,17 +5,27 @@ import pytest
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.step import publish_step
+from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import DATABASE, fold
-from roman_assets.registry.fsck import FindingKind, fsck
+from roman_assets.registry.finding import Finding, FindingKind
+from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold
+from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import open_database
 from roman_assets_tests.registry.installation import (
     cal,
+    exposure,
     moment,
+    output,
     public_content,
+    publish_skycells,
     record_of,
+    sha256,
+    skycell_set,
     staged_entry,
 )
 
@@ -105,14 +115,32 @@ def test_a_lost_blob_is_restored_from_the_public_file(root):
     assert fsck(root) == []
 
 
-def test_a_product_whose_bytes_are_lost_stays_a_finding_with_its_remedy(root):
+def test_a_product_whose_bytes_are_lost_is_on_record_as_lost_until_it_is_made_again(root):
     blob(root, cal(1)).unlink()
     public(root, cal(1)).unlink()
-    for mend in (True, False):
-        (finding,) = fsck(root, mend=mend)
-        assert finding.kind == FindingKind.MISSING_BLOB
-        assert "makes the product again" in finding.detail
-        assert not finding.mended
+    assert kinds(fsck(root)) == [FindingKind.MISSING_BLOB]
+    assert kinds(fsck(root, mend=True)) == [FindingKind.MISSING_BLOB, FindingKind.LOST_PRODUCT]
+    assert Registry(root).current([cal(1)]) == {}
+    (finding,) = fsck(root)
+    assert (finding.kind, finding.subject) == (FindingKind.LOST_PRODUCT, cal(1))
+    assert "step exposure of r0001001001001001001_0001" in finding.detail
+    assert "makes the product again" in finding.remedy
+    Journal(root).write(record_of(root, {cal(1): b"third"}))
+    fold(root)
+    assert fsck(root) == []
+    assert public_content(root) == {cal(1): b"third", cal(2): b"second"}
+
+
+def test_a_lost_product_of_a_data_release_can_be_published_again(root):
+    publish_skycells(root, {1: "first"}, release="r0")
+    name = skycell_set(1, "r0")[1]
+    blob(root, name).unlink()
+    public(root, name).unlink()
+    fsck(root, mend=True)
+    lost = output(root, name, "first again")
+    publish_step(root, step=Step.VISIT, partition="x", outputs=[lost])
+    assert fsck(root) == []
+    assert b"first again" in public_content(root)[name]
 
 
 def test_a_changed_blob_is_set_aside_and_no_longer_shown(root):
@@ -123,6 +151,7 @@ def test_a_changed_blob_is_set_aside_and_no_longer_shown(root):
     assert kinds(fsck(root)) == [FindingKind.WRONG_BLOB]
     fsck(root, mend=True)
     assert public_content(root) == {cal(2): b"second"}
+    assert set(Registry(root).find()["name"]) == {cal(2)}
     (case,) = SetAside(root).list()
     assert case.content is not None
     assert case.content.read_bytes() == b"thirt"
@@ -130,6 +159,125 @@ def test_a_changed_blob_is_set_aside_and_no_longer_shown(root):
     fold(root)
     assert fsck(root) == []
     assert public_content(root) == {cal(1): b"third", cal(2): b"second"}
+
+
+def test_products_that_share_a_damaged_blob_are_all_found_and_no_longer_shown(root):
+    Journal(root).write(record_of(root, {cal(3): b"third"}))
+    fold(root)
+    path = blob(root, cal(1))
+    path.chmod(0o644)
+    path.write_bytes(b"thirt")
+    found = fsck(root, mend=True)
+    assert {one.subject for one in found} == {cal(1), cal(3)}
+    assert public_content(root) == {cal(2): b"second"}
+    assert len(SetAside(root).list()) == 1
+
+
+def test_a_blob_that_was_cut_short_is_found_without_reading_any(root):
+    path = blob(root, cal(1))
+    path.chmod(0o644)
+    path.write_bytes(b"thi")
+    assert kinds(fsck(root, read_blobs=False)) == [FindingKind.WRONG_BLOB]
+
+
+def test_an_input_that_nobody_knows_is_found(root):
+    known = ProductInput(name=cal(1), sha256=sha256(b"first"))
+    outside = [
+        ProductInput(name=name, sha256=sha256(b"?")) for name in (f"{exposure()}_l0", "a_b.oem")
+    ]
+    Journal(root).write(record_of(root, {cal(3): b"a"}, inputs=(known, *outside)))
+    fold(root)
+    assert fsck(root) == []
+    for number, unknown in enumerate(
+        (
+            ProductInput(name=cal(9), sha256=sha256(b"first")),
+            ProductInput(name=cal(1), sha256=sha256(b"never")),
+            ProductInput(name="notes.txt", sha256=sha256(b"?")),
+        ),
+        start=4,
+    ):
+        Journal(root).write(record_of(root, {cal(number): b"a"}, inputs=(known, unknown)))
+    fold(root)
+    for mend in (True, False):
+        found = fsck(root, mend=mend)
+        assert kinds(found) == [FindingKind.DANGLING_INPUT] * 3
+        assert [one.subject for one in found] == [cal(4), cal(5), cal(6)]
+        assert cal(9) in found[0].detail
+        assert "make the product again" in found[0].remedy
+
+
+IMAGE, CATALOGUE, SEGMENTATION, SUPPLEMENT = (
+    cal(3).replace("cal.asdf", end) for end in ("cal.asdf", "cat.parquet", "segm.asdf", "wcs.asdf")
+)
+IMAGING = {"survey": "HLWAS", "exposure_type": "WFI_IMAGE"}
+SPECTRA = {"survey": "HLWAS", "exposure_type": "WFI_SPECTRAL"}
+BULGE = {"survey": "GBTDS", "exposure_type": "WFI_IMAGE"}
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "missing"),
+    [
+        ([IMAGE, CATALOGUE, SEGMENTATION, SUPPLEMENT], IMAGING, None),
+        ([IMAGE, CATALOGUE, SUPPLEMENT], IMAGING, "exposure_segmentation"),
+        ([IMAGE, SUPPLEMENT], SPECTRA, None),
+        ([IMAGE, SUPPLEMENT], BULGE, None),
+        ([IMAGE], BULGE, "supplement"),
+        ([CATALOGUE], {}, "cal"),
+        ([*skycell_set()], IMAGING, None),
+        ([*skycell_set()[:3]], IMAGING, "visit_segmentation"),
+        ([*skycell_set(release="r1")[:3]], IMAGING, "visit_segmentation"),
+        ([skycell_set()[1]], {}, "association"),
+        ([skycell_set()[0]], {}, "coadd"),
+    ],
+)
+def test_a_file_set_that_lacks_a_kind_its_step_makes_is_found(root, names, metadata, missing):
+    step = ProductName.parse(names[0]).kind.step
+    contents = {name: name.encode() for name in names}
+    failure = WorkFailure(file_set=names[0].rpartition("_")[0], error="E", message="no stars")
+    fields = {"step": step, "metadata": metadata, "failures": (failure,)}
+    Journal(root).write(record_of(root, contents, **fields))
+    fold(root)
+    found = fsck(root)
+    assert kinds(found) == ([] if missing is None else [FindingKind.PARTIAL_SET])
+    for finding in found:
+        assert finding.subject == names[0].rpartition("_")[0]
+        assert f"but no {missing} (step {step} of" in finding.detail
+        assert "no stars" in finding.detail
+
+
+@pytest.mark.parametrize("directory", ["registry", "public_registry"])
+def test_a_damaged_registry_is_found_and_made_again(root, directory):
+    path = getattr(root, directory) / SNAPSHOT
+    replace(path, path.read_bytes()[:5000])
+    assert kinds(fsck(root)) == [FindingKind.DAMAGED_REGISTRY]
+    assert all(finding.mended for finding in fsck(root, mend=True))
+    assert fsck(root) == []
+    assert len(Registry(root).find()) == 2
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"when": 3}', None])
+def test_a_damaged_case_is_told_among_the_others_found_and_mended(root, damaged):
+    aside = SetAside(root)
+    harmed, whole = (
+        aside.add(text, BadInputError("a.l0", "packets", "noise", "send it again"))
+        for text in (b"1", b"2")
+    )
+    statement = harmed / "case.json"
+    statement.unlink() if damaged is None else replace(statement, damaged)
+    first, second = aside.list()
+    assert (first.path, first.content, first.is_damaged) == (harmed, harmed / "a.l0", True)
+    assert (second.path, second.reason, second.is_damaged) == (whole, "noise", False)
+    assert kinds(fsck(root)) == [FindingKind.DAMAGED_CASE]
+    assert all(finding.mended for finding in fsck(root, mend=True))
+    assert fsck(root) == []
+    assert aside.list()[0].content == harmed / "a.l0"
+    assert "cannot be read" in aside.list()[0].reason
+
+
+def test_every_finding_has_a_remedy():
+    for kind in FindingKind:
+        assert Finding(kind, "x", "y").remedy
+        assert not Finding(kind, "x", "y", mended=True).remedy
 
 
 def test_blobs_without_a_current_product_go_after_the_grace_period_only(root):
@@ -154,8 +302,10 @@ def test_the_blob_of_a_product_that_is_not_folded_yet_is_kept(root):
 def test_leftovers_of_dead_writers_go_after_the_grace_period_only(root):
     Journal(root).prepare(record_of(root, {}))
     (root.staging / "half").write_bytes(b"half a file")
+    (root.set_aside / ".draft").mkdir(parents=True)
+    (root.set_aside / ".draft" / "case.json").write_bytes(b"{}")
     assert fsck(root) == []
-    assert kinds(fsck(root, mend=True, grace=NOW)).count(FindingKind.LEFTOVER) == 2
+    assert kinds(fsck(root, mend=True, grace=NOW)).count(FindingKind.LEFTOVER) == 3
     assert fsck(root, grace=NOW) == []
 
 

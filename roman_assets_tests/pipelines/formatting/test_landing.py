@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.formatting import inventory
 from roman_assets.pipelines.formatting import landing as landing_module
 from roman_assets.pipelines.formatting.data_unit import Stream
 from roman_assets.pipelines.formatting.landing import LandingArea
@@ -497,9 +498,54 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
 
 
 def test_an_index_that_cannot_be_used_is_a_passing_fault(area):
-    (area.path / ".inventory-v2.sqlite").mkdir()
+    (area.path / f".inventory-v{inventory._VERSION}.sqlite").mkdir()
     with pytest.raises(PassingFaultError, match="index"):
         area.scan()
+
+
+def test_a_receipt_that_changes_is_told_once(area):
+    place(area, "part.l0", PACKETS[0])
+    area.scan()
+    first = area.changes(None, 100)
+    assert [receipt.exposure for receipt in first.receipts] == [EXPOSURE]
+    assert area.changes(first.mark, 100).receipts == ()
+    place_ancillary(area)
+    area.scan()
+    second = area.changes(first.mark, 100)
+    assert second.receipts == (area.receipt(EXPOSURE),)
+    assert second.receipts != first.receipts
+
+
+def test_what_is_taken_away_again_is_told(complete):
+    before = complete.changes(None, 100)
+    assert before.receipts[0].complete
+    for path in complete.path.glob("*.l0"):
+        path.unlink()
+    complete.scan()
+    (after,) = complete.changes(before.mark, 100).receipts
+    assert not after.complete
+
+
+def test_an_index_made_anew_tells_everything(complete):
+    mark = complete.changes(None, 100).mark
+    for path in complete.path.glob(".inventory*"):
+        path.unlink()
+    anew = LandingArea(complete.root)
+    anew.scan()
+    assert [receipt.complete for receipt in anew.changes(mark, 100).receipts] == [True]
+
+
+def test_many_changed_receipts_are_told_bit_by_bit(complete):
+    others = [ExposureId(EXPOSURE.visit, number) for number in (2, 3, 4)]
+    for other in others:
+        place(complete, f"{other}.l0", b"".join(packets_of([face(other)])))
+    complete.scan()
+    told, mark, more = [], None, True
+    while more:
+        changes = complete.changes(mark, 3)
+        told += [receipt.exposure for receipt in changes.receipts]
+        mark, more = changes.mark, changes.more
+    assert sorted(told) == [EXPOSURE, *others]
 
 
 def test_receipts_are_those_of_the_single_exposures(complete):

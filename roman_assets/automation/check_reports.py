@@ -1,0 +1,104 @@
+"""What partitioned checks said last, and how a sensor lets them say something else.
+
+Dagster stores one evaluation of a check for each run and partition, and counts all evaluations
+without a run as those of one (1.13.27: the second is an `IntegrityError`). So what a sensor
+evaluates at one tick is stored under a run of its own, which nothing executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster import (
+    AssetCheckEvaluation,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterRun,
+    DagsterRunStatus,
+)
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from roman_assets.checks.in_time import STATE_METADATA
+
+REPORTS_JOB = "deadline_reports"
+"""The job name of the runs under which evaluations are stored."""
+
+CheckOfPartition = tuple[dg.AssetCheckKey, str]
+
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+@dataclass(frozen=True)
+class ReportedState:
+    """What a check of a partition said last.
+
+    Parameters
+    ----------
+    passed
+        Whether it passed.
+    state
+        The state it named; only of one that did not pass.
+    """
+
+    passed: bool
+    state: str | None = None
+
+
+def reported_states(
+    instance: dg.DagsterInstance, wanted: Collection[CheckOfPartition]
+) -> Mapping[CheckOfPartition, ReportedState]:
+    """Give what checks said last; those that were never evaluated are absent.
+
+    Parameters
+    ----------
+    instance
+        Holds the evaluations.
+    wanted
+        Check and partition of each.
+    """
+    if not wanted:
+        return {}
+    found = instance.event_log_storage.get_asset_check_partition_info(
+        keys=sorted({key for key, _ in wanted}),
+        partition_keys=sorted({partition for _, partition in wanted}),
+    )
+    states: dict[CheckOfPartition, ReportedState] = {}
+    for info in found:
+        place = (info.check_key, info.partition_key or "")
+        if place in wanted:
+            passed = info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED
+            states[place] = ReportedState(passed=True) if passed else _not_passed(instance, *place)
+    return states
+
+
+def _not_passed(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
+) -> ReportedState:
+    (record,) = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, status=_EVALUATED, partition_filter=PartitionKeyFilter(key=partition)
+    )
+    event = record.event and record.event.dagster_event
+    evaluation = event.event_specific_data if event else None
+    if not isinstance(evaluation, AssetCheckEvaluation):
+        return ReportedState(passed=False)
+    entry = evaluation.metadata.get(STATE_METADATA)
+    return ReportedState(passed=False, state=None if entry is None else str(entry.value))
+
+
+def report(instance: dg.DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> str:
+    """Store evaluations that no run makes; give the id of the run they are stored under."""
+    run = instance.add_run(DagsterRun(job_name=REPORTS_JOB, status=DagsterRunStatus.SUCCESS))
+    for evaluation in evaluations:
+        instance.report_dagster_event(
+            DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+                job_name=REPORTS_JOB,
+                message=evaluation.description,
+                event_specific_data=evaluation,
+            ),
+            run.run_id,
+        )
+    return run.run_id

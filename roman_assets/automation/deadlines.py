@@ -1,0 +1,206 @@
+"""The sensors that watch the deadline ledger: they report checks, send alerts, draw the report.
+
+They compare states: what the ledger says of a level of an exposure or visit with what its check
+said last, and with the alerts that were delivered. So they report changes only, miss none, and need
+no cursor.
+
+The ledger of many visits is long, and what is done does not change. `DeadlineWatch` asks for those
+visits of which the registry has something new, and for those whose products become at risk or
+overdue by time alone; it is a memory of the process, and empty after a restart, when the whole
+ledger is looked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from roman_assets.automation.alerts import Alert, AlertLog, deliver, senders_from_environment
+from roman_assets.automation.check_reports import ReportedState, report, reported_states
+from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.visits import visit_of_key
+from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
+from roman_assets.data_root import DataRoot
+from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.products.deadline import Deadline
+from roman_assets.products.kind import Level
+from roman_assets.resources import Installation
+
+VISITS_PER_TICK = 500
+"""So many visits are looked at in one tick."""
+
+REPORTS_PER_TICK = 200
+"""So many evaluations are reported in one tick."""
+
+
+@dataclass
+class DeadlineWatch:
+    """How the products of an installation stand against their deadlines.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    _not_in_order: dict[tuple[str, str, str], Standing] = field(default_factory=dict)
+    _next_look: dict[str, datetime] = field(default_factory=dict)
+    _to_look: dict[str, None] = field(default_factory=dict)
+    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @property
+    def not_in_order(self) -> list[Standing]:
+        """What is late or at risk, as of the last look, the most urgent first."""
+        known = self._not_in_order.values()
+        return sorted(known, key=lambda one: (one.made is not None, one.margin_hours or 0.0))
+
+    def look(self, now: datetime) -> list[Standing]:
+        """Look at the visits of which something may have changed; give how all of them stands."""
+        from roman_assets.registry.deadline_settings import deadlines_of
+        from roman_assets.registry.registry import Registry
+
+        deadlines = deadlines_of(self.root)
+        with Registry(self.root) as registry:
+            changed = self._changes.look(registry, now).partitions
+            due = [visit for visit, moment in self._next_look.items() if moment <= now]
+            new = dict.fromkeys([*(str(visit_of_key(key)) for key in changed), *due])
+            self._to_look = new | self._to_look
+            visits = list(self._to_look)[:VISITS_PER_TICK]
+            rows = ledger_rows(registry.deadlines(visit=visits, now=now)) if visits else []
+        for visit in visits:
+            del self._to_look[visit]
+        self._remember(visits, rows, deadlines)
+        found = standings(rows)
+        self._not_in_order = {
+            key: one for key, one in self._not_in_order.items() if one.visit not in set(visits)
+        } | {_key(one): one for one in found if not one.in_order}
+        return found
+
+    def _remember(
+        self,
+        visits: Iterable[str],
+        rows: Iterable[Mapping[str, Any]],
+        deadlines: Mapping[Level, Deadline],
+    ) -> None:
+        for visit in visits:
+            self._next_look.pop(visit, None)
+        for row in rows:
+            moment = changes_at(row, deadlines)
+            if moment is not None:
+                known = self._next_look.get(row["visit"], moment)
+                self._next_look[row["visit"]] = min(known, moment)
+
+    def look_again(self, standing: Standing) -> None:
+        """Look at its visit at the next tick, whatever happens."""
+        self._to_look[standing.visit] = None
+
+
+def _key(standing: Standing) -> tuple[str, str, str]:
+    return (standing.partition, standing.step, standing.level)
+
+
+def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> datetime | None:
+    """Give when a row of the ledger changes by time alone (UTC): at risk first, then overdue."""
+    if row["made"] is not None or row["due"] is None or (row["margin_hours"] or 0.0) < 0:
+        return None
+    due: datetime = row["due"]
+    return due if row["at_risk"] else due - deadlines[Level(row["level"])].warning
+
+
+_watches: dict[tuple[str, DataRoot], DeadlineWatch] = {}
+
+
+def _watch(sensor: str, root: DataRoot) -> DeadlineWatch:
+    return _watches.setdefault((sensor, root), DeadlineWatch(root))
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Reports the checks in_time of products that are late or at risk and not made.",
+)
+def deadline_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SensorResult | dg.SkipReason:
+    """Report each level whose standing is not the one its check told last."""
+    watch = _watch("deadlines", installation.root)
+    found = watch.look(datetime.now(UTC))
+    news = unreported(context.instance, found)
+    for late in news[REPORTS_PER_TICK:]:
+        watch.look_again(late)
+    told = news[:REPORTS_PER_TICK]
+    if not told:
+        return dg.SkipReason(f"{len(watch.not_in_order)} levels late or at risk, all reported")
+    report(context.instance, map(evaluation, told))
+    return dg.SensorResult(
+        dynamic_partitions_requests=partitions_of(told),
+        skip_reason=dg.SkipReason(f"{len(told)} checks reported"),
+    )
+
+
+def unreported(instance: dg.DagsterInstance, found: Iterable[Standing]) -> list[Standing]:
+    """Give those whose check says something else, those not in order first.
+
+    Of a level in order nothing is reported here, unless its check says that it is not: the run
+    that makes it reports it, and may have been lost before it could.
+    """
+    known = list(found)
+    reported = reported_states(instance, {(one.check, one.partition) for one in known})
+    news = []
+    for one in known:
+        said = reported.get((one.check, one.partition), ReportedState(passed=True))
+        if one.in_order != said.passed or (not one.in_order and one.state != said.state):
+            news.append(one)
+    return sorted(news, key=lambda one: (one.in_order, one.margin_hours or 0.0))
+
+
+def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsRequest]:
+    """Ask for the keys of exposures and visits that have a verdict and were never requested."""
+    keys = {one.partition for one in told}
+    return [
+        definition.build_add_request(sorted(new))
+        for definition, of_exposures in ((exposure_partitions, True), (visit_partitions, False))
+        if (new := {key for key in keys if is_exposure(key) is of_exposures})
+    ]
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells people of products that are late or at risk, by mail or a webhook.",
+)
+def alert_sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SkipReason:
+    """Deliver what holds now and was not delivered yet, in one message for each sender."""
+    senders = senders_from_environment()
+    if not senders:
+        return dg.SkipReason("nobody is to be told: no sender is set up (docs/operating.md)")
+    now = datetime.now(UTC)
+    watch = _watch("alerts", installation.root)
+    watch.look(now)
+    alerts = [alert_of(standing) for standing in watch.not_in_order]
+    sent = deliver(alerts, senders, AlertLog.of(installation.root), now)
+    told = ", ".join(f"{number} by {name}" for name, number in sent.items())
+    return dg.SkipReason(f"delivered {told}" if told else f"{len(alerts)} hold, all delivered")
+
+
+def alert_of(standing: Standing) -> Alert:
+    """Say what a person must know of a level that is late or at risk."""
+    return Alert(
+        partition=standing.partition,
+        step=standing.step.value,
+        level=standing.level.value,
+        state=standing.state,
+        severity=standing.severity.value,
+        products=standing.products,
+        due=None if standing.due is None else standing.due.isoformat(timespec="seconds"),
+        margin_hours=standing.margin_hours,
+        blame=standing.blame,
+        reason=standing.reason,
+        survey=standing.survey,
+        optical_element=standing.optical_element,
+    )

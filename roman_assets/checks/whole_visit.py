@@ -1,0 +1,41 @@
+"""Whether a visit's products are made of all that was executed, or in part (R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from roman_assets.checks.partitioned import partitioned_check
+from roman_assets.products.kind import Step
+
+WHOLE_VISIT = dg.AssetCheckKey(dg.AssetKey("coadd"), "whole_visit")
+
+
+def whole_visit_spec() -> dg.AssetCheckSpec:
+    """Give the check that nothing lacked when a visit was added up."""
+    return partitioned_check(
+        WHOLE_VISIT,
+        Step.VISIT,
+        "The coadds are made of every exposure executed and of every detector; the metadata names "
+        "what lacked. They are made again when it comes.",
+    )
+
+
+def whole_visit(missing: Iterable[str]) -> dg.AssetCheckResult:
+    """Evaluate the check.
+
+    Parameters
+    ----------
+    missing
+        Exposures, and file sets of single detectors, that lacked.
+    """
+    lacking = sorted(set(missing))
+    return dg.AssetCheckResult(
+        passed=not lacking,
+        asset_key=WHOLE_VISIT.asset_key,
+        check_name=WHOLE_VISIT.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(lacking)} lacked: {', '.join(lacking)}" if lacking else "nothing lacked",
+        metadata={"missing": dg.MetadataValue.json(lacking)},
+    )

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    DagsterEventType,
+    DagsterInstance,
+    SkipReason,
+    build_sensor_context,
+)
+
+from roman_assets.automation import deadlines
+from roman_assets.automation.alerts import AlertLog
+from roman_assets.automation.deadlines import DeadlineWatch, alert_sensor, deadline_sensor
+from roman_assets.data_root import DataRoot
+from roman_assets.products.kind import Step
+from roman_assets.resources import Installation
+from roman_assets_tests.automation.test_alerts import Posts, web_server
+from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names
+from roman_assets_tests.registry.installation import VISIT, exposure
+
+FIRST = exposure(1)
+OTHER_VISIT = "r0001001001001001002"
+
+
+class Clock:
+    """The time that the sensors see."""
+
+    def __init__(self) -> None:
+        self.hour = 0.0
+
+    def now(self, zone: Any) -> datetime:
+        return at(self.hour).astimezone(zone)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deadlines, "datetime", clock)
+    monkeypatch.setattr(deadlines, "_watches", {})
+    return clock
+
+
+@pytest.fixture
+def facts(root: DataRoot) -> Facts:
+    return Facts(root)
+
+
+def look(facts: Facts, instance: DagsterInstance, sensor: Any = deadline_sensor) -> Any:
+    facts.fold()
+    context = build_sensor_context(
+        instance=instance,
+        resources={"installation": Installation(data_root=str(facts.root.path))},
+        sensor_name=sensor.name,
+    )
+    return sensor(context)
+
+
+def reported(facts: Facts, instance: DagsterInstance) -> list[AssetCheckEvaluation]:
+    """Let the sensor look; give what it reported."""
+    before = {run.run_id for run in instance.get_runs()}
+    result = look(facts, instance)
+    if isinstance(result, SkipReason):
+        return []
+    for request in result.dynamic_partitions_requests or ():
+        instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+    (run,) = {run.run_id for run in instance.get_runs()} - before
+    return [
+        event.dagster_event.event_specific_data
+        for event in instance.all_logs(run, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+        if event.dagster_event is not None
+    ]
+
+
+def told(evaluations: list[AssetCheckEvaluation]) -> set[tuple[str, str, str, bool]]:
+    return {
+        (
+            one.asset_key.to_user_string(),
+            one.partition or "",
+            str(one.metadata["state"].value),
+            one.severity is AssetCheckSeverity.ERROR,
+        )
+        for one in evaluations
+    }
+
+
+def formatted(facts: Facts, partition: str = FIRST) -> None:
+    facts.receipt(partition)
+    facts.published(Step.FORMATTING, partition, exposure_names(partition, L1), start=2, end=3)
+
+
+def test_nothing_is_reported_while_all_is_in_order(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt()
+    clock.hour = 2
+    assert reported(facts, instance) == []
+
+
+def test_what_is_never_made_is_first_a_warning_then_an_error(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt()
+    clock.hour = 20
+    assert told(reported(facts, instance)) == {("uncal", FIRST, "at risk", False), (
+        "supplement", FIRST, "at risk", False
+    )}  # fmt: skip
+    assert instance.get_dynamic_partitions("exposure") == [FIRST]
+    assert reported(facts, instance) == [], "a state is reported once"
+    clock.hour = 26
+    assert {one[:3] for one in told(reported(facts, instance))} == {
+        ("uncal", FIRST, "overdue"), ("supplement", FIRST, "overdue"),
+    }  # fmt: skip
+    clock.hour = 30
+    assert reported(facts, instance) == []
+
+
+def test_a_report_says_when_it_was_due_and_where_the_time_went(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt()
+    clock.hour = 27
+    (uncal,) = (one for one in reported(facts, instance) if one.asset_key.path == ["uncal"])
+    metadata = {name: entry.value for name, entry in uncal.metadata.items()}
+    assert metadata["due"] == at(25).timestamp()
+    assert metadata["margin_hours"] == pytest.approx(-2)
+    assert metadata["blame"] == "queue"
+    assert metadata["queue_hours"] == pytest.approx(26)
+    assert "2.0 h late" in (uncal.description or "")
+
+
+def test_a_restart_reports_nothing_again(
+    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+) -> None:
+    facts.receipt()
+    clock.hour = 27
+    assert reported(facts, instance)
+    monkeypatch.setattr(deadlines, "_watches", {})
+    assert reported(facts, instance) == []
+
+
+def test_what_a_lost_run_did_not_report_is_reported(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt()
+    clock.hour = 20
+    reported(facts, instance)
+    formatted(facts)
+    found = {one[:3] for one in told(reported(facts, instance))}
+    assert found == {("uncal", FIRST, "made in time")}
+
+
+def test_a_visit_that_was_never_requested_is_reported(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt(nexposures=1)
+    clock.hour = 5 * 24 + 1
+    found = told(reported(facts, instance))
+    assert ("coadd", VISIT, "overdue", True) in found
+    assert instance.get_dynamic_partitions("visit") == [VISIT]
+
+
+def test_many_reports_are_spread_over_ticks(
+    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+) -> None:
+    monkeypatch.setattr(deadlines, "REPORTS_PER_TICK", 1)
+    facts.receipt()
+    clock.hour = 20
+    assert [len(reported(facts, instance)) for _ in range(3)] == [1, 1, 0]
+
+
+def test_visits_that_are_done_are_not_looked_at_again(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    formatted(facts)
+    facts.published(Step.EXPOSURE, FIRST, exposure_names(FIRST, L2), start=4, end=5)
+    facts.receipt(f"{OTHER_VISIT}_0001", packets=None)
+    facts.fold()
+    watch = DeadlineWatch(facts.root)
+    assert {one.visit for one in watch.look(at(6))} == {VISIT, OTHER_VISIT}
+    assert watch.look(at(6.01)) == []
+
+
+def test_alerts_are_told_once_whatever_is_restarted(
+    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+) -> None:
+    posts = Posts()
+    facts.receipt()
+    with web_server(posts) as url:
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
+        for hour in (2, 20, 20.1, 26):
+            clock.hour = hour
+            look(facts, instance, alert_sensor)
+            monkeypatch.setattr(deadlines, "_watches", {})
+    told_states = [[alert["state"] for alert in body["alerts"]] for body in posts.bodies]
+    assert told_states == [["at risk"] * 2, ["overdue"] * 2]
+    assert len(AlertLog.of(facts.root).delivered("webhook 127.0.0.1")) == 4
+
+
+def test_without_a_sender_the_alert_sensor_says_so(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    result = look(facts, instance, alert_sensor)
+    assert "no sender" in (result.skip_message or "")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_sensor_context
+
+from roman_assets.automation.fold import registry_fold_sensor
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.attempt import Run, StepAttempt
+from roman_assets.products.kind import Step
+from roman_assets.registry.fold import fold
+from roman_assets.registry.record import Outcome
+from roman_assets.registry.registry import Registry
+from roman_assets.resources import Installation
+from roman_assets_tests.registry.installation import exposure
+
+
+def attempts_of(root: DataRoot) -> list[tuple[str, bool]]:
+    with Registry(root) as registry:
+        found = registry.attempts()
+    return list(zip(found["outcome"], found["last_try"], strict=True))
+
+
+def begin(root: DataRoot, run_id: str) -> None:
+    """Begin an attempt whose process dies."""
+    StepAttempt(root, Step.EXPOSURE, exposure(), Run(run_id)).__enter__()
+
+
+def look(root: DataRoot, instance: DagsterInstance) -> str:
+    context = build_sensor_context(
+        instance=instance,
+        resources={"installation": Installation(data_root=str(root.path))},
+        sensor_name=registry_fold_sensor.name,
+    )
+    return registry_fold_sensor(context).skip_message or ""
+
+
+@pytest.mark.parametrize(
+    ("tags", "last_try"), [({}, True), ({"dagster/will_retry": "true"}, False)]
+)
+def test_the_attempt_of_a_lost_run_is_ended(
+    root: DataRoot, instance: DagsterInstance, tags: dict[str, str], last_try: bool
+) -> None:
+    run = DagsterRun(job_name="any", status=DagsterRunStatus.FAILURE, tags=tags)
+    begin(root, instance.add_run(run).run_id)
+    assert "1 lost" in look(root, instance)
+    assert attempts_of(root) == [(Outcome.PASSING_FAULT, last_try)]
+    assert "0 lost" in look(root, instance)
+
+
+def test_the_attempt_of_a_run_at_work_is_left_alone(
+    root: DataRoot, instance: DagsterInstance
+) -> None:
+    run = DagsterRun(job_name="any", status=DagsterRunStatus.STARTED)
+    begin(root, instance.add_run(run).run_id)
+    fold(root)
+    assert "0 lost" in look(root, instance)
+    assert attempts_of(root)[0][0] == Outcome.RUNNING
+
+
+def test_the_attempt_of_a_run_that_was_deleted_is_ended(
+    root: DataRoot, instance: DagsterInstance
+) -> None:
+    begin(root, "deleted")
+    assert "1 lost" in look(root, instance)
