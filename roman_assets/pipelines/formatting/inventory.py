@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from roman_assets.archive.durability import locked
+from roman_assets.archive.set_aside import SetAside
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.formatting.ancillary import (
     EphemerisKind,
@@ -85,6 +86,9 @@ CREATE TRIGGER IF NOT EXISTS receipt_evaluated AFTER INSERT ON receipt BEGIN
 """
 _VERSION = 2
 _BUSY_TIMEOUT = 60.0
+_PRIMARY_CODE = 0xFF
+_DAMAGE = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Errors of SQLite that tell of damage; a table that is not found is one."""
 _BATCH = 200
 _EVALUATED_AT_ONCE = 500
 _UNIT_COLUMNS = (
@@ -183,25 +187,56 @@ class Inventory:
     ----------
     landing
         The directory; the index lies in it under a hidden name.
+    aside
+        Where a damaged index goes; the next scan makes a new one.
     """
 
-    def __init__(self, landing: Path) -> None:
+    def __init__(self, landing: Path, aside: SetAside) -> None:
         self._landing = landing
+        self._aside = aside
         self._path = landing / f".inventory-v{_VERSION}.sqlite"
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        opened = self._identity()
         try:
             with closing(
                 sqlite3.connect(self._path, _BUSY_TIMEOUT, isolation_level=None)
             ) as connection:
                 self._set_up(connection)
+                opened = self._identity()
                 yield connection
-        except sqlite3.OperationalError as fault:
-            raise PassingFaultError(
-                f"{self._path}: {fault}. Remedy: free space or access there and try again; the "
-                "index may be deleted, the next scan makes it again"
-            ) from fault
+        except sqlite3.Error as fault:
+            if fault.sqlite_errorcode & _PRIMARY_CODE not in _DAMAGE:
+                raise PassingFaultError(
+                    f"{self._path}: {fault}. Remedy: free space or access there and try again; "
+                    "the index may be deleted, the next scan makes it again"
+                ) from fault
+            raise self._set_damaged_aside(opened, fault) from fault
+        except (ValueError, struct.error) as fault:
+            # The index holds only what was valid when it was taken in.
+            raise self._set_damaged_aside(opened, fault) from fault
+
+    def _identity(self) -> int | None:
+        try:
+            return self._path.stat().st_ino
+        except FileNotFoundError:
+            return None
+
+    def _set_damaged_aside(self, opened: int | None, fault: Exception) -> PassingFaultError:
+        """Take a damaged index out of the way, unless another process has done so."""
+        damage = BadInputError(
+            self._path,
+            "index",
+            f"it is damaged: {fault}",
+            "none is needed: the next scan of the landing area makes the index again",
+        )
+        with locked(self._landing):
+            if opened is not None and self._identity() == opened:
+                self._aside.add(self._path, damage)
+                for log in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + log).unlink(missing_ok=True)
+        return PassingFaultError(f"{damage}. It has been set aside")
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
@@ -297,8 +332,8 @@ class Inventory:
     def exposures(self) -> list[ExposureId]:
         """Give every exposure that a packet or an executed visit tells of, in order."""
         with self._transaction(write=False) as db:
-            rows = db.execute("SELECT DISTINCT exposure FROM holding ORDER BY exposure").fetchall()
-        return [ExposureId.parse(text) for (text,) in rows]
+            rows = db.execute("SELECT DISTINCT exposure FROM holding ORDER BY exposure")
+            return [ExposureId.parse(text) for (text,) in rows]
 
     def receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
         """Tell what is in of exposures, from memory unless something has changed."""
@@ -400,11 +435,11 @@ class Inventory:
                 "FROM unit JOIN file ON id = file_id "
                 "WHERE exposure = ? AND stream = ? AND detector IS ? ORDER BY mtime_ns, name",
                 (str(exposure), stream, detector),
-            ).fetchall()
-        return [
-            LocatedUnit(_header(*columns), FileVersion(name, size, mtime_ns), _offsets(chunks))
-            for name, size, mtime_ns, chunks, *columns in rows
-        ]
+            )
+            return [
+                LocatedUnit(_header(*columns), FileVersion(name, size, mtime_ns), _offsets(chunks))
+                for name, size, mtime_ns, chunks, *columns in rows
+            ]
 
     def ancillary(self, exposure: ExposureId) -> Ancillary:
         """Give the ancillary data of an exposure, as far as they are in."""

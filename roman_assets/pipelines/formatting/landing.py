@@ -97,7 +97,7 @@ class LandingArea:
 
     @cached_property
     def _inventory(self) -> Inventory:
-        return Inventory(self.path)
+        return Inventory(self.path, SetAside(self.root))
 
     def scan(self, budget: timedelta | None = None) -> ScanResult:
         """Take in what has arrived, each file once, in order of arrival.

@@ -548,6 +548,56 @@ def test_many_changed_receipts_are_told_bit_by_bit(complete):
     assert sorted(told) == [EXPOSURE, *others]
 
 
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _overwritten(content: bytes) -> bytes:
+    return b"no database at all" * 100
+
+
+def _with_a_lost_page(content: bytes) -> bytes:
+    return content[:8192] + bytes(4096) + content[12288:]
+
+
+def _with_another_schema(content: bytes) -> bytes:
+    return content.replace(b"TABLE receipt", b"TABLE rezeipt")
+
+
+def _with_unreadable_receipts(content: bytes) -> bytes:
+    return content.replace(str(EXPOSURE).encode(), b"x" * len(str(EXPOSURE)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_cut, _overwritten, _with_a_lost_page, _with_another_schema, _with_unreadable_receipts],
+)
+def test_a_damaged_index_is_set_aside_and_made_again(complete, damage):
+    before = complete.receipt(EXPOSURE)
+    (index,) = complete.path.glob(".inventory*.sqlite")
+    harmed = damage(index.read_bytes())
+    assert harmed != index.read_bytes()
+    index.write_bytes(harmed)
+    place(complete, "again.l0", b"".join(PACKETS), 60)
+    fresh = LandingArea(complete.root)
+    with pytest.raises(PassingFaultError, match=r"inventory.*damaged.*set aside"):
+        fresh.scan()
+        fresh.receipts()
+    (case,) = SetAside(complete.root).list()
+    assert case.content.read_bytes()[:100] == harmed[:100]
+    fresh.scan()
+    assert fresh.receipt(EXPOSURE) == before
+
+
+def test_an_emptied_index_is_made_again(complete):
+    before = complete.receipt(EXPOSURE)
+    (index,) = complete.path.glob(".inventory*.sqlite")
+    index.write_bytes(b"")
+    fresh = LandingArea(complete.root)
+    fresh.scan()
+    assert fresh.receipt(EXPOSURE) == before
+
+
 def test_receipts_are_those_of_the_single_exposures(complete):
     other = ExposureId(EXPOSURE.visit, 2)
     place(complete, "other.l0", b"".join(packets_of([face(other)])))
