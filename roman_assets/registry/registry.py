@@ -925,7 +925,9 @@ detector, skycell, release, step, partition, access
                 raise AccessDeniedError(
                     f"the public registry does not hold what was asked for: {error}"
                 ) from error
-            except _DAMAGE as error:
+            except duckdb.Error as error:
+                if not _tells_damage(error):
+                    raise
                 self._close()
                 raise _damaged(self._path, error) from error
 
@@ -973,6 +975,11 @@ detector, skycell, release, step, partition, access
         if self._connection is not None:
             self._connection.close()
         self._connection, self._opened = None, _EMPTY
+
+
+def _tells_damage(error: duckdb.Error) -> bool:
+    # A block with a wrong checksum raises an error of no class of its own.
+    return isinstance(error, _DAMAGE) or type(error) is duckdb.Error
 
 
 def _damaged(path: Path, error: duckdb.Error) -> PassingFaultError:
