@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from roman_assets.access import ROLE_VARIABLE, Role, require_operations
 from roman_assets.data_root import DataRoot
@@ -30,9 +31,13 @@ def require_operator(command: str) -> None:
         require_operations(role, command)
     root = DataRoot.from_environment()
     for path in (root.path, *root.private):
-        if os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        if _is(path, os.F_OK) and not _is(path, os.R_OK | os.W_OK | os.X_OK):
             raise AccessDeniedError(
                 f"{command} needs the role {Role.OPERATIONS}, and {path} is closed to you. Remedy: "
                 "work as a user who operates this installation; ls, query, get, history and "
                 "provenance are for everyone"
             )
+
+
+def _is(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

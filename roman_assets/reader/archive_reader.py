@@ -197,7 +197,7 @@ class ArchiveReader:
                 self._archive.location(ProductName.parse(name)) if state == _SHOWN else None
                 for name, state in zip(found["name"], found["state"], strict=True)
             ],
-            dtype=object,
+            dtype=found["name"].dtype,
         )
         return found
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from roman_assets.reader import archive_reader
 from roman_assets.reader.archive_reader import ArchiveReader, open_archive
 from roman_assets.registry.fold import fold
 from roman_assets.registry.schema import search_columns
+from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.products.strategies import names as official_names
 from roman_assets_tests.reader.installation import (
     CAL,
@@ -38,21 +39,22 @@ from roman_assets_tests.reader.installation import (
     small_archive,
 )
 from roman_assets_tests.registry.installation import VISIT, association, exposure, moment, sha256
-from roman_assets_tests.registry.test_public import another_user, as_root
 
 MOSAIC = {association(), COADD, COADD_CAT}
 ALL = {UNCAL, CAL, CAT, association(), COADD, COADD_CAT}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> DataRoot:
-    return small_archive(tmp_path / "data")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> ArchiveReader:
     """An archive that is only read."""
     return open_archive(small_archive(tmp_path_factory.mktemp("shared") / "data").path)
+
+
+@pytest.fixture
+def root(shared: ArchiveReader, tmp_path: Path) -> DataRoot:
+    """An installation to be changed at will."""
+    shutil.copytree(shared._root.path, tmp_path / "data")
+    return DataRoot(tmp_path / "data")
 
 
 @pytest.fixture(autouse=True)
@@ -332,20 +334,14 @@ def test_a_public_tree_behind_a_link_of_the_operator_is_read(
     assert open_archive(tmp_path / "link").path(COADD, verify=True).read_bytes() == b"coadd"
 
 
-@pytest.fixture
-def open_root() -> Iterator[DataRoot]:
-    # not tmp_path: pytest closes that to other users by itself
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield small_archive(Path(directory) / "data")
-
-
 @as_root
-def test_another_user_reads_the_archive_as_the_public_and_nothing_as_operations(
-    open_root: DataRoot, tmp_path: Path
-) -> None:
-    archive = ArchiveReader(open_root)
-    operations = ArchiveReader(open_root, Role.OPERATIONS)
+def test_another_user_reads_the_archive_as_the_public_and_nothing_as_operations() -> None:
+    with open_directory() as directory:
+        root = small_archive(directory / "data")
+        _read_as_another_user(ArchiveReader(root), ArchiveReader(root, Role.OPERATIONS))
+
+
+def _read_as_another_user(archive: ArchiveReader, operations: ArchiveReader) -> None:
     with another_user():
         assert names(archive.find()) == ALL
         assert archive.path(CAL, verify=True).read_bytes() == b"image 2"

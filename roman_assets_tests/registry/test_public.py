@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -24,6 +21,7 @@ from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import ARCHIVE_TABLES, search_columns
+from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.registry.installation import (
     archived,
     cal,
@@ -34,16 +32,13 @@ from roman_assets_tests.registry.installation import (
     sha256,
 )
 
-NOBODY = 65534
 SECRETS = ("run-of-operations", "/landing/secret-packets.l0", "secret-file-set")
 
 
 @pytest.fixture
 def root() -> Iterator[DataRoot]:
-    # not tmp_path: pytest closes that to other users by itself
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        root = DataRoot(Path(directory) / "data")
+    with open_directory() as directory:
+        root = DataRoot(directory / "data")
         for generation in range(2):
             commit(root, b"%d" % generation, generation)
         fold(root)
@@ -68,30 +63,12 @@ def commit(root: DataRoot, content: bytes, second: int) -> None:
     Journal(root).write(record)
 
 
-@contextmanager
-def another_user() -> Iterator[None]:
-    """Do something as a user who owns nothing, with the permissions that the kernel gives him."""
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-
-
 def readable(path: Path) -> bool:
     try:
         path.open("rb").close()
     except PermissionError:
         return False
     return True
-
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @as_root
