@@ -21,6 +21,7 @@ from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError
 from roman_assets.products.kind import KIND_BY_NAME, Level
+from roman_assets.products.lifecycle import AVAILABLE
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import (
     DETECTORS,
@@ -194,7 +195,7 @@ class ArchiveReader:
         )
         found[PATH.name] = pd.Series(
             [
-                self._archive.location(ProductName.parse(name)) if state == _SHOWN else None
+                self._archive.location(ProductName.parse(name)) if state in AVAILABLE else None
                 for name, state in zip(found["name"], found["state"], strict=True)
             ],
             dtype=found["name"].dtype,
@@ -305,9 +306,10 @@ class ArchiveReader:
         Returns
         -------
         pandas.DataFrame
-            One row a generation, oldest first: ``generation``, ``state``, ``committed_at`` (UTC),
-            ``sha256``, ``size`` (bytes), ``context``, ``software`` (versions by package),
-            ``references`` (files by kind), ``inputs`` (name and sha256 of each), ``fingerprint``.
+            One row a generation, oldest first: ``generation``, ``state``, ``committed_at`` and
+            ``ended_at`` (UTC), ``sha256``, ``size`` (bytes), ``context``, ``software`` (versions
+            by package), ``references`` (files by kind), ``inputs`` (name and sha256 of each),
+            ``fingerprint``.
 
         Raises
         ------
@@ -403,11 +405,10 @@ class ArchiveReader:
         return made
 
 
-_SHOWN = "current"
 _PAUSES = (0.0, 0.1, 0.4, 1.5)
 _CITED = (
-    "generation", "state", "committed_at", "sha256", "size", "context", "software", "references",
-    "inputs", "fingerprint",
+    "generation", "state", "committed_at", "ended_at", "sha256", "size", "context", "software",
+    "references", "inputs", "fingerprint",
 )  # fmt: skip
 
 

@@ -41,18 +41,22 @@ def _open_model(path: Path, lazy: bool) -> Any:
 
 def _open_table(path: Path, lazy: bool) -> Any:
     import pyarrow.parquet as pq
-    from astropy.table import QTable
+    from astropy.table import QTable, Table
 
-    table = QTable.read(path, format="parquet")
-    footer = pq.read_schema(path).metadata or {}
+    table, schema = Table.read(path, format="parquet"), pq.read_schema(path)
+    for field in schema:
+        unit = (field.metadata or {}).get(b"unit", _NO_UNIT)
+        if table[field.name].unit is None and unit != _NO_UNIT:
+            table[field.name].unit = unit.decode()
     table.meta["roman"] = {
         key.decode().removeprefix(_PREFIX): value.decode()
-        for key, value in footer.items()
+        for key, value in (schema.metadata or {}).items()
         if key.decode().startswith(_PREFIX)
     }
-    return table
+    return QTable(table)
 
 
+_NO_UNIT = b"None"
 _PREFIX = "roman.meta."
 
 

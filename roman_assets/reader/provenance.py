@@ -12,7 +12,6 @@ from enum import StrEnum
 
 import pandas as pd
 
-from roman_assets.products.kind import KIND_BY_NAME, KINDS
 from roman_assets.products.name import ProductName
 from roman_assets.registry.record import ProductEntry, ProductInput
 from roman_assets.registry.registry import RegisteredProduct, Registry
@@ -185,13 +184,10 @@ def _identity(entry: ProductEntry) -> ProductInput:
 
 
 def _leader(name: str) -> str | None:
-    product = ProductName.parse(name)
-    if product.kind.follows is None:
-        return None
-    return str(ProductName(product.file_set, KIND_BY_NAME[product.kind.follows]))
+    leader = ProductName.parse(name).leader
+    return None if leader is None else str(leader)
 
 
 def _followers(name: str) -> tuple[str, ...]:
     product = ProductName.parse(name)
-    kinds = (kind for kind in KINDS if kind.follows == product.kind.name)
-    return tuple(str(ProductName(product.file_set, kind)) for kind in kinds)
+    return tuple(str(other) for other in product.followers if other.leader == product)

@@ -65,7 +65,10 @@ from roman_assets.registry.schema import (
 OneOrMore = str | Iterable[str] | None
 
 _EMPTY = (0, 0, 0)
-_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
+_DAMAGE = (
+    duckdb.IOException, duckdb.SerializationException, duckdb.FatalException,
+    duckdb.BinderException,
+)  # fmt: skip
 _GROUPING_COLUMNS = frozenset(column.name for column in IDENTITY) | {
     "survey", "exposure_type", "state", "step", "partition",
 }  # fmt: skip
@@ -79,9 +82,11 @@ class RegisteredProduct(ProductEntry):
     generation
         How often a product of this name had been made, from 1.
     state
-        Current, or superseded by a data release and still available.
+        What has become of it.
     committed_at
         When its record was written, UTC.
+    ended_at
+        When it ceased to be available, UTC; None while it is.
     record_id
         Its commit record.
     """
@@ -89,6 +94,7 @@ class RegisteredProduct(ProductEntry):
     generation: int
     state: State
     committed_at: UtcTime
+    ended_at: UtcTime | None
     record_id: str
 
 
@@ -921,7 +927,7 @@ detector, skycell, release, step, partition, access
                 yield connection.sql(sql, params=dict(parameters))
             except duckdb.CatalogException as error:
                 if self._role.may_see(Role.OPERATIONS):
-                    raise
+                    raise _damaged(self._path, error) from error
                 raise AccessDeniedError(
                     f"the public registry does not hold what was asked for: {error}"
                 ) from error
@@ -1046,6 +1052,7 @@ def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
         generation=row["generation"],
         state=row["state"],
         committed_at=row["committed_at"],
+        ended_at=row["ended_at"],
         record_id=row["record_id"],
     )
 

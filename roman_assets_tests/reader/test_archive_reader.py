@@ -21,10 +21,13 @@ from roman_assets.access import Role
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError, PlatformError
+from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.reader import archive_reader
 from roman_assets.reader.archive_reader import ArchiveReader, open_archive
 from roman_assets.registry.fold import fold
+from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import search_columns
 from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.products.strategies import names as official_names
@@ -38,7 +41,14 @@ from roman_assets_tests.reader.installation import (
     publish,
     small_archive,
 )
-from roman_assets_tests.registry.installation import VISIT, association, exposure, moment, sha256
+from roman_assets_tests.registry.installation import (
+    VISIT,
+    association,
+    change_of,
+    exposure,
+    moment,
+    sha256,
+)
 
 MOSAIC = {association(), COADD, COADD_CAT}
 ALL = {UNCAL, CAL, CAT, association(), COADD, COADD_CAT}
@@ -173,6 +183,29 @@ def test_what_is_not_there_any_more_is_told_from_what_never_was(root: DataRoot) 
     FileArchive(root).unlink(ProductName.parse(CAL))
     with pytest.raises(BadInputError, match=r"its file is missing.*history"):
         archive.path(CAL)
+
+
+def test_what_a_release_superseded_is_given_until_it_is_removed_and_then_cited(
+    root: DataRoot,
+) -> None:
+    archive = open_archive(root.path)
+    made = archive.history(COADD).iloc[0]
+    for second, transition in enumerate((Transition.SUPERSEDED, Transition.REMOVED), start=10):
+        (entry,) = Registry(root).generations([COADD])[COADD]
+        change = change_of(entry, entry.record_id, transition)
+        publish(root, {}, second, step=Step.UPKEEP, transitions=(change,))
+        fold(root)
+        if transition is Transition.SUPERSEDED:
+            row = archive.find(name=COADD).iloc[0]
+            assert (row["state"], archive.path(row).read_bytes()) == ("superseded", b"coadd")
+    assert archive.find(name=COADD).empty
+    with pytest.raises(BadInputError, match=r"generation 1 is removed.*history"):
+        archive.open(COADD)
+    cited = archive.history(COADD).iloc[0]
+    assert (cited["state"], cited["ended_at"]) == ("removed", moment(11))
+    same = [field for field in made.index if field not in ("state", "ended_at")]
+    assert cited[same].equals(made[same])
+    assert archive.provenance(COADD).origins == (PACKETS,)
 
 
 def test_a_copy_is_whole_verified_and_ones_own(root: DataRoot, tmp_path: Path) -> None:
