@@ -164,8 +164,8 @@ class ArchiveReader:
         pandas.DataFrame
             One row a product, ordered by name: the columns of
             `roman_assets.registry.schema.SEARCH_COLUMNS` that the role may see, and ``path``, the
-            file (null for past generations). ``footprint`` is an s_region, ICRS, deg; times are
-            UTC, ``size`` is in bytes.
+            file (null where there is no public one). ``footprint`` is an s_region, ICRS, deg;
+            times are UTC, ``size`` is in bytes.
 
         Raises
         ------
@@ -193,10 +193,11 @@ class ArchiveReader:
             overwritten=overwritten,
             limit=limit,
         )
+        shown = found["state"].isin(AVAILABLE) & (found["access"] == Role.PUBLIC)
         found[PATH.name] = pd.Series(
             [
-                self._archive.location(ProductName.parse(name)) if state in AVAILABLE else None
-                for name, state in zip(found["name"], found["state"], strict=True)
+                self._archive.location(ProductName.parse(name)) if is_shown else None
+                for name, is_shown in zip(found["name"], shown, strict=True)
             ],
             dtype=found["name"].dtype,
         )
@@ -360,7 +361,9 @@ class ArchiveReader:
                 name, "this generation is not available any more: a later one took its place"
             )
         try:
-            return self._archive.path(name), entry
+            if entry.access is Role.PUBLIC:
+                return self._archive.path(name), entry
+            return self._archive.local(entry.sha256), entry
         except FileNotFoundError as error:
             raise _not_available(name, "its file is missing") from error
         except PermissionError as error:

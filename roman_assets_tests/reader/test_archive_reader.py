@@ -185,6 +185,23 @@ def test_what_is_not_there_any_more_is_told_from_what_never_was(root: DataRoot) 
         archive.path(CAL)
 
 
+def test_a_product_for_operations_only_is_opened_by_them_and_unknown_to_the_public(
+    root: DataRoot,
+) -> None:
+    name = association(7)
+    publish(root, {name: b'{"asn_type": "test"}'}, 9, access=Role.OPERATIONS)
+    fold(root)
+    public = open_archive(root.path)
+    assert names(public.find(overwritten=True)) == ALL
+    for ask in _askers(public, root.path):
+        with pytest.raises(BadInputError, match="no such product"):
+            ask(name)
+    operations = open_archive(root.path, "operations")
+    row = operations.find(name=name).iloc[0]
+    assert pd.isna(row["path"])
+    assert operations.open(row, verify=True) == {"asn_type": "test"}
+
+
 def test_what_a_release_superseded_is_given_until_it_is_removed_and_then_cited(
     root: DataRoot,
 ) -> None:
