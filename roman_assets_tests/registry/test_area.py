@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import astropy.units as u
@@ -85,6 +86,38 @@ def test_no_pixel_within_the_margin_of_a_polygon_is_missed(
     assert np.any((low <= pixel) & (pixel < high))
     assert np.all(low < high)
     assert np.all(high[:-1] < low[1:])
+
+
+@settings(deadline=None, max_examples=40)
+@given(centres, st.floats(0, 360), st.floats(1, 15), st.floats(0.01, 0.3), st.floats(0.02, 0.3))
+def test_no_pixel_within_the_margin_of_a_long_strip_is_missed(
+    centre: tuple[float, float], angle: float, length: float, width: float, margin: float
+) -> None:
+    """Where the pixels on the polygon and their neighbours are taken, not the circle around it."""
+    middle = SkyCoord(*centre, unit="deg")
+    ends = middle.directional_offset_by([angle, angle + 180] * u.deg, length * u.deg)
+    along = ends[0].position_angle(ends[1]).deg, ends[1].position_angle(ends[0]).deg
+    corners = [
+        ends[end].directional_offset_by((along[end] + side) * u.deg, width * u.deg)
+        for end, side in ((0, 90), (0, -90), (1, 90), (1, -90))
+    ]
+    region = [(corner.ra.deg, corner.dec.deg) for corner in corners]
+    (area,) = areas_of(None, region)
+    low, high = area.pixel_ranges(margin)
+    points = [_beside(*pair, margin) for pair in pairwise([*corners, corners[0]])]
+    for pixels in (
+        hpgeom.angle_to_pixel(HEALPIX_NSIDE, near.ra.deg, near.dec.deg) for near in points
+    ):
+        place = np.searchsorted(low, pixels, side="right") - 1
+        assert np.all((place >= 0) & (pixels < high[place]))
+
+
+def _beside(start: SkyCoord, end: SkyCoord, margin: float) -> SkyCoord:
+    """Points as far from an edge as the margin, all along it on both sides."""
+    steps = np.linspace(0, 1, 60) * start.separation(end)
+    edge = start.directional_offset_by(start.position_angle(end), steps)
+    beside = edge.position_angle(end) + np.tile([90, -90], 30) * u.deg
+    return edge.directional_offset_by(beside, 0.999 * margin * u.deg)
 
 
 @pytest.mark.parametrize(
