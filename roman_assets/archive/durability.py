@@ -74,13 +74,15 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
     """Make a file appear whole or not at all, and stay after a power loss."""
     temporary = temporary_name(path)
     try:
         with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:

@@ -22,6 +22,7 @@ from roman_assets.registry.archive_catalog import (
     ArchiveTable,
     archive_catalog,
 )
+from roman_assets.registry.tiers import NEWEST
 
 
 def insert_archive_rows(connection: duckdb.DuckDBPyConnection) -> None:
@@ -97,8 +98,8 @@ def _set_unfit_values_aside(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_UNFIT)
     connection.unregister("annotations")
     connection.execute(
-        "insert into unfit_values by name "
-        "select * exclude (path), md5_number_lower(name) as name_key from unfit"
+        f"insert into {NEWEST}.unfit_values by name "
+        "select * exclude (path), name_key(name) as name_key from unfit"
     )
     connection.execute(
         "update archived set metadata = json_merge_patch(metadata, without) from ("
@@ -173,11 +174,11 @@ def _insertion(table: ArchiveTable) -> str:
     structure = json.dumps(types).replace("'", "''")
     columns = ", ".join(f"{_value(column)} as {_quoted(column.name)}" for column in table.columns)
     return f"""
-        insert into {_quoted(table.name)} by name
-        select record_id, name, md5_number_lower(name) as name_key, {columns} from (
+        insert into {NEWEST}.{_quoted(table.name)} by name
+        select record_id, name, name_key(name) as name_key, {columns} from (
             select record_id, name, from_json(metadata, '{structure}') as said
             from archived where rad_schema in (select unnest($schemas))
-        ) order by record_id, name
+        )
     """
 
 

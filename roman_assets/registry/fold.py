@@ -14,7 +14,6 @@ folded registry and one rebuilt from the journal have the same content.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,11 +27,8 @@ import pyarrow as pa
 from roman_assets.access import Role
 from roman_assets.archive.durability import (
     disk_space,
-    fsync_directory,
-    fsync_file,
     locked,
     private_directory,
-    temporary_name,
 )
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
@@ -43,19 +39,30 @@ from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transitio
 from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE, ProductName
 from roman_assets.registry.archive_tables import insert_archive_rows
 from roman_assets.registry.journal import Journal, PendingRecord
-from roman_assets.registry.public import publish_public_registry
 from roman_assets.registry.schema import (
     ATTEMPTS,
     IS_AVAILABLE,
     METADATA,
+    PRODUCTS,
     RECEIPTS,
-    create_tables,
-    has_declared_schema,
-    open_database,
+    RECORDS,
+    TRANSITIONS,
+)
+from roman_assets.registry.tiers import (
+    NEWEST,
+    Snapshot,
+    SnapshotError,
+    bring_forward,
+    due_to_merge,
+    is_published,
+    merge_tiers,
+    new_tier,
+    newest_to_copy,
+    publish_snapshot,
+    read_snapshot,
+    require_tiers,
 )
 
-DATABASE = "registry.duckdb"
-SNAPSHOT = "registry.snapshot.duckdb"
 HEALPIX_NSIDE = 2**12
 """Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
 
@@ -63,6 +70,7 @@ _LOCK = "fold.lock"
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
 _LONGEST_LINE = 1 << 26
+_READ = (RECORDS, PRODUCTS, TRANSITIONS)
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,6 @@ class FoldReport:
     records: int = 0
     damaged: tuple[Path, ...] = ()
     missing_blobs: tuple[str, ...] = ()
-
-
-class _OtherSchemaError(Exception):
-    """The database is empty or of another version."""
 
 
 def fold(root: DataRoot) -> FoldReport:
@@ -150,7 +154,7 @@ def rebuild(root: DataRoot) -> FoldReport:
     """
     journal = Journal(root)
     with fold_lock(root), _passing_disk_faults(root):
-        damaged = _rebuild_database(root, journal)
+        damaged = _rebuild_registry(root, journal)
         report = _fold_pending(root, journal)
         return replace(report, damaged=(*damaged, *report.damaged))
 
@@ -165,96 +169,87 @@ def fold_lock(root: DataRoot) -> Iterator[None]:
 def _is_folded(root: DataRoot, journal: Journal) -> bool:
     if journal.pending_paths():
         return False
-    published = (root.registry / SNAPSHOT, root.public_registry / SNAPSHOT)
-    return all(path.exists() for path in published) or not journal.segments()
+    try:
+        snapshot = read_snapshot(root.registry)
+        return is_published(root, snapshot) if snapshot else not journal.segments()
+    except SnapshotError:
+        return False
 
 
 def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
     try:
-        return _fold_into_database(root, journal)
-    except (duckdb.Error, _OtherSchemaError) as error:
+        return _fold_into_registry(root, journal)
+    except (duckdb.Error, FileNotFoundError, SnapshotError) as error:
         if _is_disk_full(error):
             raise
+        _require_unlocked(error)
         # Lost, damaged or of another version; an error of another cause comes back.
-        damaged = _rebuild_database(root, journal)
-        report = _fold_into_database(root, journal)
+        damaged = _rebuild_registry(root, journal)
+        report = _fold_into_registry(root, journal)
         return replace(report, damaged=(*damaged, *report.damaged))
 
 
-def _fold_into_database(root: DataRoot, journal: Journal) -> FoldReport:
+def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
+    snapshot = _usable_snapshot(root, journal)
+    copied = newest_to_copy(root, snapshot.tiers)
+    older = [tier for tier in snapshot.tiers if tier != copied]
+    require_tiers(root, older)
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
-    with _opened(root.registry / DATABASE) as connection:
-        if not has_declared_schema(connection):
-            raise _OtherSchemaError
+    with new_tier(root, older, copied, _READ) as tier:
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)
             damaged += [journal.set_aside(error) for error in damage]
             folded += records
             if records:
-                _apply(connection, [journal.seal(records)])
+                _apply(tier.database.connection, [journal.seal(records)])
         names = {name for item in folded for name in item.record.names}
-        shown = _available_hashes(connection, names)
+        shown = _available_hashes(tier.database.connection, names)
     missing = _link(root, shown)
-    _publish_snapshot(root)
+    published = Snapshot.of((tier.name, *older))
+    publish_snapshot(root, published, snapshot)
     _unlink(root, {ProductName.parse(name) for name in names} - shown.keys())
     journal.discard(folded)
     journal.merge_segments()
+    _merge_tiers(root, published)
     return FoldReport(len(folded), tuple(damaged), tuple(missing))
 
 
-def _rebuild_database(root: DataRoot, journal: Journal) -> list[Path]:
+def _usable_snapshot(root: DataRoot, journal: Journal) -> Snapshot:
+    snapshot = read_snapshot(root.registry)
+    if snapshot is None and not journal.segments():
+        return Snapshot.of(())
+    if snapshot is None or not snapshot.is_of_this_version:
+        raise SnapshotError("lost or of another version")
+    return snapshot
+
+
+def _rebuild_registry(root: DataRoot, journal: Journal) -> list[Path]:
     damaged = [path for segment in journal.segments() for path in journal.repair_segment(segment)]
-    database = root.registry / DATABASE
-    building = database.with_name(f".{DATABASE}.rebuild.tmp")
-    _remove_database(building)
-    with _opened(building) as connection:
-        create_tables(connection)
+    with new_tier(root, read=_READ) as tier:
         for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
-            _apply(connection, segments)
-    fsync_file(building)
-    _remove_database(database)
-    building.replace(database)
-    fsync_directory(database.parent)
+            _apply(tier.database.connection, segments)
+    whole = merge_tiers(root, [tier.name], is_whole=True)
+    publish_snapshot(root, Snapshot.of((whole,)), None)
     return damaged
 
 
-def _remove_database(path: Path) -> None:
-    # The log goes first: left alone, it would be replayed into the database that follows.
-    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+def _merge_tiers(root: DataRoot, snapshot: Snapshot) -> None:
+    """Keep the tiers few: what is full becomes one with older ones."""
+    number = due_to_merge(root, snapshot.tiers)
+    if number:
+        merged, older = snapshot.tiers[:number], snapshot.tiers[number:]
+        tier = merge_tiers(root, merged, is_whole=not older)
+        publish_snapshot(root, Snapshot.of((tier, *older)), snapshot)
 
 
-@contextmanager
-def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database, and close it with its log written into the file."""
-    try:
-        connection = open_database(database)
-    except duckdb.IOException as error:
-        if "lock" in str(error):
-            raise PassingFaultError(
-                f"another program has {database} open: {error}. Remedy: close it there and open "
-                f"{SNAPSHOT} instead; the committed records are safe and the next fold finishes"
-            ) from error
-        raise
-    try:
-        yield connection
-        connection.execute("checkpoint")
-    finally:
-        connection.close()
-
-
-def _publish_snapshot(root: DataRoot) -> None:
-    snapshot = root.registry / SNAPSHOT
-    temporary = temporary_name(snapshot)
-    try:
-        shutil.copyfile(root.registry / DATABASE, temporary)
-        fsync_file(temporary)
-        temporary.replace(snapshot)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_directory(root.registry)
-    publish_public_registry(snapshot, root.public_registry / SNAPSHOT)
+def _require_unlocked(error: Exception) -> None:
+    if isinstance(error, duckdb.IOException) and "lock" in str(error):
+        raise PassingFaultError(
+            f"another program writes to the registry: {error}. Remedy: close it there and read "
+            "with roman_assets.registry.registry.Registry; the committed records are safe and the "
+            "next fold finishes"
+        ) from error
 
 
 def _link(root: DataRoot, contents: Mapping[ProductName, str]) -> list[str]:
@@ -277,8 +272,8 @@ def _available_hashes(
 ) -> dict[ProductName, str]:
     rows = connection.execute(
         "select name, sha256 from products "
-        f"where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and name_key in "
-        "(select md5_number_lower(unnest($names))) and name in (select unnest($names))",
+        f"where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and name in $names "
+        "and name_key in list_transform($names, lambda name: name_key(name))",
         {"names": sorted(names)},
     ).fetchall()
     return {ProductName.parse(name): sha256 for name, sha256 in rows}
@@ -374,7 +369,8 @@ with lines as (
         delim = '\x01', quote = '', escape = '', max_line_size = {_LONGEST_LINE})
 )
 select distinct on (record.record_id) record.* from lines
-where record.record_id not in (select record_id from records)
+anti join records
+    on records.committed_at = record.committed_at and records.record_id = record.record_id
 """
 
 _NAMED = """
@@ -422,15 +418,15 @@ _STATE_AFTER = " ".join(
 _GENERATIONS = f"""
 create temp table numbered as
 with affected as (
-    select name_key from made union select name_key from stated
+    select name_key, name from made union select name_key, name from stated
 ), mine as (
-    select name_key, name, "release", committed_at, record_id, null::bigint as row_id,
+    select name_key, row_key, name, "release", committed_at, record_id, true as is_new,
         generation, state, ended_at
     from made
 ), rivals as (
-    select name_key, name, "release", committed_at, record_id, rowid as row_id,
+    select name_key, row_key, name, "release", committed_at, record_id, false as is_new,
         generation, state, ended_at
-    from products where name_key in (select name_key from affected)
+    from products semi join affected using (name_key, name)
 ), stated_of as (
     select name, made_by as record_id,
         min({{'at': committed_at, 'by': record_id}}) filter (transition in {tuple(_ENDS)})
@@ -438,7 +434,7 @@ with affected as (
         arg_min({_STATE_AFTER}, (committed_at, record_id)) filter (transition in {tuple(_ENDS)})
             as ending_state,
         bool_or(transition = '{Transition.SUPERSEDED}') as is_superseded
-    from transitions where name_key in (select name_key from affected)
+    from transitions semi join affected using (name_key, name)
     group by all
 ), ordered as (
     select *, "release" <> '{PROMPT_RELEASE}' as is_versioned,
@@ -463,9 +459,15 @@ with affected as (
         else {{'state': '{State.CURRENT}', 'at': null::timestamptz}}
     end as now from ordered
 )
-select name, record_id, row_id, generation as was_generation, state as was_state,
+select name_key, row_key, is_new, generation as was_generation, state as was_state,
     ended_at as was_ended_at, number as generation, now.state as state, now.at as ended_at
 from decided
+"""
+
+_CHANGED = """
+create temp table changed as
+select name_key, row_key, generation, state, ended_at from numbered where not is_new
+    and (was_generation, was_state, was_ended_at) is distinct from (generation, state, ended_at)
 """
 
 
@@ -477,7 +479,7 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
         _insert_statements(connection)
         _insert_products(connection)
         insert_archive_rows(connection)
-        for table in ("incoming", "kinds", "named", "made", "stated", "numbered"):
+        for table in ("incoming", "kinds", "named", "made", "stated", "numbered", "changed"):
             connection.execute(f"drop table {table}")
     except BaseException:
         connection.execute("rollback")
@@ -488,28 +490,28 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
 def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     record = 'record_id, step, "partition", committed_at'
     connection.execute(
-        f"insert into records by name select {record}, run_id, statement from incoming"
+        f"insert into {NEWEST}.records by name select {record}, run_id, statement from incoming"
     )
     connection.execute(
-        "insert into events by name "
+        f"insert into {NEWEST}.events by name "
         f"select {record}, entry.key as event, entry.value as time "
         "from (select *, unnest(map_entries(events)) as entry from incoming)"
     )
     connection.execute(
-        "insert into failures by name "
+        f"insert into {NEWEST}.failures by name "
         f"select {record}, entry.file_set, entry.error, entry.message "
         "from (select *, unnest(failures) as entry from incoming)"
     )
     connection.execute(
         "create temp table stated as "
-        f"select {record}, entry.*, md5_number_lower(entry.name) as name_key "
+        f"select {record}, entry.*, name_key(entry.name) as name_key "
         "from (select *, unnest(transitions) as entry from incoming)"
     )
-    connection.execute("insert into transitions by name select * from stated")
+    connection.execute(f"insert into {NEWEST}.transitions by name select * from stated")
     connection.execute(
-        "insert into inputs by name "
+        f"insert into {NEWEST}.inputs by name "
         "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
-        "item.sha256 as input_sha256, md5_number_lower(name) as name_key from ("
+        "item.sha256 as input_sha256, name_key(name) as name_key from ("
         "  select record_id, entry.name, unnest(entry.inputs) as item, "
         "  generate_subscripts(entry.inputs, 1) as ordinal "
         "  from (select record_id, unnest(products) as entry from incoming))"
@@ -519,7 +521,7 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
         part = table.removesuffix("s")
         run = ", run_id" if table == ATTEMPTS.name else ""
         connection.execute(
-            f"insert into {table} by name select {record}{run}, unnest({part}), {moments} "
+            f"insert into {NEWEST}.{table} by name select {record}{run}, unnest({part}), {moments} "
             f"from incoming where {part} is not null"
         )
 
@@ -558,18 +560,18 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_made())
     _set_healpix(connection)
     connection.execute(_GENERATIONS)
+    connection.execute(_CHANGED)
+    bring_forward(connection, PRODUCTS, "changed")
     connection.execute(
-        "update products set generation = numbered.generation, state = numbered.state, "
-        "ended_at = numbered.ended_at from numbered where products.rowid = numbered.row_id and "
-        "(was_generation, was_state, was_ended_at) is distinct from "
-        "(numbered.generation, numbered.state, numbered.ended_at)"
+        f"update {NEWEST}.products set generation = changed.generation, state = changed.state, "
+        "ended_at = changed.ended_at from changed where products.name_key = changed.name_key "
+        "and products.row_key = changed.row_key"
     )
     connection.execute(
-        "insert into products by name "
-        "select made.* replace (numbered.generation as generation, numbered.state as state, "
-        "numbered.ended_at as ended_at) "
-        "from made join numbered using (name, record_id) where numbered.row_id is null "
-        "order by committed_at, record_id, name"
+        f"insert into {NEWEST}.products by name select made.* replace "
+        "(numbered.generation as generation, numbered.state as state, "
+        "numbered.ended_at as ended_at), false as replaces "
+        "from made join numbered using (name_key, row_key) where is_new"
     )
 
 
@@ -604,7 +606,8 @@ def _made() -> str:
             json_merge_patch(entry.metadata, '{without}') as facts,
             null::integer as generation, null::varchar as state, entry.access as access,
             null::timestamptz as ended_at,
-            null::bigint as healpix, md5_number_lower(entry.name) as name_key
+            null::bigint as healpix, name_key(entry.name) as name_key,
+            md5_number_lower(entry.name || ' ' || record_id) as row_key
         from read
     """
 

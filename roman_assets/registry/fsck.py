@@ -23,11 +23,17 @@ from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.completeness import Ask, dangling_inputs, partial_sets
 from roman_assets.registry.finding import REMEDIES, Finding, FindingKind
-from roman_assets.registry.fold import DATABASE, fold, fold_lock, rebuild
+from roman_assets.registry.fold import fold, fold_lock, rebuild
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import IS_AVAILABLE, open_database
+from roman_assets.registry.schema import IS_AVAILABLE
+from roman_assets.registry.tiers import (
+    TIERS,
+    TieredDatabase,
+    read_snapshot,
+    registry_directory,
+)
 
 DEFAULT_GRACE = timedelta(days=1)
 
@@ -308,8 +314,8 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
     horizon = time.time() - grace.total_seconds()
     places = (
         Archive.of(root).leftovers(),
-        root.registry.glob(".*.tmp*"),
-        root.public_registry.glob(".*.tmp*"),
+        *(registry_directory(root, role).glob(".*.tmp*") for role in Role),
+        *((registry_directory(root, role) / TIERS).glob(".*.tmp*") for role in Role),
         Journal(root).leftovers(),
         SetAside(root).leftovers(),
     )
@@ -348,11 +354,10 @@ def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
 def _ask(
     root: DataRoot, sql: str, parameters: dict[str, object] | None = None
 ) -> list[tuple[Any, ...]]:
-    database = root.registry / DATABASE
-    if not database.exists():
-        return []
-    connection = open_database(database)
+    snapshot = read_snapshot(root.registry)
+    database = TieredDatabase(root)
     try:
-        return connection.execute(sql, parameters or {}).fetchall()
+        database.show(snapshot.tiers if snapshot else ())
+        return database.connection.execute(sql, parameters or {}).fetchall()
     finally:
-        connection.close()
+        database.close()

@@ -1,8 +1,8 @@
-"""The public registry: what general users may know of the products, as a file of its own (R1).
+"""The public registry: what general users may know of the products, as files of its own (R1).
 
 Whoever can open a DuckDB file can read all of it, freed blocks included. So what general users get
-is no view of the operators' snapshot and no copy with parts deleted, but a new file with only the
-tables and columns that are public in `roman_assets.registry.schema`.
+is no view of the operators' tiers and no copy with parts deleted, but for each tier a new file with
+only the tables and columns that are public in `roman_assets.registry.schema`.
 """
 
 # Names put into SQL are names of the schema; values are always parameters.
@@ -21,73 +21,59 @@ from roman_assets.archive.durability import (
     make_directory,
     temporary_name,
 )
-from roman_assets.registry.schema import create_tables, open_database, tables_seen_by
+from roman_assets.registry.schema import create_tables, tables_seen_by
 
 _READABLE_BY_ALL = 0o444
+_PUBLIC = "public_part"
 
 
-def publish_public_registry(whole: Path, public: Path) -> None:
-    """Write the public part of a registry and put it into place at once.
+def write_public_tier(connection: duckdb.DuckDBPyConnection, tier: str, public: Path) -> None:
+    """Write the public part of a tier; its file is whole and durable when it appears.
 
     Parameters
     ----------
-    whole
-        A registry with all tables; nobody writes to it.
+    connection
+        A connection with the tier attached.
+    tier
+        Its name there.
     public
-        The file for general users; whoever has the old one open keeps it.
+        The file for general users.
     """
     make_directory(public.parent)
     temporary = temporary_name(public)
+    place = str(temporary).replace("'", "''")
     try:
-        _write_public(whole, temporary)
+        connection.execute(f"attach '{place}' as {_PUBLIC} (recovery_mode no_wal_writes)")
+        connection.execute(f"use {_PUBLIC}")
+        create_tables(connection, Role.PUBLIC)
+        only_public = _of_public_products(connection, tier)
+        for table in tables_seen_by(Role.PUBLIC):
+            rows = f'"{tier}".{table.name}'
+            if connection.execute(f"select 1 from {rows} limit 1").fetchone() is None:
+                continue
+            columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
+            connection.execute(
+                f"insert into {table.name} by name select {columns} from {rows} {only_public}"
+            )
+        connection.execute("checkpoint")
+        connection.execute("use memory")
+        connection.execute(f"detach {_PUBLIC}")
         temporary.chmod(_READABLE_BY_ALL)
         fsync_file(temporary)
         temporary.replace(public)
     finally:
         temporary.unlink(missing_ok=True)
-        temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
     fsync_directory(public.parent)
 
 
-def _write_public(whole: Path, target: Path) -> None:
-    connection = open_database(target)
-    try:
-        create_tables(connection, Role.PUBLIC)
-        attach(connection, whole, "whole")
-        only_public = "" if _all_are_public(connection) else _OF_PUBLIC_PRODUCTS
-        for table in tables_seen_by(Role.PUBLIC):
-            if connection.execute(f"select 1 from whole.{table.name} limit 1").fetchone() is None:
-                continue
-            columns = ", ".join(f'"{name}"' for name in table.column_names)
-            connection.execute(
-                f"insert into {table.name} by name "
-                f"select {columns} from whole.{table.name} {only_public}"
-            )
-        connection.execute("detach whole")
-        connection.execute("checkpoint")
-    finally:
-        connection.close()
-
-
-_OF_PUBLIC_PRODUCTS = (
-    "semi join (select record_id, name from whole.products "
-    f"where access = '{Role.PUBLIC}') using (record_id, name)"
-)
-
-
-def _all_are_public(connection: duckdb.DuckDBPyConnection) -> bool:
-    return not connection.execute(
-        f"select 1 from whole.products where access <> '{Role.PUBLIC}' limit 1"
+def _of_public_products(connection: duckdb.DuckDBPyConnection, tier: str) -> str:
+    """Give what narrows rows of a tier to those of products that the public may see."""
+    hidden = connection.execute(
+        f"select 1 from \"{tier}\".products where access <> '{Role.PUBLIC}' limit 1"
     ).fetchone()
-
-
-def attach(connection: duckdb.DuckDBPyConnection, database: Path, name: str) -> None:
-    """Let a connection read a database under a name.
-
-    Raises
-    ------
-    duckdb.Error
-        If it cannot be read.
-    """
-    path = str(database).replace("'", "''")
-    connection.execute(f"attach '{path}' as {name} (read_only)")
+    if not hidden:
+        return ""
+    return (
+        f'semi join (select record_id, name from "{tier}".products '
+        f"where access = '{Role.PUBLIC}') using (record_id, name)"
+    )

@@ -30,7 +30,6 @@ from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.area import Area, Cone, Polygon, areas_of
 from roman_assets.registry.deadline_settings import deadlines_of
-from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.ledger import (
     ATTEMPTS_AS_FAR,
@@ -41,7 +40,6 @@ from roman_assets.registry.ledger import (
     PRODUCTS,
     define_ledger,
 )
-from roman_assets.registry.public import attach
 from roman_assets.registry.record import (
     ExposureReceipt,
     Outcome,
@@ -55,11 +53,17 @@ from roman_assets.registry.schema import (
     IDENTITY,
     IS_AVAILABLE,
     METADATA,
-    create_tables,
-    open_database,
     search_columns,
     source_tables,
     tables_seen_by,
+)
+from roman_assets.registry.tiers import (
+    SNAPSHOT,
+    Snapshot,
+    SnapshotError,
+    TieredDatabase,
+    read_snapshot,
+    registry_directory,
 )
 
 OneOrMore = str | Iterable[str] | None
@@ -141,8 +145,8 @@ class Registry:
         self._root = root
         self._role = role
         self._lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._opened = _EMPTY
+        self._database: TieredDatabase | None = None
+        self._opened: tuple[int, int, int] | None = None
 
     def __reduce__(self) -> tuple[type[Registry], tuple[DataRoot, Role]]:
         return (Registry, (self._root, self._role))
@@ -166,14 +170,13 @@ class Registry:
         rows = self._rows(
             f"""
             with wanted as (
-                select * from products where rowid in (
-                    select rowid from products where {IS_AVAILABLE}
-                        and name_key in (select md5_number_lower(unnest($names))))
-                    and name in (select unnest($names))
+                select * from products where {IS_AVAILABLE} and name in $names
+                    and name_key in list_transform($names, lambda name: name_key(name))
             ), made_from as (
                 select record_id, name,
                     list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
-                from inputs where name_key in (select md5_number_lower(unnest($names)))
+                from inputs where name in $names
+                    and name_key in list_transform($names, lambda name: name_key(name))
                 group by all
             )
             select wanted.*, inputs
@@ -250,6 +253,7 @@ detector, skycell, release, step, partition, access
             "release": release, "step": step, "partition": partition, "access": access,
         }  # fmt: skip
         conditions, parameters = _conditions(values)
+        conditions += _places(values)
         if after is not None:
             conditions.append("end_time >= $after")
             parameters["after"] = after
@@ -300,8 +304,9 @@ detector, skycell, release, step, partition, access
         wanted = sorted(set(names))
         if not wanted:
             return {}
-        conditions, parameters = _conditions({"name": wanted})
-        where = " and ".join(conditions)
+        names_wanted = {"name": wanted}
+        conditions, parameters = _conditions(names_wanted)
+        where = " and ".join([*conditions, *_places(names_wanted)])
         rows = self._rows(
             f"""
             with wanted as (
@@ -326,7 +331,7 @@ detector, skycell, release, step, partition, access
         wanted = {(item.name, item.sha256): item for item in inputs}
         rows = self._rows(
             "select distinct input_name, input_sha256, name, record_id from inputs "
-            "where input_sha256 in (select unnest($hashes))",
+            "where input_sha256 in $hashes",
             {"hashes": sorted({sha256 for _, sha256 in wanted})},
         )
         made: dict[ProductInput, set[tuple[str, str]]] = {item: set() for item in wanted.values()}
@@ -348,7 +353,7 @@ detector, skycell, release, step, partition, access
             "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
             "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
             "list(name order by name) filter (kind = 'cal') as cal "
-            f"from {CURRENT_PRODUCTS} where visit in (select unnest($visits)) "
+            f"from {CURRENT_PRODUCTS} where visit in $visits "
             "and exposure is not null group by exposure order by exposure",
             {"visits": [str(visit) for visit in visits]},
         )
@@ -460,7 +465,7 @@ detector, skycell, release, step, partition, access
             ramp; and ``calibrated``, whether every ramp has L2 made from it or failed.
         """
         wanted = None if exposures is None else list(exposures)
-        chosen = "exposure in (select unnest($exposures))" if wanted is not None else "true"
+        chosen = "exposure in $exposures" if wanted is not None else "true"
         of_chosen = chosen.replace("exposure in", '"partition" in')
         return self._query(
             f"""
@@ -612,11 +617,13 @@ detector, skycell, release, step, partition, access
         if table not in (known := [declared.name for declared in ARCHIVE_TABLES]):
             raise ValueError(f"{table!r} is no metadata table: known are {', '.join(known)}")
         conditions, parameters = _conditions({"name": name})
+        conditions += _places({"name": name})
         if not overwritten:
             conditions.append(IS_AVAILABLE)
         return self._query(
             f"select {table}.* exclude (name_key) from {table} join "
-            "(select record_id, name, state, committed_at from products) using (record_id, name) "
+            "(select name_key, record_id, name, state, committed_at from products) "
+            "using (name_key, record_id, name) "
             f"where {' and '.join(conditions) or 'true'} order by name, committed_at",
             parameters,
         )
@@ -659,7 +666,7 @@ detector, skycell, release, step, partition, access
         """Give the clock events of several; those without any are absent."""
         rows = self._rows(
             'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
-            'from events where "partition" in (select unnest($partitions)) '
+            'from events where "partition" in $partitions '
             'and ($step is null or step = $step) group by "partition", event order by all',
             {"partitions": list(partitions), "step": None if step is None else step.value},
         )
@@ -678,7 +685,7 @@ detector, skycell, release, step, partition, access
             f"""
             with newest as (
                 select record_id, "partition", {", ".join(fields)} from receipts
-                where "partition" in (select unnest($exposures))
+                where "partition" in $exposures
                 qualify row_number() over (
                     partition by "partition" order by committed_at desc, record_id desc) = 1
             ), moments as (
@@ -873,7 +880,11 @@ detector, skycell, release, step, partition, access
     def source_tables(self) -> list[str]:
         """Give the tables at fault against R11 (see `schema.source_tables`); empty if it holds."""
         with self._lock:
-            return source_tables(self._snapshot())
+            self._snapshot()
+            assert self._database is not None
+            with self._database.each_tier() as tiers:
+                found = [finding for tier in tiers for finding in source_tables(tier)]
+        return list(dict.fromkeys(found))
 
     def _find_in_areas(
         self, areas: Sequence[Area], columns: str, where: str, parameters: dict[str, Any]
@@ -939,16 +950,17 @@ detector, skycell, release, step, partition, access
 
     @property
     def _path(self) -> Path:
-        directory = self._root.public_registry if self._role is Role.PUBLIC else self._root.registry
-        return directory / SNAPSHOT
+        return registry_directory(self._root, self._role) / SNAPSHOT
 
     def _snapshot(self) -> duckdb.DuckDBPyConnection:
         """Give a connection to the newest snapshot; the lock is held."""
         newest = self._identity()
-        if self._connection is None or newest != self._opened:
-            self._close()
-            self._connection, self._opened = self._open(newest != _EMPTY), newest
-        return self._connection
+        if self._database is None:
+            self._database, self._opened = TieredDatabase(self._root, self._role), None
+        if newest != self._opened:
+            self._show(self._database)
+            self._opened = newest
+        return self._database.connection
 
     def _identity(self) -> tuple[int, int, int]:
         try:
@@ -962,25 +974,27 @@ detector, skycell, release, step, partition, access
             ) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _open(self, exists: bool) -> duckdb.DuckDBPyConnection:
-        # Attached to a private instance: DuckDB shares instances by path within a process, and
-        # would go on giving the replaced file to whoever opens its name while it is open.
-        connection = open_database(":memory:")
-        try:
-            if exists:
-                attach(connection, self._path, "registry")
-                connection.execute("use registry")
+    def _show(self, database: TieredDatabase) -> None:
+        failed: Snapshot | None = None
+        while True:
+            try:
+                snapshot = read_snapshot(self._path.parent)
+                database.show(snapshot.tiers if snapshot else ())
+            except SnapshotError as error:
+                raise _damaged(self._path, error) from error
+            except duckdb.Error as error:
+                # The tiers of a snapshot go when the second after it is published.
+                if snapshot == failed:
+                    self._close()
+                    raise _damaged(self._path, error) from error
+                failed = snapshot
             else:
-                create_tables(connection, self._role)
-        except duckdb.Error as error:
-            connection.close()
-            raise _damaged(self._path, error) from error
-        return connection
+                return
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._opened = None, _EMPTY
+        if self._database is not None:
+            self._database.close()
+        self._database, self._opened = None, None
 
 
 def _tells_damage(error: duckdb.Error) -> bool:
@@ -988,7 +1002,7 @@ def _tells_damage(error: duckdb.Error) -> bool:
     return isinstance(error, _DAMAGE) or type(error) is duckdb.Error
 
 
-def _damaged(path: Path, error: duckdb.Error) -> PassingFaultError:
+def _damaged(path: Path, error: Exception) -> PassingFaultError:
     return PassingFaultError(
         f"{path} cannot be read: {error}. Remedy: rebuild the registry from the commit records"
     )
@@ -1003,8 +1017,25 @@ def _conditions(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         single = isinstance(value, str | int | VisitId | ExposureId)
         items = [value] if single else list(value)
         parameters[column] = [item if isinstance(item, int) else str(item) for item in items]
-        conditions.append(f'"{column}" in (select unnest(${column}))')
+        conditions.append(f'"{column}" in ${column}')
     return conditions, parameters
+
+
+_NAMES_OF: Mapping[str, str] = {
+    "name": "name",
+    "exposure": "exposure",
+    "visit": "visit || '_'",
+}
+"""How the names of products begin that have a value in a column, as SQL of that column."""
+
+
+def _places(values: Mapping[str, Any]) -> list[str]:
+    """Give conditions that tell where products with these values lie, and change nothing else."""
+    return [
+        f"name_key in list_transform(${column}, lambda {column}: name_key({beginning}))"
+        for column, beginning in _NAMES_OF.items()
+        if values.get(column) is not None
+    ]
 
 
 def _named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:

@@ -48,26 +48,49 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table, what a row of it is, and who may see it (R1): nobody but operators, unless said.
+    """One table, what a row of it is, who may see it (R1), and how its rows are stored.
 
     A table that general users may see is published to them whole, but for the columns that they
     may not.
+
+    Parameters
+    ----------
+    name, row, columns
+        What it is called, what a row of it is, and its columns.
+    access
+        Who may see it: nobody but operators, unless said.
+    order
+        The columns in whose order the rows of large tiers lie: who asks for a narrow range of the
+        first reads little.
+    key
+        The columns that identify a row, if rows change after they were written; none otherwise.
     """
 
     name: str
     row: str
     columns: tuple[Column, ...]
     access: Role = Role.OPERATIONS
+    order: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
 
     @property
     def column_names(self) -> tuple[str, ...]:
         """The names, in order."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns of the table in a tier (see `roman_assets.registry.tiers`)."""
+        return (*self.columns, REPLACES) if self.key else self.columns
+
     def seen_by(self, role: Role) -> Table:
         """Give the table with the columns that a role may see."""
         columns = tuple(column for column in self.columns if role.may_see(column.access))
         return replace(self, columns=columns)
+
+
+REPLACES = Column("replaces", "BOOLEAN", "whether it takes the place of a row in an older tier")
+"""Column of tables with a key, in tiers only."""
 
 
 IDENTITY: tuple[Column, ...] = (
@@ -127,7 +150,8 @@ LIFE: tuple[Column, ...] = (
 
 INDEX: tuple[Column, ...] = (
     Column("healpix", "BIGINT", "nested HEALPix pixel of the centre"),
-    Column("name_key", "UBIGINT", "hash of the name"),
+    Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the name"),
+    Column("row_key", "UBIGINT", "hash of name and commit record"),
 )
 """Columns that only make queries fast."""
 
@@ -146,12 +170,15 @@ RECORDS = Table(
         Column("run_id", "VARCHAR", "the Dagster run"),
         Column("statement", "VARCHAR", "what it is about: publication, attempt or receipt"),
     ),
+    order=("committed_at", "record_id"),
 )
 PRODUCTS = Table(
     "products",
     "one generation of one product file",
     (*IDENTITY, *LIFE, *METADATA, *CONTENT, *INDEX),
     Role.PUBLIC,
+    order=("name_key", "name", "committed_at"),
+    key=("name_key", "row_key"),
 )
 INPUTS = Table(
     "inputs",
@@ -162,9 +189,10 @@ INPUTS = Table(
         Column("ordinal", "INTEGER", "place among the product's inputs, from 1"),
         Column("input_name", "VARCHAR", "the input file"),
         Column("input_sha256", "VARCHAR", "what was in it"),
-        Column("name_key", "UBIGINT", "hash of the product's name"),
+        Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
     ),
     Role.PUBLIC,
+    order=("name_key", "name", "record_id", "ordinal"),
 )
 TRANSITIONS = Table(
     "transitions",
@@ -177,8 +205,9 @@ TRANSITIONS = Table(
         Column("sha256", "VARCHAR", "of the generation's file"),
         Column("reason", "VARCHAR", "why"),
         Column("cause", "VARCHAR", "what brought it about"),
-        Column("name_key", "UBIGINT", "hash of the product's name"),
+        Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
     ),
+    order=("name_key", "name", "committed_at"),
 )
 EVENTS = Table(
     "events",
@@ -188,6 +217,7 @@ EVENTS = Table(
         Column("event", "VARCHAR", "which moment"),
         Column("time", "TIMESTAMPTZ", "when it was, UTC"),
     ),
+    order=("partition", "committed_at"),
 )
 FAILURES = Table(
     "failures",
@@ -198,6 +228,7 @@ FAILURES = Table(
         Column("error", "VARCHAR", "class of the error"),
         Column("message", "VARCHAR", "what it said"),
     ),
+    order=("partition", "committed_at"),
 )
 ATTEMPTS = Table(
     "attempts",
@@ -214,6 +245,7 @@ ATTEMPTS = Table(
         Column("started", "TIMESTAMPTZ", "when it began, UTC"),
         Column("finished", "TIMESTAMPTZ", "when it ended, UTC"),
     ),
+    order=("partition", "committed_at"),
 )
 RECEIPTS = Table(
     "receipts",
@@ -234,6 +266,7 @@ RECEIPTS = Table(
         Column("ancillary", "TIMESTAMPTZ", "when all ancillary data were in, UTC"),
         Column("all_received", "TIMESTAMPTZ", "when everything was in, UTC"),
     ),
+    order=("partition", "committed_at"),
 )
 UNFIT_VALUES = Table(
     "unfit_values",
@@ -245,14 +278,15 @@ UNFIT_VALUES = Table(
         Column("column_name", "VARCHAR", "the column"),
         Column("datatype", "VARCHAR", "rad's type of the column"),
         Column("value", "VARCHAR", "what the product says"),
-        Column("name_key", "UBIGINT", "hash of the product's name"),
+        Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
     ),
+    order=("name_key", "name", "record_id"),
 )
 
 _ARCHIVE_KEY = (
     Column("record_id", "VARCHAR", "the commit record"),
     Column("name", "VARCHAR", "the product"),
-    Column("name_key", "UBIGINT", "hash of the product's name"),
+    Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
 )
 
 
@@ -266,6 +300,7 @@ def _table_of_archive(declared: ArchiveTable) -> Table:
         "metadata of one generation of one product file, as rad's schemas declare them",
         (*_ARCHIVE_KEY, *described),
         Role.PUBLIC,
+        order=("name_key", "name", "record_id"),
     )
 
 
@@ -299,16 +334,27 @@ def search_columns(role: Role) -> tuple[str, ...]:
     return tuple(column.name for column in SEARCH_COLUMNS if role.may_see(column.access))
 
 
+NAME_KEY = (
+    r"coalesce(try_cast(regexp_replace(name, '^r(?:(\d{5})_[^_]+_v(\d{14})|(\d{19}))_.*$', "
+    r"'\1\2\3') as ubigint), md5_number_lower(name))"
+)
+"""Where the products of a name lie, as SQL and as the macro ``name_key(name)``.
+
+The number of its visit, so that what is asked for together lies together; else a hash of the name.
+"""
+
+
 def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
     """Open a database read-write (``:memory:`` for a private one), giving times in UTC."""
     connection = duckdb.connect(path)
     connection.execute("load icu")
     connection.execute("set timezone = 'UTC'")
+    connection.execute(f"create or replace temp macro name_key(name) as {NAME_KEY}")
     return connection
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERATIONS) -> None:
-    """Create what lacks of the tables and the view, in the connection's current schema.
+    """Create what lacks of the tables as tiers have them, in the connection's current schema.
 
     Parameters
     ----------
@@ -318,12 +364,15 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
         For whom: only what this role may see.
     """
     for table in tables_seen_by(role):
-        columns = ", ".join(f'"{column.name}" {column.type}' for column in table.columns)
+        columns = ", ".join(f'"{column.name}" {column.type}' for column in table.stored_columns)
         connection.execute(f"create table if not exists {table.name} ({columns})")
-    connection.execute(f"comment on table {PRODUCTS.name} is '{schema_digest()}'")
+
+
+def create_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the views of the tables in the connection's current schema."""
     connection.execute(
-        f"create view if not exists {CURRENT_PRODUCTS} as "
-        f"select * exclude (name_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
+        f"create or replace view {CURRENT_PRODUCTS} as "
+        f"select * exclude (name_key, row_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
     )
 
 
@@ -334,18 +383,7 @@ def schema_digest() -> str:
     A longer text or another place of a value in rad's schemas leaves names and DuckDB types as
     they are, and yet asks for a rebuild.
     """
-    return hashlib.sha256(f"{TABLES!r} {archive_catalog()!r}".encode()).hexdigest()
-
-
-def has_declared_schema(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Tell whether the tables are those of this version; if not, a rebuild is due."""
-    rows = connection.execute(
-        "select table_name, column_count, comment from duckdb_tables() where not internal"
-    ).fetchall()
-    digest = {PRODUCTS.name: schema_digest()}
-    return sorted(rows) == sorted(
-        (table.name, len(table.columns), digest.get(table.name)) for table in TABLES
-    )
+    return hashlib.sha256(f"{TABLES!r} {archive_catalog()!r} {NAME_KEY}".encode()).hexdigest()
 
 
 _LARGEST_L4_METADATA = 1 << 16

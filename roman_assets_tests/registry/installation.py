@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asdf
@@ -21,7 +22,6 @@ from roman_assets.pipelines.step import Output, StepResult, publish_step
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import SNAPSHOT
 from roman_assets.registry.record import (
     ArchivedMetadata,
     CommitRecord,
@@ -31,6 +31,7 @@ from roman_assets.registry.record import (
     fingerprint,
 )
 from roman_assets.registry.schema import TABLES
+from roman_assets.registry.tiers import TieredDatabase, read_snapshot, tier_path
 
 VISIT = "r0001001001001001001"
 _ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references", "archived", "access"}
@@ -144,17 +145,40 @@ def publish_skycells(
     return publish_step(root, step=Step.VISIT, partition=VISIT, outputs=outputs, **fields)
 
 
-def registry_content(root: DataRoot, database: str = SNAPSHOT) -> dict[str, list[tuple[Any, ...]]]:
+def registry_content(root: DataRoot) -> dict[str, list[tuple[Any, ...]]]:
     """Give every row of every table, in an order that does not depend on the storage."""
-    path = root.registry / database
-    if not path.exists():
-        return {table.name: [] for table in TABLES}
-    with duckdb.connect(path, read_only=True) as connection:
-        connection.execute("set timezone = 'UTC'")
+    snapshot = read_snapshot(root.registry)
+    database = TieredDatabase(root)
+    try:
+        database.show(snapshot.tiers if snapshot else ())
         return {
-            table.name: connection.execute(f"select * from {table.name} order by all").fetchall()
+            table.name: database.connection.execute(
+                f"select * from {table.name} order by all"
+            ).fetchall()
             for table in TABLES
         }
+    finally:
+        database.close()
+
+
+def tiers(root: DataRoot) -> list[Path]:
+    """Give the files of the published tiers, newest first."""
+    snapshot = read_snapshot(root.registry)
+    return [tier_path(root, tier) for tier in snapshot.tiers] if snapshot else []
+
+
+def damage(path: Path, content: bytes) -> None:
+    """Put something else in the place of a file that is read-only."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def change_tier(root: DataRoot, sql: str) -> None:
+    """Change the newest tier as nothing in the platform does."""
+    (newest, *_) = tiers(root)
+    newest.chmod(0o644)
+    with duckdb.connect(newest) as connection:
+        connection.execute(sql)
 
 
 def public_content(root: DataRoot) -> dict[str, bytes]:

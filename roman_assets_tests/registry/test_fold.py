@@ -1,8 +1,8 @@
+import json
 import shutil
 import subprocess
 import sys
 
-import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +15,9 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
+from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.archive_catalog import archive_catalog
-from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
+from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
     Attempt,
@@ -26,17 +27,20 @@ from roman_assets.registry.record import (
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.registry.tiers import SNAPSHOT
 from roman_assets_tests.products.strategies import names as official_names
 from roman_assets_tests.registry.installation import (
     archived,
     association,
     cal,
     change_of,
+    damage,
     moment,
     public_content,
     record_of,
     registry_content,
     sha256,
+    tiers,
 )
 
 
@@ -103,13 +107,16 @@ def test_folding_nothing_changes_nothing(root):
     assert (root.registry / SNAPSHOT).stat() == before
 
 
-def test_whoever_has_the_snapshot_open_keeps_it_unchanged(root):
+def test_whoever_has_a_tier_open_keeps_it_unchanged(root):
     commit(root, {cal(1): b"a"})
     fold(root)
-    with (root.registry / SNAPSHOT).open("rb") as stream:
+    (tier,) = tiers(root)
+    with tier.open("rb") as stream:
         before = stream.read()
-        commit(root, {cal(2): b"b"})
-        fold(root)
+        for number in (2, 3, 4):
+            commit(root, {cal(number): b"b"})
+            fold(root)
+        assert not tier.exists()
         stream.seek(0)
         assert stream.read() == before
 
@@ -152,16 +159,16 @@ def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
     shutil.rmtree(root.path / "scratch")
     rebuild(root)
     assert registry_content(root) == folded
-    assert registry_content(root, DATABASE) == folded
 
 
-@pytest.mark.parametrize("lost", [(DATABASE,), (SNAPSHOT,), (DATABASE, SNAPSHOT)])
+@pytest.mark.parametrize("lost", [("tier",), ("snapshot",), ("tier", "snapshot")])
 def test_a_lost_database_comes_back_from_the_records(root, lost):
     commit(root, {cal(): b"a"})
     fold(root)
     content = registry_content(root)
+    paths = {"tier": tiers(root)[0], "snapshot": root.registry / SNAPSHOT}
     for name in lost:
-        (root.registry / name).unlink()
+        paths[name].unlink()
     commit(root, {cal(2): b"b"})
     fold(root)
     assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
@@ -169,11 +176,12 @@ def test_a_lost_database_comes_back_from_the_records(root, lost):
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage" * 1000])
-def test_a_damaged_database_is_made_again_from_the_records(root, garbage):
+@pytest.mark.parametrize("place", ["tier", "snapshot"])
+def test_a_damaged_database_is_made_again_from_the_records(root, garbage, place):
     commit(root, {cal(): b"a"})
     fold(root)
     content = registry_content(root)
-    (root.registry / DATABASE).write_bytes(garbage)
+    damage({"tier": tiers(root)[0], "snapshot": root.registry / SNAPSHOT}[place], garbage)
     Journal(root).write(record_of(root, {}))
     fold(root)
     assert registry_content(root)["products"] == content["products"]
@@ -183,11 +191,11 @@ def test_a_damaged_database_is_made_again_from_the_records(root, garbage):
 def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
     commit(root, {cal(number): b"a" for number in range(1, 50)})
     fold(root)
-    path = root.registry / DATABASE
+    (path,) = tiers(root)
     content = bytearray(path.read_bytes())
     start = int(len(content) * place)
     content[start : start + 4096] = bytes(4096)
-    path.write_bytes(content)
+    damage(path, content)
     commit(root, {cal(50): b"b"})
     fold(root)
     assert len(Registry(root).find()) == 50
@@ -195,21 +203,23 @@ def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
     assert len(Registry(root).find()) == 50
 
 
-def test_a_database_that_another_program_has_open_is_named_and_kept(root):
+def test_a_tier_that_another_program_writes_to_is_named_and_kept(root, monkeypatch):
     commit(root, {cal(1): b"a"})
     fold(root)
+    monkeypatch.setattr(tiers_module, "_FULL", 1)
+    (path,) = tiers(root)
+    path.chmod(0o644)
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(root.registry / DATABASE)],
+        [sys.executable, "-c", _HOLD, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"open\n"
     commit(root, {cal(2): b"b"})
-    inode = (root.registry / DATABASE).stat().st_ino
-    with pytest.raises(PassingFaultError, match=f"{DATABASE} open.*open {SNAPSHOT}"):
+    with pytest.raises(PassingFaultError, match=f"another program.*{path.name}.*close it"):
         fold(root)
-    assert (root.registry / DATABASE).stat().st_ino == inode
+    assert tiers(root) == [path]
     holder.communicate()
     fold(root)
     assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
@@ -223,13 +233,15 @@ sys.stdin.read()
 """
 
 
-def test_a_database_of_another_schema_is_made_again_from_the_records(root):
+def test_a_registry_of_another_schema_is_made_again_from_the_records(root):
     commit(root, {cal(): b"a"})
     fold(root)
-    with duckdb.connect(root.registry / DATABASE) as connection:
-        connection.execute("alter table records add column extra integer")
+    (before,) = tiers(root)
+    content = json.loads((root.registry / SNAPSHOT).read_text())
+    (root.registry / SNAPSHOT).write_text(json.dumps(content | {"schema": "another"}))
     commit(root, {cal(2): b"b"})
-    fold(root)
+    assert fold(root).records == 1
+    assert before not in tiers(root)
     assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
 
 
@@ -274,7 +286,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this place."""
 
 
-PLACES = ["_apply", "_link", "_publish_snapshot", "_unlink"]
+PLACES = ["_apply", "_link", "publish_snapshot", "_unlink", "merge_tiers"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -284,10 +296,11 @@ def test_a_fold_that_died_is_finished_by_the_next(root, monkeypatch, place, when
     fold(root)
     commit(root, {cal(): b"new"}, committed_at=moment(1))
     whole = getattr(fold_module, place)
+    monkeypatch.setattr(tiers_module, "_FULL", 1)
 
-    def dying(*arguments):
+    def dying(*arguments, **options):
         if when == "after":
-            whole(*arguments)
+            whole(*arguments, **options)
         raise Killed
 
     with monkeypatch.context() as patch:

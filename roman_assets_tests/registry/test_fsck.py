@@ -10,14 +10,15 @@ from roman_assets.pipelines.step import publish_step
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
 from roman_assets.registry.finding import Finding, FindingKind
-from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold
+from roman_assets.registry.fold import fold
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import open_database
+from roman_assets.registry.tiers import SNAPSHOT, TIERS
 from roman_assets_tests.registry.installation import (
     cal,
+    change_tier,
     exposure,
     moment,
     output,
@@ -27,6 +28,7 @@ from roman_assets_tests.registry.installation import (
     sha256,
     skycell_set,
     staged_entry,
+    tiers,
 )
 
 NOW = timedelta(0)
@@ -246,9 +248,11 @@ def test_a_file_set_that_lacks_a_kind_its_step_makes_is_found(root, names, metad
 
 
 @pytest.mark.parametrize("directory", ["registry", "public_registry"])
-def test_a_damaged_registry_is_found_and_made_again(root, directory):
-    path = getattr(root, directory) / SNAPSHOT
-    replace(path, path.read_bytes()[:5000])
+@pytest.mark.parametrize("kept", [0, 10, 5000])
+def test_a_damaged_registry_is_found_and_made_again(root, directory, kept):
+    (tier,) = tiers(root)
+    path = getattr(root, directory) / (f"{TIERS}/{tier.name}" if kept == 5000 else SNAPSHOT)
+    replace(path, path.read_bytes()[:kept])
     assert kinds(fsck(root)) == [FindingKind.DAMAGED_REGISTRY]
     assert all(finding.mended for finding in fsck(root, mend=True))
     assert fsck(root) == []
@@ -325,9 +329,7 @@ def test_a_damaged_record_is_found_and_set_aside(root):
     "harm", ["delete from records", "insert into records (record_id) values ('stranger')"]
 )
 def test_a_registry_that_differs_from_the_records_is_found_and_rebuilt(root, harm):
-    connection = open_database(root.registry / DATABASE)
-    connection.execute(harm)
-    connection.close()
+    change_tier(root, harm)
     assert set(kinds(fsck(root))) == {FindingKind.WRONG_REGISTRY}
     fsck(root, mend=True)
     assert fsck(root) == []

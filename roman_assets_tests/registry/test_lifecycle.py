@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +26,13 @@ from roman_assets.products.lifecycle import (
 )
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
-from roman_assets.registry.fold import DATABASE, SNAPSHOT, fold, rebuild
+from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ProductEntry
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
+from roman_assets.registry.tiers import SNAPSHOT, TIERS
 from roman_assets_tests.registry.installation import (
     cal,
     change_of,
@@ -47,7 +49,7 @@ contents = st.dictionaries(
     st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=4
 )
 seconds = st.integers(0, 20)
-places = st.sampled_from(["_apply", "_link", "_publish_snapshot", "_unlink"])
+places = st.sampled_from(["_apply", "_link", "publish_snapshot", "_unlink", "merge_tiers"])
 Key = tuple[datetime, str]
 
 
@@ -118,6 +120,19 @@ def live(generation: Generation, successors: list, records: list[CommitRecord]) 
             generation.ended_at = None if change.state in AVAILABLE else when
 
 
+class Tiering:
+    """What the sizes of tiers decide otherwise, drawn at random."""
+
+    def __init__(self) -> None:
+        self.merged, self.goes_on = 0, True
+
+    def newest_to_copy(self, root: DataRoot, tiers: Sequence[str]) -> str | None:
+        return tiers[0] if tiers and self.goes_on else None
+
+    def due_to_merge(self, root: DataRoot, tiers: Sequence[str]) -> int:
+        return min(self.merged, len(tiers))
+
+
 class Lifecycle(RuleBasedStateMachine):
     """The model: all committed records, and how many of them readers must see."""
 
@@ -126,6 +141,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.root = DataRoot(Path(tempfile.mkdtemp()))
         self.records: list[CommitRecord] = []
         self.bytes_of: dict[str, bytes] = {}
+        self.tiering = Tiering()
+        self.patches = ExitStack()
+        for decision in ("newest_to_copy", "due_to_merge"):
+            patch = mock.patch.object(fold_module, decision, getattr(self.tiering, decision))
+            self.patches.enter_context(patch)
         self.visible = 0
         self.certain = True
 
@@ -135,6 +155,7 @@ class Lifecycle(RuleBasedStateMachine):
         rebuild(self.root)
         assert registry_content(self.root) == folded
         assert fsck(self.root) == []
+        self.patches.close()
         shutil.rmtree(self.root.path)
 
     def finish(self) -> None:
@@ -189,6 +210,10 @@ class Lifecycle(RuleBasedStateMachine):
                 assert len(self.records) == before + 1
             self.all_is_visible()
 
+    @rule(merged=st.integers(0, 3), goes_on=st.booleans())
+    def tier(self, merged: int, goes_on: bool) -> None:
+        self.tiering.merged, self.tiering.goes_on = merged, goes_on
+
     @rule()
     def fold(self) -> None:
         fold(self.root)
@@ -204,9 +229,9 @@ class Lifecycle(RuleBasedStateMachine):
     def die_while_folding(self, place: str, after: bool) -> None:
         whole = getattr(fold_module, place)
 
-        def dying(*arguments: object) -> None:
+        def dying(*arguments: object, **options: object) -> None:
             if after:
-                whole(*arguments)
+                whole(*arguments, **options)
             raise Killed
 
         with mock.patch.object(fold_module, place, dying), suppress(Killed):
@@ -214,10 +239,10 @@ class Lifecycle(RuleBasedStateMachine):
         self.certain = False
 
     @precondition(lambda self: self.certain)
-    @rule(names=st.sets(st.sampled_from([DATABASE, SNAPSHOT]), min_size=1))
-    def lose_a_database(self, names: set[str]) -> None:
-        for name in names:
-            (self.root.registry / name).unlink(missing_ok=True)
+    @rule(patterns=st.sets(st.sampled_from([f"{TIERS}/*", SNAPSHOT]), min_size=1))
+    def lose_databases(self, patterns: set[str]) -> None:
+        for path in [path for pattern in patterns for path in self.root.registry.glob(pattern)]:
+            path.unlink()
         self.finish()
 
     @precondition(lambda self: self.certain)

@@ -16,11 +16,13 @@ from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import SNAPSHOT, fold
+from roman_assets.registry import tiers as tiers_module
+from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import ARCHIVE_TABLES, search_columns
+from roman_assets.registry.tiers import SNAPSHOT, TIERS
 from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.registry.installation import (
     archived,
@@ -30,6 +32,7 @@ from roman_assets_tests.registry.installation import (
     public_content,
     record_of,
     sha256,
+    tiers,
 )
 
 SECRETS = ("run-of-operations", "/landing/secret-packets.l0", "secret-file-set")
@@ -63,6 +66,12 @@ def commit(root: DataRoot, content: bytes, second: int) -> None:
     Journal(root).write(record)
 
 
+def public_tier(root: DataRoot) -> Path:
+    """Give the one file that has what the public may know."""
+    (tier,) = tiers(root)
+    return root.public_registry / TIERS / tier.name
+
+
 def readable(path: Path) -> bool:
     try:
         path.open("rb").close()
@@ -83,6 +92,7 @@ def test_another_user_of_the_machine_reads_the_products_and_the_public_registry_
     assert sorted(map(str, found)) == [
         f"archive/public/L2/00010/r0001001001001001001/{cal()}",
         f"archive/registry/{SNAPSHOT}",
+        f"archive/registry/{TIERS}/{public_tier(root).name}",
     ]
     assert len(files) > len(found) + 5
 
@@ -102,7 +112,8 @@ def test_private_trees_are_closed_and_public_ones_open(root: DataRoot) -> None:
         )  # fmt: skip
         assert {path.stat().st_mode & 0o077 for path in private} == {0}
     assert root.public.stat().st_mode & 0o005 == 0o005
-    assert (root.public_registry / SNAPSHOT).stat().st_mode & 0o777 == 0o444
+    for path in (root.public_registry / SNAPSHOT, public_tier(root)):
+        assert path.stat().st_mode & 0o777 == 0o444
 
 
 def test_a_tree_that_somebody_opened_is_closed_by_the_next_publication(root: DataRoot) -> None:
@@ -114,18 +125,19 @@ def test_a_tree_that_somebody_opened_is_closed_by_the_next_publication(root: Dat
 
 
 def test_the_file_of_the_public_registry_holds_nothing_internal(root: DataRoot) -> None:
-    path = root.public_registry / SNAPSHOT
+    path = public_tier(root)
     with duckdb.connect(path, read_only=True) as connection:
         tables = {name for (name,) in connection.execute("show tables").fetchall()}
         columns = {row[0] for row in connection.execute("describe products").fetchall()}
         rows = str([connection.execute(f"from {table}").fetchall() for table in tables])
     archived = {table.name for table in ARCHIVE_TABLES}
-    assert tables == {"products", "inputs", "current_products"} | archived
+    assert tables == {"products", "inputs"} | archived
     assert "run_id" not in columns
     for secret in SECRETS:
         assert secret not in rows
         assert secret.encode() not in path.read_bytes()
-    whole = (root.registry / SNAPSHOT).read_bytes()
+    (tier,) = tiers(root)
+    whole = tier.read_bytes()
     assert all(secret.encode() in whole for secret in SECRETS), "the search must be able to fail"
 
 
@@ -153,9 +165,14 @@ def test_what_only_operations_may_know_is_refused_by_name(root: DataRoot) -> Non
             ask()
 
 
-def test_a_lost_public_registry_is_published_by_the_next_fold(root: DataRoot) -> None:
-    (root.public_registry / SNAPSHOT).unlink()
-    assert Registry(root, Role.PUBLIC).find().empty
+@pytest.mark.parametrize("lost", [SNAPSHOT, f"{TIERS}/*"])
+@pytest.mark.parametrize("full", [1, 1 << 20])
+def test_a_lost_public_registry_is_published_by_the_next_fold(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, lost: str, full: int
+) -> None:
+    monkeypatch.setattr(tiers_module, "_FULL", full)
+    for path in root.public_registry.glob(lost):
+        path.unlink()
     fold(root)
     assert len(Registry(root, Role.PUBLIC).find()) == 1
 
@@ -174,5 +191,5 @@ def test_a_product_made_for_operations_has_no_public_name_and_no_public_row(
     assert Registry(root).current([hidden])[hidden].access is Role.OPERATIONS
     assert list(Registry(root, Role.PUBLIC).find()["name"]) == [cal()]
     assert Registry(root, Role.PUBLIC).archive_rows("WFIExposure").empty
-    content = (root.public_registry / SNAPSHOT).read_bytes()
+    content = public_tier(root).read_bytes()
     assert not any(word in content for word in (hidden.encode(), b"hidden-file", b"hidden-input"))

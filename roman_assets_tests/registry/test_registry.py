@@ -11,20 +11,24 @@ from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
-from roman_assets.registry.fold import SNAPSHOT, fold
+from roman_assets.registry import registry as registry_module
+from roman_assets.registry.fold import fold
 from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import search_columns
+from roman_assets.registry.tiers import SNAPSHOT
 from roman_assets_tests.registry.installation import (
     VISIT,
     association,
     cal,
+    damage,
     exposure,
     moment,
     record_of,
     sha256,
+    tiers,
 )
 
 
@@ -370,9 +374,27 @@ def test_a_registry_can_be_sent_to_another_process(root):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 5000])
-def test_a_damaged_snapshot_is_named_with_its_remedy(root, content):
+@pytest.mark.parametrize("place", ["snapshot", "tier"])
+def test_a_damaged_snapshot_is_named_with_its_remedy(root, place, content):
     commit(root, {cal(): b"a"})
     fold(root)
-    (root.registry / SNAPSHOT).write_bytes(content)
+    damage({"snapshot": root.registry / SNAPSHOT, "tier": tiers(root)[0]}[place], content)
     with pytest.raises(PassingFaultError, match=f"{SNAPSHOT}.*Remedy: rebuild"):
         Registry(root).find()
+
+
+def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, monkeypatch):
+    commit(root, {cal(1): b"a"})
+    fold(root)
+    read = registry_module.read_snapshot
+
+    def slowly(directory):
+        snapshot = read(directory)
+        for number in (2, 3):
+            commit(root, {cal(number): b"b"})
+            fold(root)
+        monkeypatch.setattr(registry_module, "read_snapshot", read)
+        return snapshot
+
+    monkeypatch.setattr(registry_module, "read_snapshot", slowly)
+    assert len(Registry(root).find()) == 3

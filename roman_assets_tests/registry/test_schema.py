@@ -9,7 +9,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.step import Output, publish_step
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import DATABASE, fold
+from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import Registry
@@ -17,6 +17,7 @@ from roman_assets.registry.schema import TABLES, create_tables, open_database, s
 from roman_assets_tests.registry.installation import (
     ANY_FINGERPRINT,
     cal,
+    change_tier,
     exposure,
     record_of,
     sha256,
@@ -98,10 +99,8 @@ def test_sources_hidden_as_inputs_of_a_catalogue_are_found(root):
 def test_a_row_for_each_source_of_a_catalogue_is_found(root):
     Journal(root).write(record_of(root, {CATALOGUE: b"a"}))
     fold(root)
-    connection = open_database(root.registry / DATABASE)
-    connection.execute("insert into products from products")
-    (finding,) = source_tables(connection)
-    connection.close()
+    change_tier(root, "insert into products from products")
+    (finding,) = Registry(root).source_tables()
     assert finding.startswith("products: more than one row")
 
 
@@ -121,10 +120,8 @@ def test_sources_hidden_in_a_metadata_table_are_found(root, name, values, reason
     Journal(root).write(record)
     fold(root)
     assert Registry(root).source_tables() == []
-    connection = open_database(root.registry / DATABASE)
-    connection.execute(SOURCES.format(name=name, values=values))
-    findings = source_tables(connection)
-    connection.close()
+    change_tier(root, SOURCES.format(name=name, values=values))
+    findings = Registry(root).source_tables()
     assert any(finding.startswith(f"SourceCatalog: {reason}") for finding in findings)
 
 

@@ -1,0 +1,426 @@
+"""The registry on disk: immutable tiers, and the snapshot that says which of them count.
+
+A fold must not cost what ten million products take. So the rows lie in a few DuckDB files, the
+tiers, newest first, each many times as large as the one before. A fold copies only the newest,
+small one, writes into the copy and publishes it in place of the old one; when it has grown, it is
+merged with older ones, so that a row is copied a few times in its life.
+
+A published tier never changes. A row that changes is brought forward: copied into the newest tier,
+where it takes the place of its former self in older ones. The journal is the truth; any tier may
+be lost.
+"""
+
+# Names put into SQL are names of the schema and of tiers; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+
+from roman_assets.access import Role
+from roman_assets.archive.durability import (
+    fsync_directory,
+    fsync_file,
+    make_directory,
+    temporary_name,
+    write_durably,
+)
+from roman_assets.data_root import DataRoot
+from roman_assets.registry.public import write_public_tier
+from roman_assets.registry.schema import (
+    REPLACES,
+    TABLES,
+    Table,
+    create_tables,
+    create_views,
+    open_database,
+    schema_digest,
+    tables_seen_by,
+)
+
+SNAPSHOT = "snapshot.json"
+TIERS = "tiers"
+EMPTY = "empty"
+NEWEST = "newest"
+"""The database that a fold writes into; its readable tables are those of all tiers."""
+
+_READ_ONLY = 0o444
+_FULL = 4 << 20
+_GROWTH = 16
+_MEMORY = "4GB"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One whole state of the registry.
+
+    Parameters
+    ----------
+    schema
+        Digest of the schema its tiers have.
+    tiers
+        Names of their files, newest first.
+    """
+
+    schema: str
+    tiers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tiers: Sequence[str]) -> Snapshot:
+        """Give the state of tiers that have the schema of this version."""
+        return cls(schema_digest(), tuple(tiers))
+
+    @property
+    def is_of_this_version(self) -> bool:
+        """Whether its tables are those this version declares; if not, a rebuild is due."""
+        return self.schema == schema_digest()
+
+
+class SnapshotError(Exception):
+    """The snapshot is lost, damaged or of another version; a rebuild makes it again."""
+
+
+def registry_directory(root: DataRoot, role: Role) -> Path:
+    """Give where the registry that a role sees is."""
+    return root.public_registry if role is Role.PUBLIC else root.registry
+
+
+def read_snapshot(directory: Path) -> Snapshot | None:
+    """Read which tiers count now; None before the first fold.
+
+    Raises
+    ------
+    SnapshotError
+        If the file is not what was written.
+    """
+    path = directory / SNAPSHOT
+    try:
+        content = json.loads(path.read_bytes())
+        return Snapshot(str(content["schema"]), tuple(map(str, content["tiers"])))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{path} is no snapshot: {error!r}") from error
+
+
+def publish_snapshot(root: DataRoot, snapshot: Snapshot, previous: Snapshot | None) -> None:
+    """Let readers see a state at once; the fold lock is held.
+
+    Files that neither this nor the previous snapshot names are removed. Who has one open keeps it,
+    and who comes late for one reads the snapshot again.
+    """
+    kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
+    for role in Role:
+        directory = registry_directory(root, role)
+        content = json.dumps(asdict(snapshot)).encode()
+        write_durably(directory / SNAPSHOT, content, mode=_READ_ONLY)
+    for role in Role:
+        for path in (registry_directory(root, role) / TIERS).iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+
+def tier_path(root: DataRoot, tier: str, role: Role = Role.OPERATIONS) -> Path:
+    """Give where what a role sees of a tier is."""
+    return registry_directory(root, role) / TIERS / tier
+
+
+def require_tiers(root: DataRoot, tiers: Sequence[str]) -> None:
+    """Refuse to go on without a file of a tier, whoever it is for.
+
+    Raises
+    ------
+    SnapshotError
+        Naming it.
+    """
+    for path in (tier_path(root, tier, role) for tier in tiers for role in Role):
+        if not path.exists():
+            raise SnapshotError(f"{path} is lost")
+
+
+def is_published(root: DataRoot, snapshot: Snapshot) -> bool:
+    """Tell whether all files of a snapshot are there, for everyone."""
+    return all(
+        read_snapshot(registry_directory(root, role)) == snapshot
+        and all(tier_path(root, tier, role).exists() for tier in snapshot.tiers)
+        for role in Role
+    )
+
+
+class TieredDatabase:
+    """A private connection that shows tiers as one set of tables.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    role
+        For whom: only what this role may see.
+    """
+
+    def __init__(self, root: DataRoot, role: Role = Role.OPERATIONS) -> None:
+        self._root = root
+        self._role = role
+        self._tables = tables_seen_by(role)
+        # Attached to a private instance: DuckDB shares instances by path within a process.
+        self.connection = open_database(":memory:")
+        self._tiers: tuple[str, ...] = ()
+        self._replacing: dict[str, bool] = {}
+        """Whether rows take the place of others in older tiers, by attached tier."""
+
+    def close(self) -> None:
+        """Let go of all tiers."""
+        self.connection.close()
+
+    def show(self, tiers: Sequence[str]) -> None:
+        """Show these tiers, newest first, and no others; without any, all tables are empty.
+
+        Raises
+        ------
+        duckdb.Error
+            If one of them cannot be read.
+        """
+        for tier in self._replacing.keys() - set(tiers):
+            self._detach(tier)
+        self.attach(tiers)
+        if not tiers:
+            self._attach_new(EMPTY, ":memory:")
+        self._tiers = tuple(tiers) or (EMPTY,)
+        self._create_views(self._tables, self._tiers)
+        create_views(self.connection)
+
+    def attach(self, tiers: Sequence[str]) -> None:
+        """Attach what is not yet attached of tiers, for reading."""
+        for tier in tiers:
+            if tier not in self._replacing:
+                self._attach(tier)
+
+    def write(self, path: Path, older: Sequence[str], read: Sequence[Table]) -> None:
+        """Attach a file as the `NEWEST` tier, which takes what is written.
+
+        Parameters
+        ----------
+        path
+            The file: a copy of a tier, or not there yet.
+        older
+            The tiers after it.
+        read
+            The tables that are read meanwhile: they show the rows of all these tiers.
+        """
+        self.attach(older)
+        self._attach_new(NEWEST, str(path))
+        self._create_views(read, (NEWEST, *older))
+
+    def written(self, public: Path) -> None:
+        """Put all that was written into the file of the `NEWEST` tier, and the public part of it.
+
+        Parameters
+        ----------
+        public
+            The file for the public.
+        """
+        self.connection.execute(f"checkpoint {NEWEST}")
+        write_public_tier(self.connection, NEWEST, public)
+
+    @contextmanager
+    def each_tier(self) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
+        """Go through the tiers with a connection whose current database is the tier."""
+        try:
+            yield (self._using(tier) for tier in self._tiers)
+        finally:
+            self._using("memory")
+
+    def rows(self, table: Table, tiers: Sequence[str]) -> str:
+        """Give the SQL of a table's rows in tiers, the last state of each, with `REPLACES`."""
+        columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
+        key = ", ".join(f'"{column}"' for column in table.key)
+        parts = []
+        for number, tier in enumerate(tiers):
+            part = f'select {columns} from "{tier}".{table.name}'
+            replaced = " union all ".join(
+                f'select {key} from "{newer}".{table.name} where {REPLACES.name}'
+                for newer in tiers[:number]
+                if self._replacing[newer]
+            )
+            if table.key and replaced:
+                part += f" anti join ({replaced}) using ({key})"
+            parts.append(part)
+        return " union all ".join(parts)
+
+    def _using(self, database: str) -> duckdb.DuckDBPyConnection:
+        return self.connection.execute(f'use "{database}"')
+
+    def _attach(self, tier: str) -> None:
+        place = _quoted(str(tier_path(self._root, tier, self._role)))
+        self.connection.execute(f'attach {place} as "{tier}" (read_only)')
+        self._replacing[tier] = any(
+            self.connection.execute(
+                f'select 1 from "{tier}".{table.name} where {REPLACES.name} limit 1'
+            ).fetchone()
+            for table in self._tables
+            if table.key
+        )
+
+    def _detach(self, tier: str) -> None:
+        self.connection.execute(f'detach "{tier}"')
+        del self._replacing[tier]
+
+    def _attach_new(self, name: str, path: str) -> None:
+        self.connection.execute(f"attach {_quoted(path)} as {name} (recovery_mode no_wal_writes)")
+        create_tables(self._using(name), self._role)
+        self._using("memory")
+        self._replacing[name] = True
+
+    def _create_views(self, tables: Sequence[Table], tiers: Sequence[str]) -> None:
+        for table in tables:
+            hidden = f"exclude ({REPLACES.name})" if table.key else ""
+            self.connection.execute(
+                f"create or replace view {table.name} as "
+                f"select * {hidden} from ({self.rows(table, tiers)})"
+            )
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("'", "''") + "'"
+
+
+def bring_forward(connection: duckdb.DuckDBPyConnection, table: Table, changing: str) -> None:
+    """Copy rows that are about to change into the `NEWEST` tier, where they can be updated.
+
+    Parameters
+    ----------
+    connection
+        Of a database with a tier to write to.
+    table
+        A table with a key.
+    changing
+        Name of a table or view with the keys of the rows.
+    """
+    key = ", ".join(f'"{column}"' for column in table.key)
+    connection.execute(
+        f"insert into {NEWEST}.{table.name} by name select *, true as {REPLACES.name} "
+        f"from {table.name} semi join {changing} using ({key}) "
+        f"anti join {NEWEST}.{table.name} using ({key})"
+    )
+
+
+@dataclass(frozen=True)
+class NewTier:
+    """A tier while it is written: its name once it is whole, and the database to write with."""
+
+    name: str
+    database: TieredDatabase
+
+
+@contextmanager
+def new_tier(
+    root: DataRoot,
+    older: Sequence[str] = (),
+    copied: str | None = None,
+    read: Sequence[Table] = (),
+) -> Iterator[NewTier]:
+    """Write a tier before older ones; it is whole, under its name and durable at the end.
+
+    What the public may see of it is written into a file of its own.
+
+    Parameters
+    ----------
+    root
+        The installation; its fold lock is held.
+    older
+        The tiers it comes before, newest first.
+    copied
+        The tier that it starts as a copy of; without one it is empty.
+    read
+        The tables that are read while it is written.
+    """
+    name = f"{uuid.uuid4().hex}.duckdb"
+    path = make_directory(root.registry / TIERS) / name
+    temporary = temporary_name(path)
+    database = TieredDatabase(root)
+    try:
+        if copied is not None:
+            shutil.copyfile(tier_path(root, copied), temporary)
+        database.write(temporary, older, read)
+        yield NewTier(name, database)
+        database.written(tier_path(root, name, Role.PUBLIC))
+        database.close()
+        temporary.chmod(_READ_ONLY)
+        fsync_file(temporary)
+        temporary.replace(path)
+    finally:
+        database.close()
+        temporary.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
+def newest_to_copy(root: DataRoot, tiers: Sequence[str]) -> str | None:
+    """Give the tier that the next fold goes on with, None if it starts a new one."""
+    if tiers and tier_path(root, tiers[0]).stat().st_size < _FULL:
+        return tiers[0]
+    return None
+
+
+def merge_tiers(root: DataRoot, tiers: Sequence[str], is_whole: bool) -> str:
+    """Write the rows of some newest tiers into one, in the order in which they are searched.
+
+    Parameters
+    ----------
+    root
+        The installation; its fold lock is held.
+    tiers
+        What is merged, newest first.
+    is_whole
+        Whether there is no older tier, so that no row takes the place of another.
+
+    Returns
+    -------
+    str
+        The new tier.
+    """
+    with new_tier(root) as tier:
+        database = tier.database
+        connection = database.connection
+        connection.execute("set preserve_insertion_order = false")
+        connection.execute(f"set memory_limit = '{_MEMORY}'")
+        database.attach(tiers)
+        for table in TABLES:
+            kept = f"replace (false as {REPLACES.name})" if table.key and is_whole else ""
+            order = ", ".join(f'"{column}"' for column in table.order)
+            connection.execute(
+                f"insert into {NEWEST}.{table.name} by name "
+                f"select * {kept} from ({database.rows(table, tiers)}) "
+                + (f"order by {order}" if order else "")
+            )
+    return tier.name
+
+
+def due_to_merge(root: DataRoot, tiers: Sequence[str]) -> int:
+    """Give how many of the newest tiers are to become one; 0 while the newest is not full.
+
+    Each tier has a level by its size, and no two have the same; so there are few of them, and a
+    row is copied a few times at each level.
+    """
+    sizes = [tier_path(root, tier).stat().st_size for tier in tiers]
+    if not sizes or sizes[0] < _FULL:
+        return 0
+    number, level = 1, _level(sizes[0])
+    while number < len(sizes) and _level(sizes[number]) <= level:
+        number += 1
+        level = _level(sum(sizes[:number]))
+    return number if number > 1 else 0
+
+
+def _level(size: int) -> int:
+    level, capacity = 1, _FULL * _GROWTH
+    while size > capacity:
+        level, capacity = level + 1, capacity * _GROWTH
+    return level
