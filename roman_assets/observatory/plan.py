@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.multiaccum import MultiAccumTable, ma_table
@@ -30,6 +32,11 @@ PLAN_COLUMNS: tuple[str, ...] = (
     "OBSERVATION", "VISIT", "EXPOSURE", "EXPOSURE_TIME", "TARGET_NAME",
 )  # fmt: skip
 """Columns of the survey plans that APT exports (``.sim.ecsv``)."""
+
+_INTEGERS = frozenset(
+    {"MA_TABLE_NUMBER", "PLAN", "PASS", "SEGMENT", "OBSERVATION", "VISIT", "EXPOSURE"}
+)
+_NUMBERS = _INTEGERS | {"RA", "DEC", "PA", "DURATION"}
 
 DEFAULT_START = datetime(2027, 6, 1, tzinfo=UTC)
 """Epoch of the Gaia positions of the simulated sky."""
@@ -394,6 +401,7 @@ def _check_columns(path: Path, table: Table) -> None:
     for name in PLAN_COLUMNS:
         if getattr(table[name], "mask", None) is not None and np.any(table[name].mask):
             raise BadInputError(path, name, "a value is missing", "fill every row")
+        _check_type(path, name, np.asarray(table[name]))
     elements = set(table["BANDPASS"].tolist())
     unknown = sorted(elements - set(OpticalElement))
     if unknown:
@@ -405,6 +413,13 @@ def _check_columns(path: Path, table: Table) -> None:
         ma_table(number)
     if np.any(np.abs(table["DEC"]) > 90) or np.any(table["DURATION"] <= 0):
         raise BadInputError(path, "DEC, DURATION", "a value is out of range", "correct the plan")
+
+
+def _check_type(path: Path, name: str, values: NDArray[Any]) -> None:
+    if name in _INTEGERS and values.dtype.kind not in "iu":
+        raise BadInputError(path, name, f"{values.dtype} values", "give integers")
+    if name in _NUMBERS and (values.dtype.kind not in "iuf" or not np.all(np.isfinite(values))):
+        raise BadInputError(path, name, "a value is no number", "give finite numbers")
 
 
 def _rows(

@@ -141,9 +141,9 @@ def horizon(faults: Faults, receipts: Receipts, deadlines: Mapping[Level, Deadli
         ClockOrigin.EXECUTION: faults.observations.end,
     }
     return max(
-        float(times.max()) + deadline.latency.total_seconds()
+        float(starts[deadline.origin].max(initial=0.0, where=np.isfinite(starts[deadline.origin])))
+        + deadline.latency.total_seconds()
         for deadline in deadlines.values()
-        if len(times := starts[deadline.origin][np.isfinite(starts[deadline.origin])])
     )
 
 
@@ -236,8 +236,6 @@ class Replay:
         self._log.attempts.extend(self._under_way.values())
         return self._log
 
-    # clock
-
     def _at(self, time: float, handle: Callable[[int], None], subject: int) -> None:
         self._scheduled += 1
         heappush(self._heap, (time, self._scheduled, handle, subject))
@@ -249,14 +247,13 @@ class Replay:
     def _moment(self, seconds: float) -> datetime:
         return self._observations.epoch + timedelta(seconds=seconds)
 
-    # exposures and visits
-
     def _prepared_visits(self, faults: Faults) -> tuple[list[int], list[_VisitState]]:
         """Give the bit of every exposure in its visit, and the visits before anything came."""
         executed = faults.executed.tolist()
         bits = [0] * len(self._end)
         states = []
-        latency = self._deadlines[Level.L3]
+        deadline = self._deadlines[Level.L3]
+        timed = deadline.origin is ClockOrigin.EXECUTION
         for visit in self._observations.visits:
             expected = 0
             for place, number in enumerate(visit.members):
@@ -264,7 +261,8 @@ class Replay:
                 if executed[number]:
                     expected |= bits[number]
             last = max(self._end[number] for number in visit.members if executed[number])
-            states.append(_VisitState(expected, latency.due(self._moment(last))))
+            due = deadline.due(self._moment(last)) if timed else None
+            states.append(_VisitState(expected, due))
         return bits, states
 
     def _take_up(self, number: int) -> None:
@@ -320,8 +318,6 @@ class Replay:
                 self._look_at_visit(number, self._now)
         self._at(self._now + _REVIEW_INTERVAL_S, self._review, 0)
 
-    # runs
-
     def _request(
         self, partition: int, steps: tuple[Step, ...], priority: int, restarts: int = 0
     ) -> None:
@@ -358,8 +354,6 @@ class Replay:
         """Do what an operator does with a run that failed."""
         run = self._log.runs[number]
         self._request(run.partition, run.steps, run.priority)
-
-    # steps
 
     def _next_step(self, number: int) -> None:
         run = self._log.runs[number]

@@ -119,11 +119,12 @@ def _clocks(faults: Faults, receipts: Receipts, step: Step) -> Mapping[ClockOrig
             ClockOrigin.RECEIPT: receipts.all_received,
             ClockOrigin.EXECUTION: np.where(faults.executed, observations.end, NEVER),
         }
-    members, visits = observations.visit_of[faults.executed], len(observations.visits)
+    visits = len(observations.visits)
     clocks = {ClockOrigin.RECEIPT: receipts.all_received, ClockOrigin.EXECUTION: observations.end}
     starts = {origin: np.full(visits, -NEVER) for origin in clocks}
     for origin, times in clocks.items():
-        np.maximum.at(starts[origin], members, times[faults.executed])
+        known = faults.executed & np.isfinite(times)
+        np.maximum.at(starts[origin], observations.visit_of[known], times[known])
     return starts
 
 

@@ -89,6 +89,9 @@ def test_a_table_holds_one_program(tmp_path):
         (lambda rows: rows.replace_column("DURATION", [0] * len(rows)), "DEC, DURATION"),
         (lambda rows: rows.replace_column("EXPOSURE", [1] * len(rows)), "EXPOSURE"),
         (lambda rows: rows.replace_column("VISIT", [1000] * len(rows)), "PLAN to EXPOSURE"),
+        (lambda rows: rows.replace_column("VISIT", [1.5] * len(rows)), "VISIT"),
+        (lambda rows: rows.replace_column("DURATION", ["long"] * len(rows)), "DURATION"),
+        (lambda rows: rows.replace_column("RA", [np.nan] * len(rows)), "RA"),
     ],
 )
 def test_a_spoiled_plan_is_refused_by_the_name_of_the_field(table, change, field):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from roman_assets.products.deadline import DEADLINES, ClockOrigin
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import (
     ExposureId,
@@ -87,16 +88,25 @@ surveys = st.sampled_from(
         },
     ]
 )
+deadlines = st.sampled_from(
+    [
+        DEADLINES,
+        {level: replace(one, origin=ClockOrigin.EXECUTION) for level, one in DEADLINES.items()},
+        {level: replace(one, origin=ClockOrigin.RECEIPT) for level, one in DEADLINES.items()},
+    ]
+)
 scenarios = st.builds(
-    lambda visits, facts, rate, seed, hours: Scenario(
+    lambda visits, facts, rate, seed, hours, due: Scenario(
         night(visits, **facts),
         FaultRates.all_at(rate),
         seed,
         times=times(60.0, hours * 3600, hours * 3600),
+        deadlines=due,
     ),
     st.lists(st.integers(1, 4), min_size=1, max_size=12),
     surveys,
     st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5]),
     st.integers(0, 1000),
     st.sampled_from([0.1, 1.0, 5.0]),
+    deadlines,
 )

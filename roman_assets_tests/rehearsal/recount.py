@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
-from roman_assets.products.deadline import ProductState
-from roman_assets.products.kind import KINDS, Level, ProductKind, Scope, Step, expected_kinds
+from roman_assets.products.deadline import ClockOrigin, ProductState
+from roman_assets.products.kind import KINDS, ProductKind, Scope, Step, expected_kinds
 from roman_assets.rehearsal.rehearsal import Rehearsal
 from roman_assets.rehearsal.replay import Attempt, Ending
 
-HOURS = {Level.L1: 24, Level.L2: 48, Level.L3: 120, Level.L4: 168}
+NEVER = float("inf")
 KEPT, MISSED, NO_DEADLINE, NOT_EXPECTED = "kept", "missed", "no deadline", "not expected"
 VERDICT_OF_STATE = {
     ProductState.MADE_IN_TIME: KEPT,
@@ -48,8 +47,7 @@ def _of_exposures(rehearsal: Rehearsal) -> Iterator[Key]:
             if kind not in expected:
                 yield key, kind.name, None, NOT_EXPECTED
                 continue
-            start = received[number] if kind.level in (Level.L1, Level.L2) else end
-            due = start + HOURS[kind.level] * 3600
+            due = _due(rehearsal, kind, received[number], end)
             for place, detector in _detectors(kind, planned.detectors):
                 moment = made.get((kind.step, number))
                 if kind.step is Step.EXPOSURE and scenario.faults.failed_detectors[number, place]:
@@ -78,17 +76,23 @@ def _of_visits(rehearsal: Rehearsal) -> Iterator[Key]:
     for visit, found in enumerate(observations.visits):
         executed = [n for n in found.members if scenario.faults.executed[n]]
         planned = observations.exposures[executed[0]]
-        last = max(observations.exposures[n].end for n in executed)
+        end = max((observations.exposures[n].end - observations.epoch) for n in executed)
+        arrived = [t for t in scenario.receipts.all_received[executed].tolist() if t < NEVER]
         for kind in KINDS:
             if kind.step is not Step.VISIT:
                 continue
             if kind not in expected_kinds(planned.survey, planned.exposure_type):
                 yield str(found.visit), kind.name, None, NOT_EXPECTED
                 continue
-            due = last + timedelta(hours=HOURS[kind.level])
-            seconds = (due - observations.epoch).total_seconds()
+            due = _due(rehearsal, kind, max(arrived, default=NEVER), end.total_seconds())
             for skycell, moment in first.get(visit, {None: None}).items():
-                yield str(found.visit), kind.name, skycell, _verdict(moment, seconds)
+                yield str(found.visit), kind.name, skycell, _verdict(moment, due)
+
+
+def _due(rehearsal: Rehearsal, kind: ProductKind, received: float, executed: float) -> float:
+    deadline = rehearsal.scenario.deadlines[kind.level]
+    start = received if deadline.origin is ClockOrigin.RECEIPT else executed
+    return start + deadline.latency.total_seconds()
 
 
 def _finished(rehearsal: Rehearsal) -> list[Attempt]:
@@ -98,4 +102,4 @@ def _finished(rehearsal: Rehearsal) -> list[Attempt]:
 def _verdict(moment: float | None, due: float) -> str:
     if moment is not None:
         return KEPT if moment <= due else MISSED
-    return MISSED if due < float("inf") else NO_DEADLINE
+    return MISSED if due < NEVER else NO_DEADLINE

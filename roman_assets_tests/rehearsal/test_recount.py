@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_the_search_counts_as_kept_what_the_ledger_counts(scenario: Scenario) ->
 @settings(deadline=None, max_examples=25)
 @given(scenario=scenarios)
 def test_the_same_seed_gives_the_same_rehearsal(scenario: Scenario) -> None:
-    again = Scenario(scenario.observations, scenario.rates, scenario.seed, times=scenario.times)
+    again = replace(scenario)
     assert scenario.rehearse(machines(2)).log == again.rehearse(machines(2)).log
 
 
