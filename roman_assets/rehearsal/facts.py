@@ -50,9 +50,7 @@ _ERRORS = {
 _MICROSECONDS = 1_000_000
 
 
-def registry_of(
-    log: ReplayLog, faults: Faults, receipts: Receipts, *, database: str = ":memory:"
-) -> duckdb.DuckDBPyConnection:
+def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.DuckDBPyConnection:
     """Give a registry as if the platform had made what a rehearsal made.
 
     Parameters
@@ -63,26 +61,28 @@ def registry_of(
         The plan, and what went wrong.
     receipts
         When what was received.
-    database
-        Path of the database, which must be new.
 
     Returns
     -------
     duckdb.DuckDBPyConnection
-        With the registry's own schema. Columns that no deadline depends on (hashes, sizes,
-        footprints) are null.
+        In memory, with the registry's own schema. Columns that no deadline depends on (hashes,
+        sizes, footprints) are null.
     """
-    connection = open_database(database)
+    connection = open_database(":memory:")
     create_tables(connection)
-    connection.register("kinds", _kinds())
-    connection.register("exposures", _exposures(log, faults, receipts))
-    connection.register("visits", _visits(faults.observations))
-    connection.register("tries", _tries(log, faults.observations))
-    connection.register("mosaics", _mosaics(log, faults.observations))
+    connection.execute("create schema rehearsed")
+    for name, table in (
+        ("kinds", _kinds()),
+        ("exposures", _exposures(log, faults, receipts)),
+        ("visits", _visits(faults.observations)),
+        ("tries", _tries(log, faults.observations)),
+        ("mosaics", _mosaics(log, faults.observations)),
+    ):
+        connection.register("incoming", table)
+        connection.execute(f"create table rehearsed.{name} as from incoming")
+        connection.unregister("incoming")
     for statement in (_RECEIPTS, _ATTEMPTS, _RECORDS, _FAILURES, *_PRODUCTS):
         connection.execute(statement)
-    for name in ("kinds", "exposures", "visits", "tries", "mosaics"):
-        connection.unregister(name)
     return connection
 
 
@@ -197,7 +197,7 @@ def _mosaics(log: ReplayLog, observations: Observations) -> pa.Table:
 
 
 def _record_id(number: int) -> str:
-    return f"{number:032x}"
+    return f"{number:07d}"
 
 
 def _moments(
@@ -218,14 +218,15 @@ select 'receipt-' || number as record_id, 'formatting' as step, "partition",
     optical_element, detectors, nexposures, truncated, last_packet is null as lacks_packets,
     ancillary is null as lacks_ancillary, execution_end, first_packet, last_packet, ancillary,
     all_received
-from exposures
+from rehearsed.exposures
 """
 
 _PARTITIONS = """
 (select step, number, "partition", program, survey, exposure_type, optical_element
-    from exposures, (values ('formatting'), ('exposure')) steps (step)
+    from rehearsed.exposures, (values ('formatting'), ('exposure')) steps (step)
 union all
-select 'visit', number, "partition", program, survey, exposure_type, optical_element from visits)
+select 'visit', number, "partition", program, survey, exposure_type, optical_element
+    from rehearsed.visits)
 """
 
 _ATTEMPTS = f"""
@@ -233,7 +234,7 @@ insert into {ATTEMPTS.name} by name
 select record_id, step, "partition", coalesce(if(outcome = 'running', started, ended), started)
     as committed_at, run_id, record_id as attempt_id, outcome, error, error as message, last_try,
     queued, started, if(outcome = 'running', null, ended) as finished
-from tries join {_PARTITIONS} using (step, number)
+from rehearsed.tries join {_PARTITIONS} using (step, number)
 """
 
 _RECORDS = f"""
@@ -251,15 +252,27 @@ insert into {FAILURES.name} by name
 select record_id, step, "partition", ended as committed_at,
     "partition" || '_' || lower(detector) || '_' || lower(optical_element) as file_set,
     'BadInputError' as error, 'rehearsed failure of a detector' as message
-from tries join (
-    select *, unnest(failed_detectors) as detector from exposures
+from rehearsed.tries join (
+    select *, unnest(failed_detectors) as detector from rehearsed.exposures
 ) using (number)
 where step = 'exposure' and outcome = 'finished'
 """
 
+# The products are a view: millions of rows, of which the ledger reads few columns.
 _PRODUCTS = (
+    """
+create table rehearsed.skycells as
+select record_id, skycell,
+    row_number() over (partition by number, skycell order by ended, record_id) as generation,
+    generation = count(*) over (partition by number, skycell) as last
+from rehearsed.mosaics join rehearsed.tries using (record_id)
+""",
+    f"create table rehearsed.none as from {PRODUCTS.name} limit 0",
+    f"drop table {PRODUCTS.name}",
     f"""
-insert into {PRODUCTS.name} by name
+create view {PRODUCTS.name} as
+from rehearsed.none
+union all by name
 select file_set || ending as name, kind, level, file_set, "partition" as exposure, visit, program,
     optical_element, detector, 'p' as release, 1 as generation, 'current' as state,
     ended as committed_at, record_id, step, "partition", run_id, survey, exposure_type, nexposures
@@ -270,23 +283,21 @@ from (
             else detectors end) as detector,
         "partition" || coalesce('_' || lower(detector), '') || '_' || lower(optical_element)
             as file_set
-    from tries join exposures using (number) join kinds using (step, survey, exposure_type)
+    from rehearsed.tries join rehearsed.exposures using (number)
+    join rehearsed.kinds using (step, survey, exposure_type)
     where outcome = 'finished' and step <> 'visit'
 )
-""",
-    f"""
-insert into {PRODUCTS.name} by name
+union all by name
 select file_set || ending as name, kind, level, file_set, "partition" as visit, program,
     optical_element, skycell, 'p' as release, generation,
     if(last, 'current', 'overwritten') as state, ended as committed_at, record_id, step,
     "partition", run_id, survey, exposure_type
 from (
-    select *, row_number() over (partition by number, skycell order by ended, record_id)
-            as generation,
-        generation = count(*) over (partition by number, skycell) as last,
-        printf('r%05d_p_%s_%s_%s', program, grouping, skycell, lower(optical_element)) as file_set
-    from tries join mosaics using (record_id) join visits using (number)
+    select *, printf('r%05d_p_%s_%s_%s', program, grouping, skycell, lower(optical_element))
+        as file_set
+    from rehearsed.tries join rehearsed.skycells using (record_id)
+    join rehearsed.visits using (number)
     where step = 'visit'
-) join kinds using (step, survey, exposure_type)
+) join rehearsed.kinds using (step, survey, exposure_type)
 """,
 )

@@ -216,7 +216,8 @@ class Replay:
         self._under_way: dict[int, Attempt] = {}
         self._reserve_rule = reserve or VisitReserve()
         self._reserve = self._reserve_rule()
-        self._recent: deque[tuple[float, timedelta]] = deque()
+        self._published: deque[float] = deque()
+        self._computed: deque[timedelta] = deque()
         self._waiting: set[int] = set()
         self._log = ReplayLog(horizon(faults, receipts, deadlines))
 
@@ -309,10 +310,11 @@ class Replay:
 
     def _review(self, _: int) -> None:
         """Look at the waiting visits anew where the reserve has grown."""
-        while self._recent and self._recent[0][0] < self._now - MEASURED_OVER_S:
-            self._recent.popleft()
+        while self._published and self._published[0] < self._now - MEASURED_OVER_S:
+            self._published.popleft()
+            self._computed.popleft()
         before = self._reserve
-        self._reserve = self._reserve_rule([spent for _, spent in self._recent])
+        self._reserve = self._reserve_rule(self._computed)
         if self._reserve > before:
             for number in sorted(self._waiting):
                 self._look_at_visit(number, self._now)
@@ -474,4 +476,5 @@ class Replay:
         else:
             visit = self._visits[attempt.partition]
             visit.made_from, visit.made = attempt.members, self._now
-            self._recent.append((self._now, timedelta(seconds=self._now - attempt.started)))
+            self._published.append(self._now)
+            self._computed.append(timedelta(seconds=self._now - attempt.started))
