@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,14 @@ class LandingWatch:
     _keys: set[str] | None = None
     _changes: RegistryChanges = field(default_factory=RegistryChanges)
 
-    def look(self, landing: LandingArea, now: datetime) -> list[Receipt]:
+    @cached_property
+    def landing(self) -> LandingArea:
+        """The landing area, which remembers what it has seen as well."""
+        from roman_assets.pipelines.formatting.landing import LandingArea
+
+        return LandingArea(self.root)
+
+    def look(self, now: datetime) -> list[Receipt]:
         """Compare what has changed in the landing area or the registry; give changed receipts."""
         from roman_assets.registry.registry import Registry
 
@@ -157,9 +165,9 @@ class LandingWatch:
             if changed.everything:
                 self._mark = None
             remade = () if changed.everything else filter(is_exposure, changed.partitions)
-            changes = landing.changes(self._mark, RECEIPTS_PER_TICK)
+            changes = self.landing.changes(self._mark, RECEIPTS_PER_TICK)
             self._mark, self.more = changes.mark, changes.more
-            known = landing.known_receipts(map(ExposureId.parse, remade))
+            known = self.landing.known_receipts(map(ExposureId.parse, remade))
             self._compare(registry, {one.exposure: one for one in (*known, *changes.receipts)})
         self._unrecorded |= {one.exposure: one for one in changes.receipts}
         return list(changes.receipts)
@@ -273,15 +281,12 @@ def landing_sensor(
     context: dg.SensorEvaluationContext, installation: Installation
 ) -> dg.SensorResult:
     """Take in what has landed and request a run for every exposure whose L1 are not made of it."""
-    from roman_assets.pipelines.formatting.landing import LandingArea
-
     root, now = installation.root, datetime.now(UTC)
-    landing = LandingArea(root)
-    scan = landing.scan(SCAN_BUDGET)
+    watch = _watches.setdefault(root, LandingWatch(root))
+    scan = watch.landing.scan(SCAN_BUDGET)
     for case in scan.set_aside:
         context.log.warning(f"set aside: {case}")
-    watch = _watches.setdefault(root, LandingWatch(root))
-    changed = watch.look(landing, now)
+    changed = watch.look(now)
     watch.record()
     wanted = watch.wanted(context.instance, now)
     return dg.SensorResult(

@@ -265,11 +265,25 @@ class Inventory:
         with self._connection():
             yield
 
-    def files(self) -> dict[str, FileVersion]:
-        """Give the files taken in, by name."""
+    @property
+    def identity(self) -> int:
+        """A number of this index; one that is made anew has another."""
         with self._transaction(write=False) as db:
-            rows = db.execute("SELECT name, size, mtime_ns FROM file")
-            return {row[0]: FileVersion(*row) for row in rows}
+            number: int = db.execute("PRAGMA application_id").fetchone()[0]
+        return number
+
+    def files(self, names: Iterable[str] | None = None) -> dict[str, FileVersion]:
+        """Give the files taken in, by name; only these names, if any are given."""
+        select = "SELECT name, size, mtime_ns FROM file"
+        with self._transaction(write=False) as db:
+            if names is None:
+                rows = db.execute(select).fetchall()
+            else:
+                found = (
+                    db.execute(f"{select} WHERE name = ?", (name,)).fetchone() for name in names
+                )
+                rows = [row for row in found if row is not None]
+        return {row[0]: FileVersion(*row) for row in rows}
 
     def add(self, file: FileVersion, content: FileContent) -> None:
         """Take in a file, once.

@@ -32,6 +32,7 @@ from roman_assets.pipelines.formatting.inventory import (
     PacketContent,
     ReceiptChanges,
 )
+from roman_assets.pipelines.formatting.listing import DirectoryListing
 from roman_assets.pipelines.formatting.packet import (
     Packet,
     PacketReader,
@@ -80,7 +81,7 @@ class LandingArea:
 
     Files arrive by a rename within the directory or from another on the same file system, so they
     are whole when seen. Names that begin with a dot are not looked at. The arrival time of a file
-    is its modification time.
+    is its modification time. An object remembers what it has seen, so that its next scan is fast.
 
     Parameters
     ----------
@@ -98,6 +99,10 @@ class LandingArea:
     @cached_property
     def _inventory(self) -> Inventory:
         return Inventory(self.path, SetAside(self.root))
+
+    @cached_property
+    def _listing(self) -> DirectoryListing:
+        return DirectoryListing(self.path)
 
     def scan(self, budget: timedelta | None = None) -> ScanResult:
         """Take in what has arrived, each file once, in order of arrival.
@@ -145,19 +150,20 @@ class LandingArea:
         except FileNotFoundError:
             return False
         self._inventory.add(file, content)
+        self._listing.confirm(file.name)
         return True
 
     def _arrivals(self) -> list[FileVersion]:
-        known = self._inventory.files()
-        present = {}
-        for path in self.path.iterdir():
-            if not path.name.startswith(".") and path.is_file():
-                with suppress(FileNotFoundError):
-                    present[path.name] = _version(path)
-        gone = [name for name, file in known.items() if present.get(name) != file]
+        """List new files in the order of arrival; the index forgets those that are gone."""
+        changes = self._listing.look(self._inventory.identity)
+        names = None if changes.everything else {*changes.present, *changes.gone}
+        known = self._inventory.files(names)
+        gone = [name for name, file in known.items() if changes.present.get(name) != file]
         if gone:
             self._inventory.forget(gone)
-        new = (file for name, file in present.items() if known.get(name) != file)
+        new = [file for name, file in changes.present.items() if known.get(name) != file]
+        for name in changes.present.keys() - {file.name for file in new}:
+            self._listing.confirm(name)
         return sorted(new, key=lambda file: (file.mtime_ns, file.name))
 
     def exposures(self) -> list[ExposureId]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets.pipelines.formatting import inventory
+from roman_assets.pipelines.formatting import inventory, listing
 from roman_assets.pipelines.formatting import landing as landing_module
 from roman_assets.pipelines.formatting.data_unit import Stream
 from roman_assets.pipelines.formatting.landing import LandingArea
@@ -501,6 +501,41 @@ def test_an_index_that_cannot_be_used_is_a_passing_fault(area):
     (area.path / f".inventory-v{inventory._VERSION}.sqlite").mkdir()
     with pytest.raises(PassingFaultError, match="index"):
         area.scan()
+
+
+def test_a_file_replaced_under_its_name_is_read_again(area, monkeypatch):
+    monkeypatch.setattr(listing, "ALL_ASKED_EVERY_S", 10_000)
+    place(area, "a.l0", PACKETS[0])
+    assert area.scan().taken == ("a.l0",)
+    assert area.scan().taken == ()
+    place(area, "b.l0", PACKETS[1])
+    place(area, "a.l0", PACKETS[2])
+    assert set(area.scan().taken) == {"a.l0", "b.l0"}
+    assert area.scan() == landing_module.ScanResult()
+
+
+def test_a_file_changed_in_place_is_found_in_the_end(area, monkeypatch):
+    place(area, "a.l0", PACKETS[0])
+    area.scan()
+    (area.path / "a.l0").write_bytes(PACKETS[1])
+    monkeypatch.setattr(listing, "ALL_ASKED_EVERY_S", -1)
+    assert area.scan().taken == ("a.l0",)
+
+
+def test_what_another_process_took_in_is_not_read_again(area, monkeypatch):
+    place(area, "a.l0", PACKETS[0])
+    area.scan()
+    place(area, "b.l0", PACKETS[1])
+    assert LandingArea(area.root).scan().taken == ("b.l0",)
+    monkeypatch.setattr(landing_module, "_read", None)
+    assert area.scan() == landing_module.ScanResult()
+
+
+def test_a_scan_out_of_time_goes_on_with_the_next(area):
+    for number, packet in enumerate(PACKETS[:5]):
+        place(area, f"{number}.l0", packet)
+    counts = [len(area.scan(timedelta(0)).taken) for _ in range(6)]
+    assert counts == [1, 1, 1, 1, 1, 0]
 
 
 def test_a_receipt_that_changes_is_told_once(area):
