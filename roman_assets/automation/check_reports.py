@@ -7,8 +7,10 @@ evaluates at one tick is stored under a run of its own, which nothing executes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import dagster as dg
 from dagster import (
@@ -88,10 +90,30 @@ def _not_passed(
     return ReportedState(passed=False, state=None if entry is None else str(entry.value))
 
 
-def report(instance: dg.DagsterInstance, evaluations: Iterable[AssetCheckEvaluation]) -> str:
-    """Store evaluations that no run makes; give the id of the run they are stored under."""
+def report(
+    instance: dg.DagsterInstance, evaluations: Sequence[AssetCheckEvaluation], budget: timedelta
+) -> int:
+    """Store evaluations that no run makes, one after the other.
+
+    Parameters
+    ----------
+    instance
+        Where to.
+    evaluations
+        At least the first is stored.
+    budget
+        Time after which no further one is begun: each takes some time of the storage.
+
+    Returns
+    -------
+    int
+        How many are stored.
+    """
+    started = time.monotonic()
     run = instance.add_run(DagsterRun(job_name=REPORTS_JOB, status=DagsterRunStatus.SUCCESS))
-    for evaluation in evaluations:
+    for number, evaluation in enumerate(evaluations):
+        if number and time.monotonic() - started > budget.total_seconds():
+            return number
         instance.report_dagster_event(
             DagsterEvent(
                 event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
@@ -101,4 +123,4 @@ def report(instance: dg.DagsterInstance, evaluations: Iterable[AssetCheckEvaluat
             ),
             run.run_id,
         )
-    return run.run_id
+    return len(evaluations)

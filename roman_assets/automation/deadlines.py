@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -33,8 +33,8 @@ from roman_assets.resources import Installation
 VISITS_PER_TICK = 500
 """So many visits are looked at in one tick."""
 
-REPORTS_PER_TICK = 200
-"""So many evaluations are reported in one tick."""
+REPORTING_BUDGET = timedelta(seconds=10)
+"""A tick reports for this long, the most urgent first; the next one goes on."""
 
 
 @dataclass
@@ -131,15 +131,14 @@ def deadline_sensor(
     watch = _watch("deadlines", installation.root)
     found = watch.look(datetime.now(UTC))
     news = unreported(context.instance, found)
-    for late in news[REPORTS_PER_TICK:]:
-        watch.look_again(late)
-    told = news[:REPORTS_PER_TICK]
-    if not told:
+    if not news:
         return dg.SkipReason(f"{len(watch.not_in_order)} levels late or at risk, all reported")
-    report(context.instance, map(evaluation, told))
+    reported = report(context.instance, [evaluation(one) for one in news], REPORTING_BUDGET)
+    for left in news[reported:]:
+        watch.look_again(left)
     return dg.SensorResult(
-        dynamic_partitions_requests=partitions_of(told),
-        skip_reason=dg.SkipReason(f"{len(told)} checks reported"),
+        dynamic_partitions_requests=partitions_of(news[:reported]),
+        skip_reason=dg.SkipReason(f"{reported} of {len(news)} checks reported"),
     )
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -167,7 +167,7 @@ def test_a_visit_that_was_never_requested_is_reported(
 def test_many_reports_are_spread_over_ticks(
     facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "REPORTS_PER_TICK", 1)
+    monkeypatch.setattr(deadlines, "REPORTING_BUDGET", timedelta(0))
     facts.receipt()
     clock.hour = 20
     assert [len(reported(facts, instance)) for _ in range(3)] == [1, 1, 0]

@@ -1,0 +1,445 @@
+"""Time the ticks of the sensors with many exposures known and some new, against looking at all.
+
+An installation knows many exposures whose products are all made. At each round 100 new exposures
+of 25 visits arrive, are calibrated, and their visits become ready; the ticks of the landing, visit
+and deadline sensors are timed in between. The alternative compares everything at every tick, as the
+same sensors do after a restart.
+
+The landing directory, its index, the registry and Dagster's storage (SQLite) are real. Packet files
+are empty and known to the index, so that the time to read new packets is not in the figures, while
+what is in of the new exposures is evaluated: one detector with 125 resultants, as many data units
+as 18 detectors with 6 resultants have.
+
+    python benchmarks/sensors.py                       # 100,000 exposures, and 10,000 to compare
+    python benchmarks/sensors.py --exposures 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from roman_assets.automation import deadlines, landing, visits
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.formatting.ancillary import (
+    DetectorAperture,
+    EphemerisKind,
+    ExecutedExposure,
+    ExecutedVisit,
+    GuideMode,
+    GuideStar,
+    GuideWindowTable,
+    Guiding,
+    MATable,
+    Pointing,
+    Program,
+)
+from roman_assets.pipelines.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
+from roman_assets.pipelines.formatting.inventory import (
+    EphemerisContent,
+    FileContent,
+    FileVersion,
+    Inventory,
+    PacketContent,
+)
+from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.formatting.receipt_record import statement_of
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Scope, Step, expected_kinds
+from roman_assets.products.observation import (
+    ExposureId,
+    ExposureType,
+    OpticalElement,
+    Survey,
+    VisitId,
+)
+from roman_assets.registry.fold import fold, rebuild
+from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.record import CommitRecord, ProductEntry, ProductInput, Statement
+from roman_assets.resources import Installation
+
+EXPOSURES_PER_VISIT = 4
+DETECTORS = ("WFI01",)
+CELL = "270p65x49y70"
+NEW_PER_ROUND = 100
+ROUNDS = 5
+EXPOSURE_TIME = timedelta(seconds=395)
+NOW = datetime.now(UTC)
+SENSORS = {
+    "landing": (landing.landing_sensor, landing),
+    "visit": (visits.visit_sensor, visits),
+    "deadline": (deadlines.deadline_sensor, deadlines),
+}
+
+MA_TABLE = MATable(
+    number=4, name="C2A_IMG", id="MA0004", frame_time=3.16,
+    read_pattern=tuple((n,) for n in range(1, 126)),
+)  # fmt: skip
+
+
+def visit_number(number: int) -> VisitId:
+    return VisitId(1 + number // 900_000, 1, 1, 1, 1 + number // 900 % 900, 1 + number % 900)
+
+
+def exposures_of(visit: VisitId) -> list[ExposureId]:
+    return [ExposureId(visit, number + 1) for number in range(EXPOSURES_PER_VISIT)]
+
+
+def document(visit: VisitId, start: datetime) -> ExecutedVisit:
+    table = {"cycles_per_science_read": 18, "pedestal_exposure_time": 0.08}
+    star = GuideStar(
+        gsc_id="S1", predicted_ra=270, predicted_dec=66, predicted_fgs_mag=14,
+        predicted_fgs_bright_mag=13, predicted_fgs_faint_mag=15, predicted_count_rate=1e4,
+        predicted_x=10, predicted_y=10,
+    )  # fmt: skip
+    guiding = Guiding(
+        mode=GuideMode.WIM_TRACK,
+        acquisition=GuideWindowTable(id="GW0001", signal_exposure_time=0.16, **table),
+        tracking=GuideWindowTable(id="GW0002", signal_exposure_time=0.16, **table),
+        stars=dict.fromkeys(DETECTORS, star),
+    )
+    corners = (0.0, 1.0, 1.0, 0.0)
+    return ExecutedVisit(
+        visit=visit,
+        program=Program(title="t", investigator_name="i", category="CCS", subcategory="HLWA"),
+        exposure_type=ExposureType.WFI_IMAGE,
+        optical_element=OpticalElement.F158,
+        nexposures=EXPOSURES_PER_VISIT,
+        start_time=start,
+        apertures={
+            name: DetectorAperture(
+                aperture_name=name, nrows=4096, ncolumns=4096, v2_ref=0, v3_ref=0, v3yangle=0,
+                vparity=-1, v2_corners=corners, v3_corners=corners,
+            )
+            for name in DETECTORS
+        },
+        exposures=tuple(
+            ExecutedExposure(
+                exposure=one.exposure,
+                start_time=start,
+                end_time=start + EXPOSURE_TIME,
+                ma_table_number=MA_TABLE.number,
+                detectors=DETECTORS,
+                pointing=Pointing(
+                    target_aperture="WFI_CEN", target_ra=270, target_dec=66, ra_v1=269,
+                    dec_v1=66, pa_v3=59, pa_aperture=-1,
+                ),
+                guiding=guiding,
+            )
+            for one in exposures_of(visit)
+        ),
+    )  # fmt: skip
+
+
+def packets(exposure: ExposureId) -> PacketContent:
+    """Give the index entry of a file with all packets of an exposure, one a data unit."""
+    resultants = MA_TABLE.nresultants
+    units = [
+        *(UnitId(exposure, Stream.SCIENCE, d, n) for d in DETECTORS for n in range(resultants)),
+        *(UnitId(exposure, Stream.GUIDE_WINDOW, detector, 0) for detector in DETECTORS),
+        UnitId(exposure, Stream.FACE, None, 0),
+    ]
+    headers = [
+        UnitHeader(
+            unit, resultants if unit.stream is Stream.SCIENCE else 1, next(iter(Compression)),
+            0, 0, 0, 1, 100, 7,
+        )
+        for unit in units
+    ]  # fmt: skip
+    return PacketContent({header: {0: 0} for header in headers}, len(units), 0, 0, 0, 0, 0)
+
+
+@dataclass
+class Observatory:
+    """An installation that receives and makes exposures without the work in between."""
+
+    root: DataRoot
+    instance: dg.DagsterInstance
+    visits: int = 0
+    _inventory: Inventory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.root.landing.mkdir(parents=True)
+        self._inventory = Inventory(self.root.landing)
+        self._land("table.json", MA_TABLE)
+        around = timedelta(days=2000)
+        self._land(
+            "orbit.oem", EphemerisContent(EphemerisKind.PREDICTED, NOW - around, NOW + around, NOW)
+        )
+
+    def _land(self, name: str, content: FileContent) -> None:
+        path = self.root.landing / name
+        path.touch()
+        status = path.stat()
+        self._inventory.add(FileVersion(name, status.st_size, status.st_mtime_ns), content)
+
+    def new_visits(self, number: int) -> list[VisitId]:
+        new = [visit_number(self.visits + index) for index in range(number)]
+        self.visits += number
+        return new
+
+    def receive(self, new: list[VisitId]) -> list[ExposureId]:
+        """Let all of some visits arrive."""
+        exposures = [one for visit in new for one in exposures_of(visit)]
+        with self._inventory.kept_open():
+            for visit in new:
+                self._land(f"{visit}.json", document(visit, NOW - timedelta(hours=3)))
+            for one in exposures:
+                self._land(f"{one}.l0", packets(one))
+        return exposures
+
+    def know(self, number: int) -> None:
+        """Receive many exposures and make all their products, long ago.
+
+        One visit goes the whole way; the others are written as it was.
+        """
+        (first, *others) = self.new_visits(number // EXPOSURES_PER_VISIT)
+        template = self._inventory_rows(self.receive([first]))
+        with self._inventory._transaction(write=True) as db:
+            for visit in others:
+                for one in exposures_of(visit):
+                    path = self.root.landing / f"{one}.l0"
+                    path.touch()
+                    status = path.stat()
+                    row = db.execute(
+                        "INSERT INTO file (name, size, mtime_ns) VALUES (?, ?, ?)",
+                        (path.name, status.st_size, status.st_mtime_ns),
+                    )
+                    db.execute("INSERT INTO holding VALUES (?, ?)", (row.lastrowid, str(one)))
+                    db.execute(
+                        "INSERT INTO receipt VALUES (NULL, ?, ?, '4', ?, ?, ?)",
+                        (str(one), str(visit), *template[one.exposure - 1]),
+                    )
+            db.execute(
+                "UPDATE receipt SET body = json_set(CAST(body AS TEXT), '$.exposure', "
+                "json_object('visit', json_object("
+                "'program', CAST(substr(exposure, 2, 5) AS INTEGER), 'execution_plan', 1, "
+                "'pass_', 1, 'segment', 1, 'observation', CAST(substr(exposure, 15, 3) AS INTEGER),"
+                " 'visit', CAST(substr(exposure, 18, 3) AS INTEGER)), "
+                "'exposure', CAST(substr(exposure, 22) AS INTEGER)))"
+            )
+        receipts = self._inventory.receipts(exposures_of(first))
+        lines = [
+            _pending(self.root, record)
+            for visit in (first, *others)
+            for record in _made(visit, receipts, NOW - timedelta(hours=2))
+        ]
+        Journal(self.root).seal(lines)
+        rebuild(self.root)
+        keys = [str(one) for visit in (first, *others) for one in exposures_of(visit)]
+        for start in range(0, len(keys), 10_000):
+            self.instance.add_dynamic_partitions("exposure", keys[start : start + 10_000])
+
+    def _inventory_rows(self, exposures: list[ExposureId]) -> list[tuple[str, str, bytes]]:
+        self._inventory.receipts(exposures)
+        with self._inventory._transaction(write=False) as db:
+            rows = db.execute("SELECT start, stop, body FROM receipt ORDER BY exposure")
+            return rows.fetchall()
+
+    def calibrate(self, new: list[VisitId]) -> None:
+        """Publish L1 and L2 of visits."""
+        for visit in new:
+            for receipt in self._inventory.receipts(exposures_of(visit)):
+                self._write(_exposure_records(receipt, datetime.now(UTC)))
+        fold(self.root)
+
+    def mosaic(self, new: list[VisitId]) -> None:
+        """Publish L3 of visits."""
+        for visit in new:
+            self._write([_visit_record(visit, datetime.now(UTC))])
+        fold(self.root)
+
+    def _write(self, records: list[CommitRecord]) -> None:
+        for record in records:
+            Journal(self.root).write(record)
+
+
+def _made(visit: VisitId, receipts: list[Receipt], when: datetime) -> Iterator[CommitRecord]:
+    for one, receipt in zip(exposures_of(visit), receipts, strict=True):
+        yield CommitRecord(
+            step=Step.FORMATTING,
+            partition=str(one),
+            committed_at=when,
+            statement=Statement.RECEIPT,
+            receipt=statement_of(receipt),
+            events=receipt.events,
+        )
+        yield from _exposure_records(receipt, when, one)
+    yield _visit_record(visit, when)
+
+
+def _exposure_records(
+    receipt: Receipt, when: datetime, exposure: ExposureId | None = None
+) -> list[CommitRecord]:
+    one = exposure or receipt.exposure
+    packets = ProductInput(name=f"{one}_l0", sha256=receipt.content_version)
+    ramp = f"{one}_wfi01_f158_uncal.asdf"
+    return [
+        CommitRecord(
+            step=Step.FORMATTING,
+            partition=str(one),
+            committed_at=when,
+            products=_entries(Step.FORMATTING, str(one), [packets]),
+            events=receipt.events,
+        ),
+        CommitRecord(
+            step=Step.EXPOSURE,
+            partition=str(one),
+            committed_at=when,
+            products=_entries(
+                Step.EXPOSURE, str(one), [ProductInput(name=ramp, sha256=_sha256(ramp))]
+            ),
+        ),
+    ]
+
+
+def _visit_record(visit: VisitId, when: datetime) -> CommitRecord:
+    images = [f"{one}_wfi01_f158_cal.asdf" for one in exposures_of(visit)]
+    return CommitRecord(
+        step=Step.VISIT,
+        partition=str(visit),
+        committed_at=when,
+        products=_entries(
+            Step.VISIT,
+            f"r{visit.digits[:5]}_p_{visit.grouping}_{CELL}",
+            [ProductInput(name=name, sha256=_sha256(name)) for name in images],
+        ),
+        events={ClockEvent.STARTED: when - timedelta(minutes=5), ClockEvent.FINISHED: when},
+    )
+
+
+def _entries(step: Step, stem: str, inputs: list[ProductInput]) -> tuple[ProductEntry, ...]:
+    facts = {"survey": "HLWAS", "exposure_type": "WFI_IMAGE", "nexposures": EXPOSURES_PER_VISIT}
+    place = {Scope.DETECTOR: "_wfi01", Scope.EXPOSURE: "", Scope.SKYCELL: ""}
+    names = [
+        f"{stem}{place[kind.scope]}_f158_{kind.suffix}.{kind.extension}"
+        for kind in expected_kinds(Survey.HLWAS, ExposureType.WFI_IMAGE, (step,))
+    ]
+    return tuple(
+        ProductEntry(
+            name=name, sha256=_sha256(name), size=1, fingerprint="0" * 64, inputs=tuple(inputs),
+            metadata=facts,
+        )
+        for name in names
+    )  # fmt: skip
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _pending(root: DataRoot, record: CommitRecord) -> PendingRecord:
+    content = record.model_dump_json().encode()
+    digest = hashlib.sha256(content).hexdigest().encode()
+    line = b'{"sha256":"' + digest + b'","record":' + content + b"}\n"
+    return PendingRecord(root.path, line, record)
+
+
+def tick(observatory: Observatory, name: str) -> tuple[float, set[str]]:
+    """Let a sensor look; give the seconds it took and the partitions it asked runs for."""
+    sensor, _ = SENSORS[name]
+    context = dg.build_sensor_context(
+        instance=observatory.instance,
+        resources={"installation": Installation(data_root=str(observatory.root.path))},
+        sensor_name=sensor.name,
+    )
+    begun = time.perf_counter()
+    result = sensor(context)
+    seconds = time.perf_counter() - begun
+    requests = result.run_requests or () if isinstance(result, dg.SensorResult) else ()
+    return seconds, {str(request.partition_key) for request in requests}
+
+
+def forget(name: str) -> None:
+    """Let a sensor begin as after a restart."""
+    SENSORS[name][1]._watches.clear()
+
+
+def settle(observatory: Observatory) -> None:
+    """Let the sensors look until nothing is left to compare."""
+    for name in SENSORS:
+        begun = time.perf_counter()
+        for _ in range(2 + observatory.visits * EXPOSURES_PER_VISIT // 1000):
+            _, asked = tick(observatory, name)
+            if asked:
+                raise SystemExit(f"the {name} sensor asks for {sorted(asked)[:3]}, all made")
+        print(f"{name} sensor: {time.perf_counter() - begun:.2f} s until all was looked at")
+
+
+def rounds(observatory: Observatory, prepare: Callable[[str], None]) -> dict[str, float]:
+    """Give the median time of the ticks of each sensor over some rounds with new exposures."""
+    times: dict[str, list[float]] = {name: [] for name in SENSORS}
+    for _ in range(ROUNDS):
+        new = observatory.new_visits(NEW_PER_ROUND // EXPOSURES_PER_VISIT)
+        exposures = observatory.receive(new)
+        prepare("landing")
+        seconds, asked = tick(observatory, "landing")
+        times["landing"].append(seconds)
+        if asked != set(map(str, exposures)):
+            raise SystemExit(f"{len(asked)} exposures requested instead of {len(exposures)}")
+        observatory.calibrate(new)
+        prepare("visit")
+        seconds, asked = tick(observatory, "visit")
+        times["visit"].append(seconds)
+        prepare("deadline")
+        times["deadline"].append(tick(observatory, "deadline")[0])
+        observatory.mosaic(new)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(exposures: int, *, everything: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Time the sensors' ticks with so many exposures known, and the alternative's if asked."""
+    with tempfile.TemporaryDirectory() as work, dg.DagsterInstance.local_temp(work) as instance:
+        observatory = Observatory(DataRoot(Path(work) / "data"), instance)
+        begun = time.perf_counter()
+        observatory.know(exposures)
+        print(f"{exposures} exposures known after {time.perf_counter() - begun:.0f} s", flush=True)
+        settle(observatory)
+        ours = rounds(observatory, lambda name: None)
+        print(f"{exposures} known, {NEW_PER_ROUND} new: {_told(ours)}", flush=True)
+        if not everything:
+            return ours, {}
+        limits = {
+            (landing, "RECEIPTS_PER_TICK"): exposures * 2,
+            (visits, "VISITS_PER_TICK"): exposures,
+            (deadlines, "VISITS_PER_TICK"): exposures,
+        }
+        for (module, limit), value in limits.items():
+            setattr(module, limit, value)
+        theirs = rounds(observatory, forget)
+        print(f"{exposures} known, looking at all: {_told(theirs)}", flush=True)
+        return ours, theirs
+
+
+def _told(times: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+
+
+def main() -> None:
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--exposures", type=int, default=100_000)
+    options = parser.parse_args()
+    os.environ.setdefault("DAGSTER_HOME", tempfile.mkdtemp())
+    few, _ = measure(options.exposures // 10, everything=False)
+    many, all_of_them = measure(options.exposures, everything=True)
+    for name, seconds in many.items():
+        print(f"{name} tick: {seconds / few[name]:.2f} times as long with 10 times as many known")
+        print(
+            f"ratio {name}_tick_{options.exposures}_known: {all_of_them[name] / seconds:.1f} "
+            "(alternative / ours, higher is better)"
+        )
+
+
+if __name__ == "__main__":
+    main()
