@@ -173,10 +173,13 @@ class LandingWatch:
         return list(changes.receipts)
 
     def record(self) -> None:
-        """Tell the deadline ledger of the receipts that have changed."""
+        """Tell the deadline ledger of the receipts that have changed.
+
+        The next fold shows them: that of a run, or of `registry_fold_sensor`.
+        """
         from roman_assets.pipelines.formatting.receipt_record import record_receipts
 
-        record_receipts(self.root, list(self._unrecorded.values()))
+        record_receipts(self.root, list(self._unrecorded.values()), folded=False)
         self._unrecorded.clear()
 
     def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:

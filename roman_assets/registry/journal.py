@@ -93,6 +93,14 @@ class Journal:
         """Prepare and commit a record."""
         self.commit(self.prepare(record))
 
+    def write_all(self, records: Iterable[CommitRecord]) -> None:
+        """Prepare and commit records that do not belong together; faster than one by one."""
+        prepared = [self.prepare(record) for record in records]
+        for one in prepared:
+            one.temporary.replace(one.final)
+        if prepared:
+            fsync_directory(self._pending)
+
     def pending_paths(self) -> list[Path]:
         """Give the files of committed records that are not folded, in the order of commit."""
         return sorted(self._pending.glob("[!.]*.json"))

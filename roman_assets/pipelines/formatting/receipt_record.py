@@ -18,7 +18,11 @@ _LOCK = "receipts.lock"
 
 
 def record_receipts(
-    root: DataRoot, receipts: Sequence[Receipt], *, clock: Clock = utc_now
+    root: DataRoot,
+    receipts: Sequence[Receipt],
+    *,
+    clock: Clock = utc_now,
+    folded: bool = True,
 ) -> list[Receipt]:
     """Record the receipts that differ from what the registry knows, each once.
 
@@ -33,6 +37,9 @@ def record_receipts(
         Of exposures, complete or not.
     clock
         Gives the time.
+    folded
+        Whether the registry is brought up to date, before and after. If not, a receipt of which a
+        record waits to be folded may be recorded again, which changes nothing.
 
     Returns
     -------
@@ -42,7 +49,8 @@ def record_receipts(
     if not receipts:
         return []
     with locked(make_directory(root.registry) / _LOCK):
-        fold(root)
+        if folded:
+            fold(root)
         with Registry(root) as registry:
             known = registry.receipts(str(receipt.exposure) for receipt in receipts)
         new = [
@@ -50,19 +58,18 @@ def record_receipts(
             for receipt in receipts
             if known.get(str(receipt.exposure)) != (statement_of(receipt), receipt.events)
         ]
-        journal = Journal(root)
-        for receipt in new:
-            journal.write(
-                CommitRecord(
-                    step=Step.FORMATTING,
-                    partition=str(receipt.exposure),
-                    committed_at=clock(),
-                    statement=Statement.RECEIPT,
-                    receipt=statement_of(receipt),
-                    events=receipt.events,
-                )
+        Journal(root).write_all(
+            CommitRecord(
+                step=Step.FORMATTING,
+                partition=str(receipt.exposure),
+                committed_at=clock(),
+                statement=Statement.RECEIPT,
+                receipt=statement_of(receipt),
+                events=receipt.events,
             )
-        if new:
+            for receipt in new
+        )
+        if new and folded:
             fold(root)
         return new
 
