@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ class DataRoot:
     path
         The root. ``data/README.md`` explains what lies below it.
     object_store
-        URL of the place in an object store, ``s3://bucket/prefix``, where archive, commit records
-        and published registry are (see `key`); None if they are below `path`.
+        URL of the place in an object store, ``s3://bucket/prefix``, where archive and registry
+        are, with the keys that `key` gives; None if they are below `path`.
     """
 
     path: Path
@@ -33,11 +34,11 @@ class DataRoot:
         The archive is in the object store that ``ROMAN_ASSETS_ARCHIVE`` names, if it names one.
         """
         path = Path(os.environ.get(DATA_ROOT_VARIABLE, "data")).absolute()
-        return cls(path, os.environ.get(ARCHIVE_VARIABLE) or None)
+        return cls(path, os.environ.get(ARCHIVE_VARIABLE, "").rstrip("/") or None)
 
     def key(self, path: Path) -> str:
-        """Give the key, in the object store, of what would otherwise be at a path of this tree."""
-        return path.relative_to(self.path).as_posix()
+        """Give the key, in the object store, of what has or would have a copy at this path."""
+        return path.relative_to(self._kept).as_posix()
 
     @property
     def landing(self) -> Path:
@@ -52,7 +53,7 @@ class DataRoot:
     @property
     def archive(self) -> Path:
         """Public names and the immutable blobs behind them (one file system: hard links)."""
-        return self.path / "archive"
+        return self._kept / "archive"
 
     @property
     def public(self) -> Path:
@@ -80,9 +81,21 @@ class DataRoot:
         return self.path / "cache"
 
     @property
+    def blob_cache(self) -> Path:
+        """Local copies of blobs."""
+        return self.cache / "blobs"
+
+    @property
+    def _kept(self) -> Path:
+        """Where archive and registry are, or their copies; those of two stores never mix."""
+        if self.object_store is None:
+            return self.path
+        return self.cache / hashlib.sha256(self.object_store.encode()).hexdigest()[:16]
+
+    @property
     def registry(self) -> Path:
         """Commit records, the folded database and the operators' snapshot of it."""
-        return self.path / "registry"
+        return self._kept / "registry"
 
     @property
     def crds(self) -> Path:

@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 ACCESS_KEY, SECRET_KEY = "tester", "testing"
+PUBLIC_KEY = "visitor"
+"""May read what a bucket's policy gives to general users, and nothing else."""
+PUBLIC_TREES = ("archive/public", "archive/registry")
 BUCKET = "archive"
 PROJECT = Path(__file__).parents[1]
 
@@ -73,8 +77,11 @@ def as_s3_decides(moto: Application, backend: Any) -> Application:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         refusal = None
         with one_by_one:
-            if f"Credential={ACCESS_KEY}/" not in environ.get("HTTP_AUTHORIZATION", ""):
+            user = _user(environ)
+            if user not in (ACCESS_KEY, PUBLIC_KEY):
                 refusal = ("403 Forbidden", "InvalidAccessKeyId")
+            elif user == PUBLIC_KEY and not _is_public(environ):
+                refusal = ("403 Forbidden", "AccessDenied")
             elif "HTTP_X_AMZ_COPY_SOURCE" in environ and not _may_copy(environ, backend):
                 refusal = ("412 Precondition Failed", "PreconditionFailed")
             else:
@@ -84,6 +91,17 @@ def as_s3_decides(moto: Application, backend: Any) -> Application:
         return [f"<Error><Code>{code}</Code></Error>".encode()]
 
     return application
+
+
+def _user(environ: dict[str, Any]) -> str:
+    match = re.search(r"Credential=([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+    return match[1] if match else ""
+
+
+def _is_public(environ: dict[str, Any]) -> bool:
+    prefix = "".join(parse_qs(environ["QUERY_STRING"]).get("prefix", ""))
+    _, _, key = f"{environ['PATH_INFO']}/{prefix}".removeprefix(f"/{BUCKET}/").partition("/")
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and key.strip("/").startswith(PUBLIC_TREES)
 
 
 def _may_copy(environ: dict[str, Any], backend: Any) -> bool:

@@ -23,6 +23,10 @@ _ABANDONED = 24 * 3600.0
 _COPY_MODE = 0o444
 
 
+class WrongContentError(PassingFaultError):
+    """Other content arrived than was asked for."""
+
+
 class BlobCache:
     """A directory of copies by sha256, from which the least recently used go first.
 
@@ -51,8 +55,10 @@ class BlobCache:
 
         Raises
         ------
+        WrongContentError
+            If another content is fetched.
         PassingFaultError
-            If another content is fetched, or the disk is full.
+            If the disk is full.
         """
         copy = self._place(sha256)
         if self._touched(copy):
@@ -60,7 +66,7 @@ class BlobCache:
         with self._draft(copy) as draft:
             found = fetch(draft)
             if found != sha256:
-                raise PassingFaultError(
+                raise WrongContentError(
                     f"the blob {sha256} arrived with the sha256 {found}. Remedy: run the work "
                     "again; if it fails again, `roman-assets fsck` tells whether the blob is "
                     "damaged"

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from roman_assets.archive.blob_cache import BlobCache
+from roman_assets.archive.blob_cache import BlobCache, WrongContentError
 from roman_assets.archive.durability import private_directory
 from roman_assets.archive.object_store import ConflictError, ObjectStore
 from roman_assets.archive.set_aside import SetAside
@@ -40,7 +40,7 @@ class ObjectArchive(Archive):
         super().__init__(root)
         assert root.object_store is not None
         self._objects = ObjectStore(root.object_store)
-        self._cache = BlobCache(root.cache)
+        self._cache = BlobCache(root.blob_cache)
 
     def withdraw(self, staged: Staged) -> bool:
         """Leave the blob to `fsck`.
@@ -96,11 +96,20 @@ class ObjectArchive(Archive):
             shutil.copyfile(copy, path)
 
     def path(self, name: ProductName) -> Path:
-        """Give a copy in the cache, of the blob that the name shows."""
-        found = self._objects.sha256(self._public_key(name))
-        if found is None or found[0] is None:
-            raise not_in_archive(name)
-        return self.local(found[0])
+        """Give a copy in the cache of what the name shows: the public may read nothing else."""
+        key = self._public_key(name)
+        last = None
+        while True:
+            found = self._objects.sha256(key)
+            if found is None or found[0] is None:
+                raise not_in_archive(name)
+            try:
+                return self._cache.get(found[0], lambda path: self._objects.download(key, path))
+            except (FileNotFoundError, WrongContentError):
+                # Overwritten between the look and the download, unless it still is the same.
+                if found == last:
+                    raise
+                last = found
 
     def show(
         self, contents: Mapping[ProductName, str], confirm: Callable[[], None] = lambda: None

@@ -6,8 +6,10 @@ role), as obstore reads them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -18,7 +20,6 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    NotModifiedError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -26,7 +27,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from roman_assets.data_root import ARCHIVE_VARIABLE
-from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.errors import AccessDeniedError, BadInputError, PassingFaultError
 
 SHA256_ATTRIBUTE = "sha256"
 """User-defined metadata of every blob and public object."""
@@ -35,15 +36,10 @@ _CHUNK = 8 << 20
 _CLIENT: dict[str, Any] = {"allow_http": True, "connect_timeout": "10s", "timeout": "5min"}
 _RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(minutes=1)}
 _METADATA_SERVICE = "169.254.169.254"
-_REFUSED = (
-    "AccessDenied",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredToken",
-    "403 Forbidden",
-    "401 Unauthorized",
-)
+_WRONG = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
+_REQUEST = re.compile(r"(?:GET|HEAD|PUT|POST|DELETE) \S+")
+_CODE = re.compile("<Code>([^<]*)</Code>")
+_REFUSED = ("AccessDenied", "403 Forbidden", "401 Unauthorized")
 
 
 class ConflictError(Exception):
@@ -53,8 +49,9 @@ class ConflictError(Exception):
 class ObjectStore:
     """A prefix of an S3 bucket.
 
-    Every method raises `PassingFaultError` if the service cannot be reached or fails, and
-    `BadInputError` if there is no such bucket or the credentials are refused.
+    Every method raises `PassingFaultError` if the service cannot be reached or fails,
+    `BadInputError` if there is no such bucket or the credentials are none, and
+    `AccessDeniedError` if they are not sufficient.
 
     Parameters
     ----------
@@ -68,24 +65,13 @@ class ObjectStore:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = url
         self._store = _connected(self.url)
 
     def read(self, key: str) -> tuple[bytes, str]:
         """Give an object's content and e-tag; `FileNotFoundError` if there is none."""
         with self._explained():
             result = obstore.get(self._store, key)
-            return bytes(result.bytes()), _e_tag(result.meta)
-
-    def read_if_changed(self, key: str, e_tag: str | None) -> tuple[bytes, str] | None:
-        """Give an object's content and e-tag, None if its e-tag is this one."""
-        if e_tag is None:
-            return self.read(key)
-        with self._explained():
-            try:
-                result = obstore.get(self._store, key, options={"if_none_match": e_tag})
-            except NotModifiedError:
-                return None
             return bytes(result.bytes()), _e_tag(result.meta)
 
     def put_new(self, key: str, content: bytes, sha256: str | None = None) -> str:
@@ -107,6 +93,11 @@ class ObjectStore:
             If it is not, or the object is gone.
         """
         return self._put(key, content, {"e_tag": e_tag})
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object, in the place of another if there is one."""
+        with self._explained():
+            obstore.put(self._store, key, content)
 
     def size(self, key: str) -> int | None:
         """Give an object's size in bytes, None if there is none."""
@@ -214,8 +205,10 @@ class ObjectStore:
             If there is no such source.
         """
         # S3's own headers of a conditional copy, which obstore takes from a configuration only.
-        condition = "if-none-match:*" if e_tag is None else f"if-match:{e_tag}"
-        store = _connected(self.url, copy_if_not_exists=f"header:{condition}")
+        if e_tag is None:
+            store = _connected(self.url, "header:if-none-match:*")
+        else:
+            store = _opened(self.url, f"header:if-match:{e_tag}")
         with self._explained():
             try:
                 obstore.copy(store, source, target, overwrite=False)
@@ -249,13 +242,26 @@ class ObjectStore:
             if "NoSuchBucket" in str(error):
                 raise _no_bucket(self.url) from error
             raise
-        except (AlreadyExistsError, PreconditionError, NotModifiedError):
+        except (AlreadyExistsError, PreconditionError):
             raise
         except BaseError as error:
             raise _fault(self.url, error) from error
 
 
-def _connected(url: str, **config: str) -> S3Store:
+def _connected(url: str, copy_if_not_exists: str | None = None) -> S3Store:
+    """Give a store whose connections all of this process share."""
+    settings = (item for item in os.environ.items() if item[0].startswith("AWS_"))
+    return _shared(url, copy_if_not_exists, frozenset(settings))
+
+
+@functools.lru_cache(maxsize=16)
+def _shared(
+    url: str, copy_if_not_exists: str | None, settings: frozenset[tuple[str, str]]
+) -> S3Store:
+    return _opened(url, copy_if_not_exists)
+
+
+def _opened(url: str, copy_if_not_exists: str | None) -> S3Store:
     scheme, _, place = url.partition("://")
     if scheme != "s3" or not place.split("/")[0]:
         raise BadInputError(
@@ -265,6 +271,7 @@ def _connected(url: str, **config: str) -> S3Store:
         raise BadInputError(
             "AWS_ENDPOINT_URL", "URL", f"{_endpoint()!r} is none", "write it as https://host:port"
         )
+    config = {} if copy_if_not_exists is None else {"copy_if_not_exists": copy_if_not_exists}
     return S3Store.from_url(
         url,
         config=config,  # type: ignore[arg-type]
@@ -310,30 +317,39 @@ def _fault(url: str, error: BaseError) -> Exception:
     text = str(error)
     if "NoSuchBucket" in text:
         return _no_bucket(url)
-    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     if _METADATA_SERVICE in text:
-        return BadInputError(
-            f"{ARCHIVE_VARIABLE}={url}",
-            "credentials",
-            "none are set, and this machine has no role that gives some",
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    if refused or any(word in text for word in _REFUSED):
-        return BadInputError(
-            f"{ARCHIVE_VARIABLE}={url}",
-            "credentials",
-            f"{_endpoint()} refuses them: {_first_line(text)}",
-            "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION, "
-            "or the bucket's policy",
+        return _wrong_credentials(url, "none are set, and this machine has no role that gives some")
+    if any(code in text for code in _WRONG):
+        return _wrong_credentials(url, f"{_endpoint()} does not know them: {_cause(text)}")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(
+        word in text for word in _REFUSED
+    ):
+        return AccessDeniedError(
+            f"{_endpoint()} refuses this to the credentials in use: {_cause(text)}. Remedy: "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to those of somebody who may, or "
+            f"correct the policy of {url}"
         )
     return PassingFaultError(
-        f"the object store {url} at {_endpoint()} fails: {_first_line(text)}. Remedy: see that it "
+        f"the object store {url} at {_endpoint()} fails: {_cause(text)}. Remedy: see that it "
         "can be reached (AWS_ENDPOINT_URL), then run the work again"
     )
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0].strip()
+def _wrong_credentials(url: str, reason: str) -> BadInputError:
+    return BadInputError(
+        f"{ARCHIVE_VARIABLE}={url}",
+        "credentials",
+        reason,
+        "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION",
+    )
+
+
+def _cause(text: str) -> str:
+    """Give what was asked for and what the service or the network says, out of a long account."""
+    first = text.partition("\n")[0]
+    request, code = _REQUEST.search(first), _CODE.search(text)
+    said = code[1] if code else first.rpartition(" - ")[2].strip()
+    return f"{request[0]}: {said}" if request else said
 
 
 def _endpoint() -> str:

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
+from astropy.config import get_cache_dir
 from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 
@@ -52,8 +53,10 @@ def open_archive(
     Parameters
     ----------
     location
-        The data root of an installation, as a path or a ``file://`` URL; by default
-        ``ROMAN_ASSETS_DATA``, else ``data`` in the working directory.
+        The data root of an installation, as a path or a ``file://`` URL, or its object store,
+        ``s3://bucket/prefix`` (with the usual ``AWS_*`` variables; ``AWS_SKIP_SIGNATURE=true``
+        where the public may read without credentials). By default ``ROMAN_ASSETS_DATA`` and
+        ``ROMAN_ASSETS_ARCHIVE``, else ``data`` in the working directory.
     role
         ``"public"`` for general users, ``"operations"`` for operators (see `roman_assets.access`).
 
@@ -69,7 +72,7 @@ def open_archive(
         raise BadInputError(
             "open_archive", "role", f"{role!r} is no role", f"use {' or '.join(Role)}"
         ) from error
-    if not root.path.is_dir():
+    if root.object_store is None and not root.path.is_dir():
         raise BadInputError(
             root.path, "location", "there is no such directory", "name an installation's data root"
         )
@@ -421,9 +424,14 @@ def _data_root(location: str | Path | None) -> DataRoot:
     if isinstance(location, Path) or "://" not in location:
         return DataRoot(Path(location).expanduser().absolute())
     url = urlsplit(location)
+    if url.scheme == "s3":
+        return DataRoot(Path(get_cache_dir("roman-assets")), location.rstrip("/"))
     if url.scheme != "file" or url.netloc not in ("", "localhost"):
         raise BadInputError(
-            location, "location", "no archive can be opened there", "give a path or a file:// URL"
+            location,
+            "location",
+            "no archive can be opened there",
+            "give a path, a file:// URL or an s3:// URL",
         )
     return DataRoot(Path(unquote(url.path)))
 

@@ -13,6 +13,7 @@ folded registry and one rebuilt from the journal have the same content.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,6 @@ import pyarrow as pa
 from roman_assets.access import Role
 from roman_assets.archive.durability import (
     disk_space,
-    locked,
-    private_directory,
 )
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
@@ -38,6 +37,7 @@ from roman_assets.products.kind import KINDS
 from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transition
 from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE, ProductName
 from roman_assets.registry.archive_tables import insert_archive_rows
+from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.schema import (
     ATTEMPTS,
@@ -60,13 +60,13 @@ from roman_assets.registry.tiers import (
     newest_to_copy,
     publish_snapshot,
     read_snapshot,
+    refresh_snapshot,
     require_tiers,
 )
 
 HEALPIX_NSIDE = 2**12
 """Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
 
-_LOCK = "fold.lock"
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
 _LONGEST_LINE = 1 << 26
@@ -159,18 +159,11 @@ def rebuild(root: DataRoot) -> FoldReport:
         return replace(report, damaged=(*damaged, *report.damaged))
 
 
-@contextmanager
-def fold_lock(root: DataRoot) -> Iterator[None]:
-    """Hold the lock under which the registry and the public names change."""
-    with locked(private_directory(root.registry) / _LOCK):
-        yield
-
-
 def _is_folded(root: DataRoot, journal: Journal) -> bool:
     if journal.pending_paths():
         return False
     try:
-        snapshot = read_snapshot(root.registry)
+        snapshot = _newest_snapshot(root)
         return is_published(root, snapshot) if snapshot else not journal.segments()
     except SnapshotError:
         return False
@@ -215,8 +208,14 @@ def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
     return FoldReport(len(folded), tuple(damaged), tuple(missing))
 
 
+def _newest_snapshot(root: DataRoot) -> Snapshot | None:
+    for role in Role:
+        refresh_snapshot(root, role)
+    return read_snapshot(root.registry)
+
+
 def _usable_snapshot(root: DataRoot, journal: Journal) -> Snapshot:
-    snapshot = read_snapshot(root.registry)
+    snapshot = _newest_snapshot(root)
     if snapshot is None and not journal.segments():
         return Snapshot.of(())
     if snapshot is None or not snapshot.is_of_this_version:
@@ -254,7 +253,8 @@ def _require_unlocked(error: Exception) -> None:
 
 def _link(root: DataRoot, contents: Mapping[ProductName, str]) -> list[str]:
     """Let public names show their blobs; give the names whose blob is missing."""
-    return [str(name) for name in Archive.of(root).show(contents)]
+    confirm = functools.partial(confirm_fold_lock, root)
+    return [str(name) for name in Archive.of(root).show(contents, confirm)]
 
 
 def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
@@ -262,8 +262,11 @@ def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
 
     Only after the snapshot says so: who finds a product in the newest one also finds its name.
     """
+    gone = list(names)
+    if gone:
+        confirm_fold_lock(root)
     archive = Archive.of(root)
-    for name in names:
+    for name in gone:
         archive.unlink(name)
 
 

@@ -23,7 +23,8 @@ from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.completeness import Ask, dangling_inputs, partial_sets
 from roman_assets.registry.finding import REMEDIES, Finding, FindingKind
-from roman_assets.registry.fold import fold, fold_lock, rebuild
+from roman_assets.registry.fold import fold, rebuild
+from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
 from roman_assets.registry.registry import Registry
@@ -32,6 +33,7 @@ from roman_assets.registry.tiers import (
     TIERS,
     TieredDatabase,
     read_snapshot,
+    refresh_snapshot,
     registry_directory,
 )
 
@@ -185,7 +187,7 @@ def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterat
     archive = Archive.of(root)
     wrong = archive.differing({product.name: product.sha256 for product in products})
     if mend:
-        archive.show(wrong)
+        archive.show(wrong, partial(confirm_fold_lock, root))
     for name, sha256 in wrong.items():
         yield Finding(
             FindingKind.WRONG_PUBLIC_NAME, str(name), f"does not show the blob {sha256}", mend
@@ -354,6 +356,7 @@ def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
 def _ask(
     root: DataRoot, sql: str, parameters: dict[str, object] | None = None
 ) -> list[tuple[Any, ...]]:
+    refresh_snapshot(root)
     snapshot = read_snapshot(root.registry)
     database = TieredDatabase(root)
     try:

@@ -15,31 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
-from roman_assets.archive.durability import (
-    disk_space,
-    fsync_directory,
-    make_directory,
-    private_directory,
-    temporary_name,
-    write_durably,
-)
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.registry.record import CommitRecord
+from roman_assets.registry.record_files import LOOSE, MERGED, PreparedRecord, RecordFiles
 
 _LINE = re.compile(rb'\{"sha256":"(?P<sha256>[0-9a-f]{64})","record":(?P<record>\{.*\})\}')
 _MERGED_AT = 64
-_LOOSE, _MERGED = "loose", "merged"
 _REMEDY = "restore the file from a backup, or run the step of its partition again"
-
-
-@dataclass(frozen=True)
-class PreparedRecord:
-    """A record that is on disk but not committed yet."""
-
-    temporary: Path
-    final: Path
 
 
 @dataclass(frozen=True)
@@ -61,9 +45,7 @@ class Journal:
     """
 
     def __init__(self, root: DataRoot) -> None:
-        self._private = root.registry
-        self._pending = root.registry / "records" / "pending"
-        self._segments = root.registry / "records" / "segments"
+        self._files = RecordFiles.of(root)
         self._aside = SetAside(root)
 
     def prepare(self, record: CommitRecord) -> PreparedRecord:
@@ -77,17 +59,12 @@ class Journal:
             If a name is not official, or a transition not possible.
         """
         record.require_lawful()
-        with disk_space(self._pending):
-            private_directory(self._private)
-            final = make_directory(self._pending) / _file_name(record)
-            temporary = temporary_name(final)
-            write_durably(temporary, _encoded(record))
-        return PreparedRecord(temporary, final)
+        path = self._files.pending_path(_file_name(record))
+        return self._files.prepare(path, _encoded(record))
 
     def commit(self, prepared: PreparedRecord) -> None:
         """Make a prepared record true: from here on its products exist."""
-        prepared.temporary.replace(prepared.final)
-        fsync_directory(prepared.final.parent)
+        self._files.commit(prepared)
 
     def write(self, record: CommitRecord) -> None:
         """Prepare and commit a record."""
@@ -102,8 +79,11 @@ class Journal:
             fsync_directory(self._pending)
 
     def pending_paths(self) -> list[Path]:
-        """Give the files of committed records that are not folded, in the order of commit."""
-        return sorted(self._pending.glob("[!.]*.json"))
+        """Give the names of committed records that are not folded, in the order of commit.
+
+        On a file system they are its files.
+        """
+        return self._files.pending()
 
     def read_pending(
         self, paths: Iterable[Path]
@@ -116,8 +96,8 @@ class Journal:
             What can be folded, and what is wrong with the others.
         """
         records, damage = [], []
-        for path in paths:
-            line = path.read_bytes()
+        wanted = list(paths)
+        for path, line in zip(wanted, self._files.read(wanted), strict=True):
             try:
                 records.append(PendingRecord(path, line, _decoded(line, path)))
             except BadInputError as error:
@@ -126,45 +106,39 @@ class Journal:
 
     def set_aside(self, damage: BadInputError) -> Path:
         """Take a damaged pending record out of the way; gives its case."""
-        return self._aside.add(Path(damage.source), damage)
+        path = Path(damage.source)
+        case = self._aside.add(self._files.read([path])[0], damage, name=path.name)
+        self._files.discard([path])
+        return case
 
     def seal(self, records: Iterable[PendingRecord]) -> Path:
         """Write records into a new immutable segment."""
         lines = b"".join(pending.line.rstrip(b"\n") + b"\n" for pending in records)
-        return self._write_segment(_LOOSE, lines)
+        return self._write_segment(LOOSE, lines)
 
     def discard(self, records: Iterable[PendingRecord]) -> None:
         """Remove pending records; only after they are in a segment and in the registry."""
-        for pending in records:
-            pending.path.unlink(missing_ok=True)
-        if self._pending.is_dir():
-            fsync_directory(self._pending)
+        self._files.discard(pending.path for pending in records)
 
     def segments(self) -> list[Path]:
         """Give all segments; a record may be in more than one of them."""
-        return sorted(self._segments.glob("*/[!.]*.jsonl"))
+        return self._files.segments()
 
     def merge_segments(self) -> None:
         """Join loose segments once there are many, so that their number stays small.
 
         A crash in between leaves records in two segments, which readers tell by their id.
         """
-        loose = sorted((self._segments / _LOOSE).glob("[!.]*.jsonl"))
+        loose = self._files.loose_segments()
         if len(loose) < _MERGED_AT:
             return
-        self._write_segment(_MERGED, b"".join(path.read_bytes() for path in loose))
-        for path in loose:
-            path.unlink()
+        self._write_segment(MERGED, b"".join(self._files.read(loose)))
+        self._files.remove_segments(loose)
 
     def damage(self, segment: Path) -> dict[int, BadInputError]:
         """Tell what is wrong with the lines of a segment, by line number from 1."""
-        found = {}
-        for number, line in enumerate(segment.read_bytes().splitlines(), start=1):
-            try:
-                _verified(line, segment, f"line {number}")
-            except BadInputError as error:
-                found[number] = error
-        return found
+        (content,) = self._files.read([segment])
+        return _damage(segment, content)
 
     def repair_segment(self, segment: Path) -> list[Path]:
         """Set the damaged lines of a segment aside and replace it by the others.
@@ -174,23 +148,24 @@ class Journal:
         list of pathlib.Path
             Their cases; empty, and the segment untouched, if nothing is damaged.
         """
-        damage = self.damage(segment)
+        (content,) = self._files.read([segment])
+        damage = _damage(segment, content)
         if not damage:
             return []
-        lines = dict(enumerate(segment.read_bytes().splitlines(), start=1))
+        lines = dict(enumerate(content.splitlines(), start=1))
         cases = [
             self._aside.add(lines[number], error, name=f"{segment.stem}.line{number}.json")
             for number, error in damage.items()
         ]
         kept = b"".join(line + b"\n" for number, line in lines.items() if number not in damage)
-        write_durably(segment, kept)
+        self._files.write_segment(segment, kept)
         return cases
 
     def records(self) -> Iterator[CommitRecord]:
         """Go through all undamaged records, pending and folded, each once."""
         seen: set[str] = set()
         for path in (*self.segments(), *self.pending_paths()):
-            for line in path.read_bytes().splitlines():
+            for line in self._files.read([path])[0].splitlines():
                 try:
                     record = _decoded(line, path)
                 except BadInputError:
@@ -201,14 +176,22 @@ class Journal:
 
     def leftovers(self) -> Iterator[Path]:
         """Go through temporary files of writers that died."""
-        yield from self._pending.glob(".*.tmp")
-        yield from self._segments.glob("*/.*.tmp")
+        return self._files.leftovers()
 
     def _write_segment(self, shelf: str, lines: bytes) -> Path:
-        with disk_space(self._segments):
-            path = make_directory(self._segments / shelf) / f"{uuid.uuid4().hex}.jsonl"
-            write_durably(path, lines)
+        path = self._files.segment_path(shelf, f"{uuid.uuid4().hex}.jsonl")
+        self._files.write_segment(path, lines)
         return path
+
+
+def _damage(segment: Path, content: bytes) -> dict[int, BadInputError]:
+    found = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            _verified(line, segment, f"line {number}")
+        except BadInputError as error:
+            found[number] = error
+    return found
 
 
 def _file_name(record: CommitRecord) -> str:

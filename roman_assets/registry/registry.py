@@ -63,6 +63,7 @@ from roman_assets.registry.tiers import (
     SnapshotError,
     TieredDatabase,
     read_snapshot,
+    refresh_snapshot,
     registry_directory,
 )
 
@@ -954,6 +955,7 @@ detector, skycell, release, step, partition, access
 
     def _snapshot(self) -> duckdb.DuckDBPyConnection:
         """Give a connection to the newest snapshot; the lock is held."""
+        refresh_snapshot(self._root, self._role)
         newest = self._identity()
         if self._database is None:
             self._database, self._opened = TieredDatabase(self._root, self._role), None

@@ -45,6 +45,7 @@ from roman_assets.registry.schema import (
     schema_digest,
     tables_seen_by,
 )
+from roman_assets.registry.shared_snapshot import SharedSnapshot
 
 SNAPSHOT = "snapshot.json"
 TIERS = "tiers"
@@ -103,12 +104,35 @@ def read_snapshot(directory: Path) -> Snapshot | None:
     """
     path = directory / SNAPSHOT
     try:
-        content = json.loads(path.read_bytes())
-        return Snapshot(str(content["schema"]), tuple(map(str, content["tiers"])))
+        return _decoded(path.read_bytes())
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"{path} is no snapshot: {error!r}") from error
+
+
+def refresh_snapshot(root: DataRoot, role: Role = Role.OPERATIONS) -> None:
+    """Bring the copy of a registry up to that in the object store, if the installation has one."""
+    if root.object_store is not None:
+        _shared(root, role).fetch(_named)
+
+
+def _shared(root: DataRoot, role: Role) -> SharedSnapshot:
+    directory = registry_directory(root, role)
+    return SharedSnapshot(root, directory / SNAPSHOT, directory / TIERS)
+
+
+def _decoded(content: bytes) -> Snapshot:
+    fields = json.loads(content)
+    return Snapshot(str(fields["schema"]), tuple(map(str, fields["tiers"])))
+
+
+def _named(content: bytes) -> tuple[str, ...]:
+    """Give the files that a snapshot names; one that cannot be read names none."""
+    try:
+        return _decoded(content).tiers
+    except (ValueError, KeyError, TypeError):
+        return ()
 
 
 def publish_snapshot(root: DataRoot, snapshot: Snapshot, previous: Snapshot | None) -> None:
@@ -116,12 +140,21 @@ def publish_snapshot(root: DataRoot, snapshot: Snapshot, previous: Snapshot | No
 
     Files that neither this nor the previous snapshot names are removed. Who has one open keeps it,
     and who comes late for one reads the snapshot again.
+
+    Raises
+    ------
+    PassingFaultError
+        If another machine has taken the fold lock over; nothing is published.
     """
     kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
+    content = json.dumps(asdict(snapshot)).encode()
     for role in Role:
-        directory = registry_directory(root, role)
-        content = json.dumps(asdict(snapshot)).encode()
-        write_durably(directory / SNAPSHOT, content, mode=_READ_ONLY)
+        if root.object_store is not None:
+            _shared(root, role).publish(content, snapshot.tiers)
+            refresh_snapshot(root, role)
+        else:
+            directory = registry_directory(root, role)
+            write_durably(directory / SNAPSHOT, content, mode=_READ_ONLY)
     for role in Role:
         for path in (registry_directory(root, role) / TIERS).iterdir():
             if path.name not in kept:
