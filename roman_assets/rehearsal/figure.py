@@ -54,6 +54,7 @@ def draw(rehearsal: Rehearsal, connection: duckdb.DuckDBPyConnection, path: Path
     path
         The PNG to write.
     """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 10), layout="constrained")
@@ -62,6 +63,9 @@ def draw(rehearsal: Rehearsal, connection: duckdb.DuckDBPyConnection, path: Path
     _draw_margins(margins, connection, rehearsal)
     _draw_missed(missed, connection)
     _draw_load(queue, workers, rehearsal)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    workers.xaxis.set_major_locator(locator)
+    workers.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     workers.set_xlabel("UTC")
     for axes in (margins, missed, queue, workers):
         axes.grid(alpha=0.3)

@@ -8,7 +8,6 @@ anew at each arrival; too slow for a search over numbers of workers.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,20 +20,12 @@ import numpy as np
 from roman_assets.products.deadline import DEADLINES, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, Step
 from roman_assets.products.priority import earliest_due, run_priority
-from roman_assets.products.visit_policy import (
-    VisitDecision,
-    VisitProgress,
-    VisitReserve,
-    decide,
-    waits_until,
-)
+from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.rehearsal.downlink import Receipts
 from roman_assets.rehearsal.fault import ATTEMPTS_DRAWN, Faults
 from roman_assets.rehearsal.processing import STEPS, ProcessingTimes
 from roman_assets.rehearsal.run_queue import Platform, Slots
-
-MEASURED_OVER_S = 7 * 86400.0
-"""The reserve of the visit policy follows the computation times of visits made within this time."""
+from roman_assets.rehearsal.visit_board import VisitBoard
 
 _REVIEW_INTERVAL_S = 3600.0
 _EXPOSURE_STEPS = (Step.FORMATTING, Step.EXPOSURE)
@@ -121,19 +112,6 @@ class ReplayLog:
     runs: list[Run] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _VisitState:
-    expected: int
-    due: datetime | None
-    settled: int = 0
-    inputs: int = 0
-    at_work: int = 0
-    made_from: int | None = None
-    made: float | None = None
-    requested: set[int] = field(default_factory=set)
-    look_at: float = math.inf
-
-
 def horizon(faults: Faults, receipts: Receipts, deadlines: Mapping[Level, Deadline]) -> float:
     """Give the last moment at which anything of a plan is due, seconds after the epoch."""
     starts = {
@@ -189,7 +167,6 @@ class Replay:
         self._end = observations.end.tolist()
         self._visit_of = observations.visit_of.tolist()
         self._ndetectors = observations.ndetectors.tolist()
-        self._nimages = faults.images.tolist()
         self._bad_input = faults.bad_input.tolist()
         self._passing = {step: faults.passing(step) for step in STEPS}
         self._lost_workers = {step: faults.lost_workers(step) for step in STEPS}
@@ -200,7 +177,8 @@ class Replay:
         }
         self._tries = {step: [0] * len(self._draws[step]) for step in STEPS}
         self._formatted = [False] * len(self._end)
-        self._place, self._visits = self._prepared_visits(faults)
+        self._visits = VisitBoard(faults, deadlines, reserve or VisitReserve())
+        self._visit_look: dict[int, float] = {}
         self._run_slots = Slots(platform.most_runs)
         self._pool = Slots(platform.machines)
         self._heap: list[tuple[float, int, Callable[[int], None], int]] = []
@@ -214,11 +192,6 @@ class Replay:
             Ending.LOST_WORKER: self._lose,
         }
         self._under_way: dict[int, Attempt] = {}
-        self._reserve_rule = reserve or VisitReserve()
-        self._reserve = self._reserve_rule()
-        self._published: deque[float] = deque()
-        self._computed: deque[timedelta] = deque()
-        self._waiting: set[int] = set()
         self._log = ReplayLog(horizon(faults, receipts, deadlines))
 
     def run(self) -> ReplayLog:
@@ -248,24 +221,6 @@ class Replay:
     def _moment(self, seconds: float) -> datetime:
         return self._observations.epoch + timedelta(seconds=seconds)
 
-    def _prepared_visits(self, faults: Faults) -> tuple[list[int], list[_VisitState]]:
-        """Give the bit of every exposure in its visit, and the visits before anything came."""
-        executed = faults.executed.tolist()
-        bits = [0] * len(self._end)
-        states = []
-        deadline = self._deadlines[Level.L3]
-        timed = deadline.origin is ClockOrigin.EXECUTION
-        for visit in self._observations.visits:
-            expected = 0
-            for place, number in enumerate(visit.members):
-                bits[number] = 1 << place
-                if executed[number]:
-                    expected |= bits[number]
-            last = max(self._end[number] for number in visit.members if executed[number])
-            due = deadline.due(self._moment(last)) if timed else None
-            states.append(_VisitState(expected, due))
-        return bits, states
-
     def _take_up(self, number: int) -> None:
         """Ask for the products of an exposure, of which everything is in."""
         starts = {
@@ -276,48 +231,23 @@ class Replay:
         self._request(number, _EXPOSURE_STEPS, run_priority(due))
 
     def _look_at_visit(self, number: int, time: float) -> None:
-        visit = self._visits[number]
         time = self._tick(time)
-        if time < visit.look_at:
-            visit.look_at = time
+        if time < self._visit_look.get(number, math.inf):
+            self._visit_look[number] = time
             self._at(time, self._decide, number)
 
     def _decide(self, number: int) -> None:
-        visit = self._visits[number]
-        if self._now < visit.look_at:
-            return  # looked at already
-        visit.look_at = math.inf
-        self._waiting.discard(number)
-        progress = VisitProgress(
-            inputs=visit.inputs,
-            awaited=("exposures",) if visit.expected & ~visit.settled else (),
-            at_work=visit.at_work > 0,
-            up_to_date=visit.made_from == visit.settled,
-            made=None if visit.made is None else self._moment(visit.made),
-            due=visit.due,
-        )
-        decision = decide(progress, self._moment(self._now), self._reserve)
-        if decision in (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL):
-            if visit.settled not in visit.requested:
-                visit.requested.add(visit.settled)
-                self._request(number, _VISIT_STEPS, run_priority(visit.due))
-        elif decision is VisitDecision.WAIT:
-            until = waits_until(progress, self._reserve)
-            if until is not None:
-                self._waiting.add(number)
-                seconds = (until - self._observations.epoch).total_seconds()
-                self._look_at_visit(number, max(seconds, self._now + self._interval))
+        if self._visit_look.get(number) != self._now:
+            return  # it has been looked at earlier than was planned
+        del self._visit_look[number]
+        if self._visits.wants(number, self._now):
+            self._request(number, _VISIT_STEPS, run_priority(self._visits.due(number)))
+        elif (until := self._visits.waits_until(number)) is not None:
+            self._look_at_visit(number, max(until, self._now + self._interval))
 
     def _review(self, _: int) -> None:
-        """Look at the waiting visits anew where the reserve has grown."""
-        while self._published and self._published[0] < self._now - MEASURED_OVER_S:
-            self._published.popleft()
-            self._computed.popleft()
-        before = self._reserve
-        self._reserve = self._reserve_rule(self._computed)
-        if self._reserve > before:
-            for number in sorted(self._waiting):
-                self._look_at_visit(number, self._now)
+        for number in self._visits.review(self._now):
+            self._look_at_visit(number, self._now)
         self._at(self._now + _REVIEW_INTERVAL_S, self._review, 0)
 
     def _request(
@@ -326,7 +256,7 @@ class Replay:
         run = Run(len(self._log.runs), partition, steps, priority, self._now, restarts)
         self._log.runs.append(run)
         self._run_slots.wait(run.number, priority)
-        self._visits[self._visit_number(run)].at_work += 1
+        self._visits.add_work(self._visit_number(run), 1)
         self._look_at_queue()
 
     def _look_at_queue(self) -> None:
@@ -345,7 +275,7 @@ class Replay:
         self._run_slots.leave()
         self._look_at_queue()
         visit = self._visit_number(run)
-        self._visits[visit].at_work -= 1
+        self._visits.add_work(visit, -1)
         if self._observations.visits[visit].kinds:
             self._look_at_visit(visit, self._now)
 
@@ -373,8 +303,7 @@ class Replay:
         """Tell whether a step finds all it would make: a run that starts again does."""
         step = run.steps[run.step]
         if step is Step.VISIT:
-            visit = self._visits[run.partition]
-            return visit.made_from == visit.settled
+            return self._visits.is_made(run.partition)
         return step is Step.FORMATTING and self._formatted[run.partition]
 
     def _serve_pool(self) -> None:
@@ -384,7 +313,7 @@ class Replay:
     def _begin(self, number: int) -> None:
         run = self._log.runs[number]
         step, partition = run.steps[run.step], run.partition
-        members, fresh = self._material(partition) if step is Step.VISIT else (0, 0)
+        members, fresh = self._visits.material(partition) if step is Step.VISIT else (0, 0)
         attempt = self._tries[step][partition] % ATTEMPTS_DRAWN
         self._tries[step][partition] += 1
         if self._lost_workers[step][partition, attempt]:
@@ -406,11 +335,6 @@ class Replay:
         if ending is Ending.LOST_WORKER:
             end = self._tick(end + self._interval)  # until run monitoring finds it
         self._at(end, self._follows[ending], number)
-
-    def _material(self, number: int) -> tuple[int, int]:
-        """Give what a visit is made from now, and what of it is new, as bits."""
-        visit = self._visits[number]
-        return visit.settled, visit.settled & ~(visit.made_from or 0)
 
     def _duration(self, step: Step, partition: int, fresh: int) -> float:
         units = (
@@ -470,11 +394,6 @@ class Replay:
         if attempt.step is Step.FORMATTING:
             self._formatted[attempt.partition] = True
         elif attempt.step is Step.EXPOSURE:
-            visit = self._visits[self._visit_of[attempt.partition]]
-            visit.settled |= self._place[attempt.partition]
-            visit.inputs += self._nimages[attempt.partition]
+            self._visits.settle(attempt.partition)
         else:
-            visit = self._visits[attempt.partition]
-            visit.made_from, visit.made = attempt.members, self._now
-            self._published.append(self._now)
-            self._computed.append(timedelta(seconds=self._now - attempt.started))
+            self._visits.publish(attempt.partition, attempt.members, attempt.started, self._now)
