@@ -176,9 +176,10 @@ class FileArchive(Archive):
         """The directory of the public tree."""
         return str(self._root.public)
 
-    def uri(self, name: ProductName) -> str:
-        """Give the public path as a URI."""
-        return self.public_path(name).as_uri()
+    @property
+    def public_uri(self) -> str:
+        """The same as a URI."""
+        return self._root.public.absolute().as_uri()
 
     def _link(self, name: ProductName, sha256: str) -> bool:
         """Make a public name show a blob; False if it did already."""

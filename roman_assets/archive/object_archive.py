@@ -177,9 +177,10 @@ class ObjectArchive(Archive):
         """The URL below which the public objects are."""
         return f"{self._objects.url}/{self._root.key(self._root.public)}"
 
-    def uri(self, name: ProductName) -> str:
-        """Give the public object's URL."""
-        return self.location(name)
+    @property
+    def public_uri(self) -> str:
+        """The same: it is a URL."""
+        return self.public
 
     def _stage(self, path: Path) -> Staged:
         """Upload the file under its hash and keep it in the cache, where the next step reads it."""

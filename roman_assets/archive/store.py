@@ -238,9 +238,14 @@ class Archive(ABC):
     def public(self) -> str:
         """Where general users find products: a directory or a URL."""
 
+    @property
     @abstractmethod
+    def public_uri(self) -> str:
+        """The same as a URI."""
+
     def uri(self, name: ProductName) -> str:
         """Give the public name as a URI."""
+        return f"{self.public_uri}/{self.public_key(name)}"
 
     def location(self, name: ProductName) -> str:
         """Give the public name for people: a path or a URL."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from roman_assets.access import Role
+from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, PassingFaultError
 from roman_assets.products.deadline import ClockEvent
@@ -40,6 +42,7 @@ from roman_assets.registry.ledger import (
     PRODUCTS,
     define_ledger,
 )
+from roman_assets.registry.obscore import ARCHIVE_URL, DEFAULT_PUBLISHER, OBSCORE, PUBLISHER
 from roman_assets.registry.record import (
     ExposureReceipt,
     Outcome,
@@ -629,6 +632,51 @@ detector, skycell, release, step, partition, access
             parameters,
         )
 
+    def obscore(
+        self,
+        *,
+        name: OneOrMore = None,
+        dataproduct_type: OneOrMore = None,
+        calib_level: int | Iterable[int] | None = None,
+        archive_url: str | None = None,
+        publisher: str | None = None,
+    ) -> pd.DataFrame:
+        """Give the available public data products as the IVOA's ObsCore 1.1 describes them.
+
+        Parameters
+        ----------
+        name
+            Only these products, by official file name.
+        dataproduct_type, calib_level
+            Only products of these types and levels, in ObsCore's words.
+        archive_url
+            Where users find the public tree; by default its own place.
+        publisher
+            The IVOA identifier of who publishes, such as ``ivo://observatory.example/roman``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.obscore.OBSCORE_COLUMNS`, ordered by ``obs_id`` and
+            ``obs_publisher_did``. `roman_assets.registry.obscore.obscore_table` makes a VOTable.
+        """
+        conditions, parameters = _conditions(
+            {"dataproduct_type": dataproduct_type, "calib_level": calib_level}
+        )
+        if name is not None:
+            conditions.append("split_part(obs_publisher_did, '?', -1) in (select unnest($names))")
+            parameters["names"] = [name] if isinstance(name, str) else [str(one) for one in name]
+        variables = {
+            ARCHIVE_URL: archive_url or Archive.of(self._root).public_uri,
+            PUBLISHER: publisher or DEFAULT_PUBLISHER,
+        }
+        return self._query(
+            f"select * from {OBSCORE} where {' and '.join(conditions) or 'true'} "
+            "order by obs_id, obs_publisher_did",
+            parameters,
+            prepare=partial(_set_variables, values=variables),
+        )
+
     def unfit_values(self, name: OneOrMore = None) -> pd.DataFrame:
         """Give what products say that does not fit the column it belongs to.
 
@@ -1002,6 +1050,11 @@ detector, skycell, release, step, partition, access
 def _tells_damage(error: duckdb.Error) -> bool:
     # A block with a wrong checksum raises an error of no class of its own.
     return isinstance(error, _DAMAGE) or type(error) is duckdb.Error
+
+
+def _set_variables(connection: duckdb.DuckDBPyConnection, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        connection.execute(f"set variable {name} = $value", {"value": value})
 
 
 def _damaged(path: Path, error: Exception) -> PassingFaultError:

@@ -23,6 +23,7 @@ import yaml
 from roman_assets.access import Role
 from roman_assets.products.lifecycle import AVAILABLE
 from roman_assets.registry.archive_catalog import ArchiveTable, archive_catalog
+from roman_assets.registry.obscore import OBSCORE, obscore_sql
 
 
 @dataclass(frozen=True)
@@ -312,11 +313,48 @@ TABLES: tuple[Table, ...] = (
     *ARCHIVE_TABLES,
 )  # fmt: skip
 
-CURRENT_PRODUCTS = "current_products"
-"""The view of what the archive shows."""
-
 IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"
 """The condition that the archive shows a product."""
+
+CURRENT_PRODUCTS = "current_products"
+FILE_SETS = "file_sets"
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of the tables that everyone may see, and what a row of it is."""
+
+    name: str
+    row: str
+    sql: str
+
+
+VIEWS: tuple[View, ...] = (
+    View(
+        CURRENT_PRODUCTS,
+        "one product that the archive shows",
+        f"select * exclude (name_key, row_key) from {PRODUCTS.name} where {IS_AVAILABLE}",
+    ),
+    View(
+        FILE_SETS,
+        "the available products that share a name up to the suffix",
+        f"""
+        select file_set, any_value(exposure) as exposure, any_value(visit) as visit,
+            any_value(program) as program, any_value(survey) as survey,
+            any_value(optical_element) as optical_element, any_value(detector) as detector,
+            any_value(skycell) as skycell, any_value("release") as "release",
+            list(kind order by kind) as kinds, count(*) as products, sum(size)::bigint as size,
+            min(committed_at) as first_committed_at, max(committed_at) as last_committed_at
+        from {CURRENT_PRODUCTS} group by file_set
+        """,
+    ),
+    View(
+        OBSCORE,
+        "one available public data product, as the IVOA describes it",
+        obscore_sql(CURRENT_PRODUCTS),
+    ),
+)
+"""A view uses those before it."""
 
 SEARCH_COLUMNS: tuple[Column, ...] = tuple(
     column for column in (*IDENTITY, *LIFE, *METADATA, *CONTENT) if column.type != "JSON"
@@ -370,15 +408,13 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the views of the tables in the connection's current schema."""
-    connection.execute(
-        f"create or replace view {CURRENT_PRODUCTS} as "
-        f"select * exclude (name_key, row_key) from {PRODUCTS.name} where {IS_AVAILABLE}"
-    )
+    for view in VIEWS:
+        connection.execute(f"create or replace view {view.name} as {view.sql}")
 
 
 @functools.cache
 def schema_digest() -> str:
-    """Identify the declared tables, and where their values come from.
+    """Identify the declared tables and views, and where their values come from.
 
     A longer text or another place of a value in rad's schemas leaves names and DuckDB types as
     they are, and yet asks for a rebuild.
