@@ -71,12 +71,9 @@ class Journal:
         self.commit(self.prepare(record))
 
     def write_all(self, records: Iterable[CommitRecord]) -> None:
-        """Prepare and commit records that do not belong together; faster than one by one."""
-        prepared = [self.prepare(record) for record in records]
-        for one in prepared:
-            one.temporary.replace(one.final)
-        if prepared:
-            fsync_directory(self._pending)
+        """Prepare and commit records that do not belong together."""
+        for prepared in [self.prepare(record) for record in records]:
+            self.commit(prepared)
 
     def pending_paths(self) -> list[Path]:
         """Give the names of committed records that are not folded, in the order of commit.
