@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from roman_assets.products.name import ProductName
 
@@ -44,10 +49,10 @@ def _open_table(path: Path, lazy: bool) -> Any:
     from astropy.table import QTable, Table
 
     table, schema = Table.read(path, format="parquet"), pq.read_schema(path)
-    for field in schema:
-        unit = (field.metadata or {}).get(b"unit", _NO_UNIT)
-        if table[field.name].unit is None and unit != _NO_UNIT:
-            table[field.name].unit = unit.decode()
+    for name in table.colnames:
+        # romancal writes no unit for some columns that rad defines with one.
+        if table[name].unit is None:
+            table[name].unit = _units_of_source_catalogs().get(name)
     table.meta["roman"] = {
         key.decode().removeprefix(_PREFIX): value.decode()
         for key, value in (schema.metadata or {}).items()
@@ -56,8 +61,23 @@ def _open_table(path: Path, lazy: bool) -> Any:
     return QTable(table)
 
 
-_NO_UNIT = b"None"
 _PREFIX = "roman.meta."
+_COLUMNS = "source_catalog_columns-"
+
+
+@functools.cache
+def _units_of_source_catalogs() -> Mapping[str, str | None]:
+    """Give the units that rad's newest definitions state for columns of source catalogues."""
+    tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
+    versions = [path for path in tables.iterdir() if path.name.startswith(_COLUMNS)]
+    newest = max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])
+    definitions = yaml.safe_load(newest.read_text())["definitions"]
+    # Single-band catalogues leave the band out of the names.
+    stated = {
+        re.sub(r"_?~\w+~", "", name): definition.get("unit")
+        for name, definition in definitions.items()
+    }
+    return {name: None if unit == "none" else unit for name, unit in stated.items()}
 
 
 def _open_association(path: Path, lazy: bool) -> Any:

@@ -65,7 +65,9 @@ def test_a_catalogue_is_a_table_with_units_of_as_many_sources_as_registered(
     catalogue = archive.open(row)
     entry = calibrated.observed.current(name=row["name"])[row["name"]]
     assert len(catalogue) == entry.metadata["source_count"] > 0
-    assert catalogue["ra"].unit == u.deg
+    assert catalogue["ra"].unit == catalogue["dec_psf"].unit == u.deg
+    assert catalogue["x_centroid"].unit == u.pix
+    assert catalogue["label"].unit is None
     places = SkyCoord(catalogue["ra"], catalogue["dec"])
     assert (
         places.separation(SkyCoord(row["ra"], row["dec"], unit="deg")).max() < row["radius"] * u.deg
