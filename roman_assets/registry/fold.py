@@ -514,7 +514,8 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"insert into {NEWEST}.inputs by name "
         "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
-        "item.sha256 as input_sha256, name_key(name) as name_key from ("
+        "item.sha256 as input_sha256, name_key(name) as name_key, "
+        "md5_number_lower(item.sha256) as input_key from ("
         "  select record_id, entry.name, unnest(entry.inputs) as item, "
         "  generate_subscripts(entry.inputs, 1) as ordinal "
         "  from (select record_id, unnest(products) as entry from incoming))"

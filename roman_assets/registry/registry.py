@@ -294,7 +294,7 @@ detector, skycell, release, step, partition, access
             An official name with ``*``, ``?`` and ``[...]``.
         """
         condition, parameters = _named_like([pattern])
-        sql = f"select name from {CURRENT_PRODUCTS} where {condition} order by name"
+        sql = f"select name from products where {IS_AVAILABLE} and {condition} order by name"
         # On a connection of its own, so that whoever goes through slowly keeps nobody waiting.
         with Registry(self._root, self._role) as own, own._answer(sql, parameters, {}) as answer:
             for batch in answer.to_arrow_reader():
@@ -335,7 +335,8 @@ detector, skycell, release, step, partition, access
         wanted = {(item.name, item.sha256): item for item in inputs}
         rows = self._rows(
             "select distinct input_name, input_sha256, name, record_id from inputs "
-            "where input_sha256 in $hashes",
+            "where input_key in list_transform($hashes, lambda hash: md5_number_lower(hash)) "
+            "and input_sha256 in $hashes",
             {"hashes": sorted({sha256 for _, sha256 in wanted})},
         )
         made: dict[ProductInput, set[tuple[str, str]]] = {item: set() for item in wanted.values()}
@@ -1099,16 +1100,36 @@ def _named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
     parameters: dict[str, Any] = {}
     for number, pattern in enumerate(patterns):
         prefix = _WILDCARD.split(pattern, maxsplit=1)[0]
-        last = chr(sys.maxunicode)
+        lowest, highest = _key_range(prefix)
         parameters |= {
             f"like{number}": pattern,
             f"from{number}": prefix,
-            f"to{number}": prefix + last,
+            f"to{number}": prefix + chr(sys.maxunicode),
+            f"lowest{number}": lowest,
+            f"highest{number}": highest,
         }
-        parts.append(f"(name between $from{number} and $to{number} and name glob $like{number})")
+        parts.append(
+            f"(name_key between $lowest{number} and $highest{number} "
+            f"and name between $from{number} and $to{number} and name glob $like{number})"
+        )
     return f"({' or '.join(parts) or 'false'})", parameters
 
 
+def _key_range(prefix: str) -> tuple[int, int]:
+    """Give between which keys (`schema.NAME_KEY`) names lie that begin so."""
+    visits = _OF_EXPOSURES.match(prefix)
+    if visits is not None:
+        return int(visits[1].ljust(_VISIT_DIGITS, "0")), int(visits[1].ljust(_VISIT_DIGITS, "9"))
+    visit = _OF_VISIT.match(prefix)
+    if visit is not None:
+        return int(visit[1] + visit[2]), int(visit[1] + visit[2])
+    return 0, 2**64 - 1
+
+
+_VISIT_DIGITS = 19
+# More digits than a program has: no skycell product, which may belong to no visit, begins so.
+_OF_EXPOSURES = re.compile(r"r(\d{6,19})", re.ASCII)
+_OF_VISIT = re.compile(r"r(\d{5})_[^_]+_v(\d{14})", re.ASCII)
 _WILDCARD = re.compile(r"[*?\[]")
 
 

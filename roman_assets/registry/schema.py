@@ -191,6 +191,7 @@ INPUTS = Table(
         Column("input_name", "VARCHAR", "the input file"),
         Column("input_sha256", "VARCHAR", "what was in it"),
         Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
+        Column("input_key", "UBIGINT", "hash of what was in the input"),
     ),
     Role.PUBLIC,
     order=("name_key", "name", "record_id", "ordinal"),
