@@ -60,7 +60,8 @@ def partial_sets(ask: Ask) -> Iterator[Finding]:
             continue
         rows = ask(
             f'{_SETS} select file_set, "partition", (select arg_max(message, committed_at) '
-            "from failures where failures.file_set = sets.file_set) from sets "
+            "from failures where failures.file_set = sets.file_set "
+            "and failures.step = sets.step) from sets "
             "where step = $step and kinds = $kinds and survey is not distinct from $survey "
             "and exposure_type is not distinct from $exposure_type order by all",
             {"step": step, "kinds": kinds, "survey": survey, "exposure_type": exposure_type},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -93,16 +93,15 @@ def _check_archive(
         products = _available_products(root)
         missing = _missing_blobs(root, products, mend)
         there = [one for one in products if one not in missing or missing[one].mended]
-        yield from missing.values()
         yield from _check_names(root, there, mend)
         yield from _check_orphans(root, mend, grace)
         yield from _check_leftovers(root, mend, grace)
-    lost = [product for product, finding in missing.items() if not finding.mended]
-    wrong = _wrong_blobs(root, there, mend, read_blobs)
-    yield from wrong.values()
-    lost += wrong
-    if mend and lost:
-        _state_lost(root, lost)
+    found = missing | _wrong_blobs(root, there, mend, read_blobs)
+    if mend:
+        _state_lost(root, [product for product, finding in found.items() if not finding.mended])
+    for finding in found.values():
+        # What is on record as lost is a finding of its own.
+        yield replace(finding, mended=mend)
 
 
 def _check_products(root: DataRoot) -> Iterator[Finding]:

@@ -235,9 +235,13 @@ BULGE = {"survey": "GBTDS", "exposure_type": "WFI_IMAGE"}
 def test_a_file_set_that_lacks_a_kind_its_step_makes_is_found(root, names, metadata, missing):
     step = ProductName.parse(names[0]).kind.step
     contents = {name: name.encode() for name in names}
-    failure = WorkFailure(file_set=names[0].rpartition("_")[0], error="E", message="no stars")
-    fields = {"step": step, "metadata": metadata, "failures": (failure,)}
+    failures = [
+        WorkFailure(file_set=names[0].rpartition("_")[0], error="E", message=message)
+        for message in ("no stars", "of another step")
+    ]
+    fields = {"step": step, "metadata": metadata, "failures": failures[:1]}
     Journal(root).write(record_of(root, contents, **fields))
+    Journal(root).write(record_of(root, {}, step=Step.FORMATTING, failures=failures[1:]))
     fold(root)
     found = fsck(root)
     assert kinds(found) == ([] if missing is None else [FindingKind.PARTIAL_SET])

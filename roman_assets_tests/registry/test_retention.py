@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import mmap
+from datetime import timedelta
+
 import pytest
 
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.lifecycle import Transition
+from roman_assets.products.name import ProductName
 from roman_assets.registry import retention
 from roman_assets.registry.fold import fold
 from roman_assets.registry.fsck import fsck
@@ -141,6 +145,15 @@ def test_the_file_of_a_removed_product_is_kept_for_the_grace_period(root):
     remove(root, [COADD], **WHY)
     assert fsck(root, mend=True) == []
     assert FileArchive(root).blob(sha).exists()
+
+
+def test_who_has_mapped_a_removed_product_keeps_its_content_even_when_it_is_collected(root):
+    with FileArchive(root).path(ProductName.parse(COADD)).open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+    remove(root, [COADD], **WHY)
+    fsck(root, mend=True, grace=timedelta(0))
+    assert sha256(mapped[:]) == sha256(f"1 {COADD}".encode())
+    assert sha256(mapped[:]) not in {blob.sha256 for blob in FileArchive(root).blobs()}
 
 
 @pytest.mark.parametrize(
