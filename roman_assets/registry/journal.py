@@ -64,16 +64,15 @@ class Journal:
 
     def commit(self, prepared: PreparedRecord) -> None:
         """Make a prepared record true: from here on its products exist."""
-        self._files.commit(prepared)
+        self._files.commit([prepared])
 
     def write(self, record: CommitRecord) -> None:
         """Prepare and commit a record."""
         self.commit(self.prepare(record))
 
     def write_all(self, records: Iterable[CommitRecord]) -> None:
-        """Prepare and commit records that do not belong together."""
-        for prepared in [self.prepare(record) for record in records]:
-            self.commit(prepared)
+        """Prepare and commit records that do not belong together; faster than one by one."""
+        self._files.commit([self.prepare(record) for record in records])
 
     def pending_paths(self) -> list[Path]:
         """Give the names of committed records that are not folded, in the order of commit.

@@ -6,7 +6,7 @@ Names are the same for both: those of the files. `RecordFiles.of` is the one pla
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -79,8 +79,8 @@ class RecordFiles(ABC):
         """Write a record so that little is left to do and little can go wrong."""
 
     @abstractmethod
-    def commit(self, prepared: PreparedRecord) -> None:
-        """Make a prepared record durable and visible at once."""
+    def commit(self, prepared: Sequence[PreparedRecord]) -> None:
+        """Make prepared records visible, each at once; they are durable when this returns."""
 
     @abstractmethod
     def pending(self) -> list[Path]:
@@ -128,11 +128,13 @@ class DiskRecords(RecordFiles):
             write_durably(temporary, content)
         return PreparedRecord(path, content, temporary)
 
-    def commit(self, prepared: PreparedRecord) -> None:
-        """Rename the record."""
-        assert prepared.temporary is not None
-        prepared.temporary.replace(prepared.path)
-        fsync_directory(prepared.path.parent)
+    def commit(self, prepared: Sequence[PreparedRecord]) -> None:
+        """Rename the records."""
+        for record in prepared:
+            assert record.temporary is not None
+            record.temporary.replace(record.path)
+        if prepared:
+            fsync_directory(self._pending)
 
     def pending(self) -> list[Path]:
         """Give the files of pending records."""
@@ -181,9 +183,10 @@ class ObjectRecords(RecordFiles):
         """Keep the record until it is committed: one request is left to do."""
         return PreparedRecord(path, content)
 
-    def commit(self, prepared: PreparedRecord) -> None:
-        """Write the object."""
-        self._objects.put_new(self._key(prepared.path), prepared.content)
+    def commit(self, prepared: Sequence[PreparedRecord]) -> None:
+        """Write the objects."""
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(self._commit, prepared))
 
     def pending(self) -> list[Path]:
         """Give the pending records; there are no such files."""
@@ -228,6 +231,9 @@ class ObjectRecords(RecordFiles):
             directory / _below(meta["path"], self._key(directory)): int(meta["size"])
             for meta in found
         }
+
+    def _commit(self, prepared: PreparedRecord) -> None:
+        self._objects.put_new(self._key(prepared.path), prepared.content)
 
     def _read(self, path: Path) -> bytes:
         content, _ = self._objects.read(self._key(path))
