@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -75,6 +76,18 @@ class BlobCache:
         self.trim()
         return copy
 
+    def named(self, copy: Path, name: str) -> Path:
+        """Give a copy under a name of its own, which goes when the copy goes."""
+        path = _names(copy) / name
+        make_directory(path.parent)
+        draft = path.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
+        try:
+            draft.hardlink_to(copy)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)  # still there if both were links of the copy already
+        return path
+
     def adopt(self, path: Path, sha256: str) -> None:
         """Move a file of known content into the cache, or remove it where that costs a copy."""
         copy = self._place(sha256)
@@ -92,7 +105,7 @@ class BlobCache:
 
     def drop(self, sha256: str) -> None:
         """Forget a copy."""
-        self._place(sha256).unlink(missing_ok=True)
+        _remove(self._place(sha256))
 
     def trim(self) -> None:
         """Remove copies beyond the bound, unless another process is at it."""
@@ -108,11 +121,11 @@ class BlobCache:
         for used_at, size, copy in copies:
             if excess <= 0 or used_at > now - REST:
                 return
-            copy.unlink(missing_ok=True)
+            _remove(copy)
             excess -= size
 
     def _copies(self) -> Iterator[tuple[float, int, Path]]:
-        for copy in self._directory.glob("??/[!.]*"):
+        for copy in self._directory.glob("??/[!.]*[!s]"):
             with suppress(FileNotFoundError):
                 status = copy.stat()
                 yield status.st_mtime, status.st_size, copy
@@ -161,6 +174,16 @@ def _configured_limit() -> int:
         raise BadInputError(
             CACHE_VARIABLE, "value", f"{text!r} is no number", "give the size of the cache in GiB"
         ) from error
+
+
+def _names(copy: Path) -> Path:
+    """Give the directory of the names of a copy; no sha256 ends like it."""
+    return copy.with_name(f"{copy.name}.names")
+
+
+def _remove(copy: Path) -> None:
+    shutil.rmtree(_names(copy), ignore_errors=True)
+    copy.unlink(missing_ok=True)
 
 
 def _remove_if_older(path: Path, moment: float) -> None:

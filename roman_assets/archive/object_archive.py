@@ -96,7 +96,10 @@ class ObjectArchive(Archive):
             shutil.copyfile(copy, path)
 
     def path(self, name: ProductName) -> Path:
-        """Give a copy in the cache of what the name shows: the public may read nothing else."""
+        """Give a copy in the cache of what the name shows: the public may read nothing else.
+
+        It bears the official name, which data models compare with what they say themselves.
+        """
         key = self._public_key(name)
         last = None
         while True:
@@ -104,7 +107,8 @@ class ObjectArchive(Archive):
             if found is None or found[0] is None:
                 raise not_in_archive(name)
             try:
-                return self._cache.get(found[0], lambda path: self._objects.download(key, path))
+                copy = self._cache.get(found[0], lambda path: self._objects.download(key, path))
+                return self._cache.named(copy, str(name))
             except (FileNotFoundError, WrongContentError):
                 # Overwritten between the look and the download, unless it still is the same.
                 if found == last:

@@ -46,6 +46,20 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path):
     assert [copy.exists() for copy in copies] == [True, False, True]
 
 
+def test_a_name_of_a_copy_goes_with_it(tmp_path):
+    cache = BlobCache(tmp_path, SIZE)
+    copy = fetched(cache, 1)
+    for _ in range(2):
+        named = cache.named(copy, "official.asdf")
+        assert named.name == "official.asdf"
+        assert named.read_bytes() == content(1)
+    unused_for(copy, 2 * REST)
+    fetched(cache, 2)
+    assert not copy.exists()
+    assert not named.exists()
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
 def test_what_was_used_a_moment_ago_stays_beyond_the_bound(tmp_path):
     cache = BlobCache(tmp_path, SIZE)
     copies = [fetched(cache, number) for number in range(4)]

@@ -125,6 +125,7 @@ def test_a_name_shows_the_newest_content_and_nothing_else_is_left(archive, stage
     for content in (b"one", b"two", b"two"):
         assert archive.show({name: staged(content)}) == []
         assert shown(archive) == {cal(): content}
+        assert archive.path(name).name == cal()
     assert archive.is_public(name)
     assert archive.shows(name, sha256(b"two"))
     assert not archive.shows(name, sha256(b"one"))
