@@ -86,6 +86,19 @@ def test_the_same_seed_gives_the_same_rehearsal(scenario: Scenario) -> None:
     assert scenario.rehearse(machines(2)).log == again.rehearse(machines(2)).log
 
 
+@settings(deadline=None, max_examples=10)
+@given(scenario=scenarios)
+def test_the_last_generation_of_a_product_is_the_current_one(scenario: Scenario) -> None:
+    with scenario.rehearse(machines(3)).registry() as connection:
+        rows = connection.execute(
+            "select name, list(generation order by generation), "
+            "list(state order by generation) from products group by name"
+        ).fetchall()
+    for _, generations, states in rows:
+        assert generations == list(range(1, len(generations) + 1))
+        assert states == ["overwritten"] * (len(states) - 1) + ["current"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
 @pytest.mark.parametrize("rate", RATES)
