@@ -70,7 +70,8 @@ HEALPIX_NSIDE = 2**12
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
 _LONGEST_LINE = 1 << 26
-_READ = (RECORDS, PRODUCTS, TRANSITIONS)
+READ_BY_FOLD = (RECORDS, PRODUCTS, TRANSITIONS)
+"""The tables that a fold reads of all tiers."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
     require_tiers(root, older)
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
-    with new_tier(root, older, copied, _READ) as tier:
+    with new_tier(root, older, copied, READ_BY_FOLD) as tier:
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)
             damaged += [journal.set_aside(error) for error in damage]
@@ -225,7 +226,7 @@ def _usable_snapshot(root: DataRoot, journal: Journal) -> Snapshot:
 
 def _rebuild_registry(root: DataRoot, journal: Journal) -> list[Path]:
     damaged = [path for segment in journal.segments() for path in journal.repair_segment(segment)]
-    with new_tier(root, read=_READ) as tier:
+    with new_tier(root, read=READ_BY_FOLD, published=False) as tier:
         for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
             _apply(tier.database.connection, segments)
     whole = merge_tiers(root, [tier.name], is_whole=True)
@@ -382,9 +383,9 @@ with entries as (
     select record_id, step, "partition", committed_at, run_id, unnest(products) as entry
     from incoming
 ), parsed as (
-    select *, case
+    select record_id, step, "partition", committed_at, run_id, entry, case
 {cases}
-    end as part from entries
+    end as part from (select *, {matches} from entries)
 )
 select parsed.* exclude (part), kinds.kind, kinds.level,
     left(entry.name, -1 - length(part.suffix) - 1 - length(part.extension)) as file_set,
@@ -479,15 +480,26 @@ def _apply(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> N
     connection.execute("begin transaction")
     try:
         connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
-        _insert_statements(connection)
-        _insert_products(connection)
-        insert_archive_rows(connection)
-        for table in ("incoming", "kinds", "named", "made", "stated", "numbered", "changed"):
-            connection.execute(f"drop table {table}")
+        apply_incoming(connection)
     except BaseException:
         connection.execute("rollback")
         raise
     connection.execute("commit")
+
+
+def apply_incoming(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the records of the temporary table ``incoming`` to the newest tier, and drop the table.
+
+    Parameters
+    ----------
+    connection
+        A connection that writes a tier and reads `READ_BY_FOLD`, within a transaction.
+    """
+    _insert_statements(connection)
+    _insert_products(connection)
+    insert_archive_rows(connection)
+    for table in ("incoming", "kinds", "named", "made", "stated", "numbered", "changed"):
+        connection.execute(f"drop table {table}")
 
 
 def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
@@ -560,7 +572,9 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     connection.register("kinds_of_this_version", kinds)
     connection.execute("create temp table kinds as from kinds_of_this_version")
     connection.unregister("kinds_of_this_version")
-    connection.execute(_NAMED.format(cases="\n".join(_name_cases())))
+    connection.execute(
+        _NAMED.format(matches=", ".join(_name_matches()), cases="\n".join(_name_cases()))
+    )
     connection.execute(_made())
     _set_healpix(connection)
     connection.execute(_GENERATIONS)
@@ -579,19 +593,23 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _name_cases() -> Iterator[str]:
-    """Give the SQL that takes a name apart with the grammar's own patterns."""
+def _name_matches() -> Iterator[str]:
+    """Give the SQL that takes a name apart with the grammar's own patterns, each once."""
     for scope, pattern in NAME_PATTERNS.items():
-        groups = pattern.groupindex
-        fields = ", ".join(
-            f"{part} := regexp_extract(entry.name, '{pattern.pattern}', {groups[part]})"
-            if part in groups
-            else f"{part} := ''"
+        groups = sorted(pattern.groupindex, key=pattern.groupindex.__getitem__)
+        yield f"regexp_extract(entry.name, '^{pattern.pattern}$', {groups}) as of_{scope.value}"
+
+
+def _name_cases() -> Iterator[str]:
+    """Give the SQL that chooses the pattern which a name matches."""
+    for scope, pattern in NAME_PATTERNS.items():
+        parts = ", ".join(
+            f"{part} := of_{scope.value}.{part}" if part in pattern.groupindex else f"{part} := ''"
             for part in _PARTS
         )
         yield (
-            f"when regexp_full_match(entry.name, '{pattern.pattern}') "
-            f"then struct_pack(scope := '{scope.value}', {fields})"
+            f"when of_{scope.value}.extension <> '' "
+            f"then struct_pack(scope := '{scope.value}', {parts})"
         )
 
 

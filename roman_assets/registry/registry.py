@@ -151,6 +151,8 @@ class Registry:
         self._lock = threading.Lock()
         self._database: TieredDatabase | None = None
         self._opened: tuple[int, int, int] | None = None
+        self._widest: float | None = None
+        """Radius of the widest footprint in the snapshot, deg; None until it is asked for."""
 
     def __reduce__(self) -> tuple[type[Registry], tuple[DataRoot, Role]]:
         return (Registry, (self._root, self._role))
@@ -805,9 +807,7 @@ detector, skycell, release, step, partition, access
         ValueError
             If a column cannot be grouped by.
         """
-        columns = tuple(by)
-        if unknown := sorted(set(columns) - _GROUPING_COLUMNS):
-            raise ValueError(f"cannot count by {unknown}: known are {sorted(_GROUPING_COLUMNS)}")
+        columns = _grouping_columns(by)
         listed = "".join(f'"{column}", ' for column in columns)
         grouping = f"group by {listed.rstrip(', ')} order by all" if columns else ""
         return self._query(
@@ -916,6 +916,44 @@ detector, skycell, release, step, partition, access
             prepare=lambda connection: define_ledger(connection, deadlines),
         )
 
+    def latencies(self, by: Iterable[str] = ("survey", "level")) -> pd.DataFrame:
+        """Give how long after all data of their partition were in available products were made.
+
+        Parameters
+        ----------
+        by
+            Columns that say what, where or whose a product is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `by`, ``products`` (number) and percentiles of the latency, ``p50_hours``,
+            ``p90_hours`` and ``p99_hours``, ordered by the former. Products of partitions whose
+            receipt is not on record are left out.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be grouped by.
+        """
+        columns = _grouping_columns(by)
+        listed = "".join(f'"{column}", ' for column in columns)
+        return self._query(
+            f"""
+            with received as (
+                select "partition", max(time) as received from events
+                where event = $received group by "partition"
+            ), measured as (
+                select {listed} count(*) as products, quantile_cont(
+                    epoch(committed_at - received) / 3600, [0.5, 0.9, 0.99]) as hours
+                from products join received using ("partition") where {IS_AVAILABLE} group by all
+            )
+            select * exclude (hours), hours[1] as p50_hours, hours[2] as p90_hours,
+                hours[3] as p99_hours from measured order by all
+            """,
+            {"received": ClockEvent.ALL_RECEIVED},
+        )
+
     def read_all(self) -> None:
         """Read every value of every table, as damage may lie in what no search touches.
 
@@ -939,9 +977,9 @@ detector, skycell, release, step, partition, access
     def _find_in_areas(
         self, areas: Sequence[Area], columns: str, where: str, parameters: dict[str, Any]
     ) -> pd.DataFrame:
-        widest = self._rows("select max(radius) as radius from products", {})[0]["radius"]
+        widest = self._widest_footprint()
         # The first area selects by pixels; each is asked exactly.
-        low, high = areas[0].pixel_ranges(widest or 0.0)
+        low, high = areas[0].pixel_ranges(widest)
         frame = self._query(
             f"select {columns} from products semi join ranges "
             "on healpix >= ranges.low and healpix < ranges.high "
@@ -952,6 +990,15 @@ detector, skycell, release, step, partition, access
         footprints = (Footprint.parse(region) for region in frame.footprint)
         meets = [all(area.meets(footprint) for area in areas) for footprint in footprints]
         return frame[np.array(meets, dtype=bool)]
+
+    def _widest_footprint(self) -> float:
+        with self._lock:
+            self._snapshot()
+            if self._widest is not None:
+                return self._widest
+        row = self._rows("select max(radius) as radius from products", {})[0]
+        self._widest = row["radius"] or 0.0
+        return self._widest
 
     def _query(
         self,
@@ -1010,7 +1057,7 @@ detector, skycell, release, step, partition, access
             self._database, self._opened = TieredDatabase(self._root, self._role), None
         if newest != self._opened:
             self._show(self._database)
-            self._opened = newest
+            self._opened, self._widest = newest, None
         return self._database.connection
 
     def _identity(self) -> tuple[int, int, int]:
@@ -1062,6 +1109,13 @@ def _damaged(path: Path, error: Exception) -> PassingFaultError:
     return PassingFaultError(
         f"{path} cannot be read: {error}. Remedy: rebuild the registry from the commit records"
     )
+
+
+def _grouping_columns(by: Iterable[str]) -> tuple[str, ...]:
+    columns = tuple(by)
+    if unknown := sorted(set(columns) - _GROUPING_COLUMNS):
+        raise ValueError(f"cannot count by {unknown}: known are {sorted(_GROUPING_COLUMNS)}")
+    return columns
 
 
 def _conditions(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:

@@ -252,16 +252,17 @@ class TieredDatabase:
         self._attach_new(NEWEST, str(path))
         self._create_views(read, (NEWEST, *older))
 
-    def written(self, public: Path) -> None:
+    def written(self, public: Path | None) -> None:
         """Put all that was written into the file of the `NEWEST` tier, and the public part of it.
 
         Parameters
         ----------
         public
-            The file for the public.
+            The file for the public, None if there is none.
         """
         self.connection.execute(f"checkpoint {NEWEST}")
-        write_public_tier(self.connection, NEWEST, public)
+        if public is not None:
+            write_public_tier(self.connection, NEWEST, public)
 
     @contextmanager
     def each_tier(self) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
@@ -359,6 +360,8 @@ def new_tier(
     older: Sequence[str] = (),
     copied: str | None = None,
     read: Sequence[Table] = (),
+    *,
+    published: bool = True,
 ) -> Iterator[NewTier]:
     """Write a tier before older ones; it is whole, under its name and durable at the end.
 
@@ -374,6 +377,8 @@ def new_tier(
         The tier that it starts as a copy of; without one it is empty.
     read
         The tables that are read while it is written.
+    published
+        False for a tier that is only merged into another, so that the public part is not needed.
     """
     name = f"{uuid.uuid4().hex}.duckdb"
     path = make_directory(root.registry / TIERS) / name
@@ -384,7 +389,7 @@ def new_tier(
             shutil.copyfile(tier_path(root, copied), temporary)
         database.write(temporary, older, read)
         yield NewTier(name, database)
-        database.written(tier_path(root, name, Role.PUBLIC))
+        database.written(tier_path(root, name, Role.PUBLIC) if published else None)
         database.close()
         temporary.chmod(_READ_ONLY)
         fsync_file(temporary)

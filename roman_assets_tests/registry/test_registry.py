@@ -328,6 +328,21 @@ def test_counts_are_of_current_products_only(root):
         Registry(root).counts(by=["sha256; drop table products"])
 
 
+def test_latencies_are_from_the_last_receipt_to_the_commit_of_what_is_available(root):
+    received = {ClockEvent.ALL_RECEIVED: moment(0)}
+    commit(root, {}, events=received, step=Step.FORMATTING)
+    for hours, number in ((0, 1), (1, 1), (2, 2), (3, 3)):
+        about = {"metadata": {"survey": "HLTDS"}, "committed_at": moment(3600 * hours)}
+        commit(root, {cal(number): b"%d" % hours}, **about)
+    commit(root, {cal(4): b"a"}, partition=exposure(4))
+    fold(root)
+    (row,) = Registry(root).latencies(by=["survey", "level"]).to_dict("records")
+    assert (row["survey"], row["level"], row["products"]) == ("HLTDS", "L2", 3)
+    assert (row["p50_hours"], row["p90_hours"]) == pytest.approx((2.0, 2.8))
+    with pytest.raises(ValueError, match="cannot count by"):
+        Registry(root).latencies(by=["sha256"])
+
+
 def test_the_newest_records_come_first(root):
     records = [
         commit(root, {cal(number): b""}, committed_at=moment(number)) for number in (1, 2, 3)
