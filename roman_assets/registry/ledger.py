@@ -31,6 +31,9 @@ GROUPS = "ledger_groups"
 ``moment`` is the present (TIMESTAMPTZ), ``visits`` the visits to look at (VARCHAR[]), null for all.
 """
 
+JUDGED = "ledger_judged"
+"""Macro ``ledger_judged(moment, visits)``: the same rows with the moments that lead to the hours."""
+
 PRODUCTS = "ledger"
 """Macro ``ledger(moment, visits)``: a row for each expected product and each generation made."""
 
@@ -40,8 +43,9 @@ GROUP_COLUMNS: tuple[str, ...] = (
     "blame", *(f"{blame}_hours" for blame in Blame), "reason", "record_id", "file_sets",
 )  # fmt: skip
 _OF_GROUPS = frozenset({"products", "detectors", "first", "file_sets"})
+_OWN_COLUMNS = ("name", "file_set", "detector", "generation")
 PRODUCT_COLUMNS: tuple[str, ...] = (
-    "name", "file_set", "detector", "generation",
+    *_OWN_COLUMNS,
     *(column for column in GROUP_COLUMNS if column not in _OF_GROUPS),
 )  # fmt: skip
 
@@ -84,12 +88,9 @@ def define_ledger(
         connection.execute(f"create or replace temp table ledger_{name} as from _incoming")
         connection.unregister("_incoming")
     visits = "visits := null::varchar[]"
-    connection.execute(
-        f"create or replace temp macro {GROUPS}(moment, {visits}) as table {_GROUPS}"
-    )
-    connection.execute(
-        f"create or replace temp macro {PRODUCTS}(moment, {visits}) as table {_PRODUCTS}"
-    )
+    groups = hours_spent(f"from {JUDGED}(moment, visits := visits)")
+    for name, body in ((JUDGED, _JUDGED), (GROUPS, groups), (PRODUCTS, _PRODUCTS)):
+        connection.execute(f"create or replace temp macro {name}(moment, {visits}) as table {body}")
 
 
 @functools.cache
@@ -427,10 +428,7 @@ def _blame_hours() -> str:
     )
 
 
-_HOURS = ", ".join(f"{blame}_hours" for blame in Blame)
-_BLAMES = "[" + ", ".join(f"'{blame}'" for blame in Blame) + "]"
-
-_GROUPS = f"""
+_JUDGED = f"""
 with {_FACTS}, {_PROGRESS}, {_MISSING}, {_WORKS},
 grouped as (
     select m."partition", m.visit, coalesce(x.survey, v.survey, m.survey) as survey,
@@ -451,33 +449,19 @@ clocked as (
         case when not g.first then c.asked
             when d.origin = 'receipt' then c.all_received else c.execution_end end as started_at,
         coalesce(g.made, moment::timestamptz) as until,
-        started_at + to_microseconds(latency_us) as due, warning_us
+        started_at + to_microseconds(latency_us) as due,
+        epoch(due - until) / 3600 as margin_hours, warning_us
     from grouped g join chained c using (record_id) join ledger_deadlines d using (level)
-),
-spent as (
-    select *, {_milestones()} from clocked
-),
-told as (
-    select *, {_blame_hours()},
-        epoch(due - until) / 3600 as margin_hours,
-        case when made is not null and due is null then 'made, no clock'
-            when made is not null then if(made <= due, 'made in time', 'made late')
-            when failed then 'failed'
-            when until > due then 'overdue'
-            else stage end as state,
-        made is null and state not in ('failed', 'overdue')
-            and coalesce(due - until < to_microseconds(warning_us), false) as at_risk,
-        if(made is null, null, record_id) as record
-    from spent
 )
-select "partition", visit, survey, optical_element, step, level, kind, products,
-    list_transform(list_filter(range(1, 19), lambda n: detectors >> n & 1 = 1),
-        lambda n: 'WFI' || lpad(n::varchar, 2, '0')) as detectors,
-    state, stage, at_risk, first, started_at, due, made, margin_hours,
-    if(margin_hours < 0, {_BLAMES}[list_position([{_HOURS}], greatest({_HOURS}))], null) as blame,
-    {_HOURS}, reason, record as record_id,
-    file_sets
-from told
+select * replace (if(made is null, null, record_id) as record_id),
+    case when made is not null and due is null then 'made, no clock'
+        when made is not null then if(made <= due, 'made in time', 'made late')
+        when failed then 'failed'
+        when until > due then 'overdue'
+        else stage end as state,
+    made is null and state not in ('failed', 'overdue')
+        and coalesce(due - until < to_microseconds(warning_us), false) as at_risk
+from clocked
 union all by name
 select p."partition", p.visit, p.survey, p.optical_element, k.step, k.level, k.kind,
     1 as products, '{ProductState.NOT_EXPECTED}' as state, false as at_risk, true as first
@@ -491,22 +475,44 @@ join ledger_kinds k on k.survey = p.survey and k.exposure_type = p.exposure_type
     and not k.expected and (k.step = 'visit') = p.of_visit
 """
 
+
+def hours_spent(judged: str) -> str:
+    """Give SQL for the rows of the ledger with where the hours went.
+
+    Parameters
+    ----------
+    judged
+        SQL for rows of `JUDGED`: to select few before is faster than after.
+    """
+    hours = ", ".join(f"{blame}_hours" for blame in Blame)
+    names = ", ".join(f"'{blame}'" for blame in Blame)
+    return f"""
+        select * exclude ({", ".join(f"t{number}" for number in range(len(_CHAIN)))}),
+            if(margin_hours < 0, [{names}][list_position([{hours}], greatest({hours}))], null)
+                as blame
+        from (
+            select *, {_blame_hours()}
+            from (select *, {_milestones()} from ({judged}))
+        )
+    """
+
+
+_DETECTOR = "upper(nullif(regexp_extract(file_set, '_(wfi\\d\\d)_', 1), ''))"
+_SHARED = ", ".join(f'g."{column}"' for column in PRODUCT_COLUMNS[len(_OWN_COLUMNS) :])
+
 _PRODUCTS = f"""
 with grouped as materialized (from {GROUPS}(moment, visits := visits)),
 unmade as (
-    select *, unnest(coalesce(file_sets, if(len(detectors) > 0, list_transform(detectors,
-        lambda d: "partition" || '_' || lower(d) || '_' || lower(optical_element)),
-        if(kind = 'face', ["partition" || '_' || lower(optical_element)], [null])))) as file_set
+    select *, unnest(coalesce(file_sets, if(detectors is null, [null], list_transform(
+        list_filter(range(19), lambda n: detectors >> n & 1 = 1),
+        lambda n: "partition" || if(n = 0, '', '_wfi' || lpad(n::varchar, 2, '0'))
+            || '_' || lower(optical_element))))) as file_set
     from grouped where made is null
 )
-select p.name, p.file_set, p.detector, p.generation, g.* exclude (products, detectors, first,
-    file_sets)
+select p.name, p.file_set, p.detector, p.generation, {_SHARED}
 from products p join grouped g
     on g.record_id = p.record_id and g.kind = p.kind and g.first = (p.generation = 1)
-union all by name
-select file_set || '_' || k.suffix as name, u.file_set,
-    upper(nullif(regexp_extract(u.file_set, '_(wfi\\d\\d)_', 1), '')) as detector,
-    null::integer as generation,
-    u.* exclude (products, detectors, first, file_sets, file_set)
-from unmade u join (select distinct kind, suffix from ledger_kinds) k using (kind)
+union all
+select file_set || '_' || k.suffix, file_set, {_DETECTOR}, null, {_SHARED}
+from unmade g join (select distinct kind, suffix from ledger_kinds) k using (kind)
 """

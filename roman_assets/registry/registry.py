@@ -37,10 +37,12 @@ from roman_assets.registry.ledger import (
     ATTEMPTS_AS_FAR,
     GROUP_COLUMNS,
     GROUPS,
+    JUDGED,
     MOST_URGENT_FIRST,
     PRODUCT_COLUMNS,
     PRODUCTS,
     define_ledger,
+    hours_spent,
 )
 from roman_assets.registry.obscore import ARCHIVE_URL, DEFAULT_PUBLISHER, OBSCORE, PUBLISHER
 from roman_assets.registry.record import (
@@ -128,6 +130,26 @@ class VisitExposure:
     exposure_type: str | None
     optical_element: str | None
     cal: tuple[RegisteredProduct, ...]
+
+
+@dataclass(frozen=True)
+class DeadlineOverview:
+    """What an operator sees of the deadline ledger at a glance.
+
+    Parameters
+    ----------
+    now
+        The present time it was made for, UTC.
+    counts
+        ``products`` (number), those of them ``at_risk``, and ``least_margin_hours``, by ``survey``,
+        ``level``, ``step`` and ``state``.
+    rows
+        The most urgent groups of products, as `Registry.deadlines` gives them.
+    """
+
+    now: datetime
+    counts: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
 
 
 class Registry:
@@ -894,6 +916,54 @@ detector, skycell, release, step, partition, access
             limit,
         )  # fmt: skip
 
+    def deadline_overview(
+        self,
+        *,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> DeadlineOverview:
+        """Count products by state and give the most urgent rows; parameters as `deadlines`."""
+        conditions, parameters = _conditions(
+            {
+                "visit": visit, "partition": partition, "level": level, "survey": survey,
+                "kind": kind, "state": state, "at_risk": at_risk,
+            }
+        )  # fmt: skip
+        moment = now or datetime.now(UTC)
+        visits = _visits_of({"visit": visit, "partition": partition})
+        chosen = f"from judged where {' and '.join(conditions) or 'true'}"
+        order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, made'
+        most_urgent = f"select * {chosen} {order} limit $limit"
+        columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
+        with self._lock:
+            connection = self._snapshot()
+            define_ledger(connection, deadlines_of(self._root))
+            connection.execute(
+                "create or replace temp table judged as "
+                f"from {JUDGED}($now, visits := $visits)",
+                {"now": moment, "visits": visits},
+            )
+            counts = connection.execute(
+                "select survey, level, step, state, sum(products)::bigint as products, "
+                "sum(products) filter (at_risk)::bigint as at_risk, "
+                f"min(margin_hours) as least_margin_hours {chosen} "
+                "group by survey, level, step, state order by all",
+                parameters,
+            )
+            counted = _as_dicts(counts)
+            rows = connection.execute(
+                f"select {columns} from ({hours_spent(most_urgent)}) {order}",
+                parameters | {"limit": limit},
+            )
+            return DeadlineOverview(moment, counted, _as_dicts(rows))
+
     def _ledger(
         self,
         macro: str,
@@ -1185,6 +1255,11 @@ _VISIT_DIGITS = 19
 _OF_EXPOSURES = re.compile(r"r(\d{6,19})", re.ASCII)
 _OF_VISIT = re.compile(r"r(\d{5})_[^_]+_v(\d{14})", re.ASCII)
 _WILDCARD = re.compile(r"[*?\[]")
+
+
+def _as_dicts(answer: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    columns = [column[0] for column in answer.description]
+    return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 
 
 def _visits_of(values: Mapping[str, Any]) -> list[str] | None:
