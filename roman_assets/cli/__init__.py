@@ -11,7 +11,7 @@ import typer
 
 import roman_assets
 from roman_assets.access import ROLE_VARIABLE, Role
-from roman_assets.cli import operate, products, rehearse, simulate, upkeep
+from roman_assets.cli import deadlines, operate, products, rehearse, simulate, upkeep
 from roman_assets.cli.role import require_operator, use_role
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError
@@ -70,6 +70,7 @@ app.command(rich_help_panel="Run the platform")(operate.dev)
 app.command(rich_help_panel="Run the platform")(simulate.simulate)
 app.command(rich_help_panel="Run the platform")(rehearse.rehearse)
 app.command(rich_help_panel="See and fetch products")(products.status)
+app.command(rich_help_panel="See and fetch products")(deadlines.deadlines)
 app.command(name="ls", rich_help_panel="See and fetch products")(products.list_names)
 app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)

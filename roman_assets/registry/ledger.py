@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
 from roman_assets.products.kind import KINDS, Level, ProductKind, expected_kinds
-from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.products.observation import DETECTORS, ExposureType, Survey
 
 GROUPS = "ledger_groups"
 """Macro ``ledger_groups(moment, visits)``: a row for the products of one kind that share a fate.
@@ -32,7 +32,7 @@ GROUPS = "ledger_groups"
 """
 
 JUDGED = "ledger_judged"
-"""Macro ``ledger_judged(moment, visits)``: the same rows with the moments that lead to the hours."""
+"""Macro ``ledger_judged(moment, visits)``: the same rows, before `hours_spent`."""
 
 PRODUCTS = "ledger"
 """Macro ``ledger(moment, visits)``: a row for each expected product and each generation made."""
@@ -66,6 +66,13 @@ ATTEMPTS_AS_FAR = """
     group by attempt_id
 """
 """One row for each attempt, put together from the records of its beginning and its end."""
+
+
+def detectors_in(mask: float | None) -> tuple[str, ...]:
+    """Give the detectors of a group: bit n of its ``detectors`` stands for WFIn."""
+    if mask is None or mask != mask:  # NaN, which differs from itself, is null in a table
+        return ()
+    return tuple(name for number, name in enumerate(DETECTORS, 1) if int(mask) >> number & 1)
 
 
 def define_ledger(

@@ -36,12 +36,12 @@ from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.ledger import (
     ATTEMPTS_AS_FAR,
     GROUP_COLUMNS,
-    GROUPS,
     JUDGED,
     MOST_URGENT_FIRST,
     PRODUCT_COLUMNS,
     PRODUCTS,
     define_ledger,
+    detectors_in,
     hours_spent,
 )
 from roman_assets.registry.obscore import ARCHIVE_URL, DEFAULT_PUBLISHER, OBSCORE, PUBLISHER
@@ -872,8 +872,8 @@ detector, skycell, release, step, partition, access
             Columns `roman_assets.registry.ledger.GROUP_COLUMNS`, the most urgent first: overdue,
             failed, at risk, the others not made, made late, the rest; among them by margin.
         """
-        return self._ledger(
-            GROUPS,
+        groups = self._ledger(
+            JUDGED,
             GROUP_COLUMNS,
             {
                 "visit": visit, "partition": partition, "level": level, "survey": survey,
@@ -882,6 +882,7 @@ detector, skycell, release, step, partition, access
             now,
             limit,
         )  # fmt: skip
+        return groups.assign(detectors=groups["detectors"].map(detectors_in))
 
     def ledger(
         self,
@@ -946,8 +947,7 @@ detector, skycell, release, step, partition, access
             connection = self._snapshot()
             define_ledger(connection, deadlines_of(self._root))
             connection.execute(
-                "create or replace temp table judged as "
-                f"from {JUDGED}($now, visits := $visits)",
+                f"create or replace temp table judged as from {JUDGED}($now, visits := $visits)",
                 {"now": moment, "visits": visits},
             )
             counts = connection.execute(
@@ -962,7 +962,10 @@ detector, skycell, release, step, partition, access
                 f"select {columns} from ({hours_spent(most_urgent)}) {order}",
                 parameters | {"limit": limit},
             )
-            return DeadlineOverview(moment, counted, _as_dicts(rows))
+            urgent = [
+                row | {"detectors": detectors_in(row["detectors"])} for row in _as_dicts(rows)
+            ]
+            return DeadlineOverview(moment, counted, urgent)
 
     def _ledger(
         self,
@@ -974,14 +977,16 @@ detector, skycell, release, step, partition, access
     ) -> pd.DataFrame:
         conditions, parameters = _conditions(values)
         visits = _visits_of(values)
-        order = "name, " if "name" in columns else ""
+        by_name = "name, " if "name" in columns else ""
         listed = ", ".join(f'"{column}"' for column in columns)
         deadlines = deadlines_of(self._root)
+        order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {by_name}made'
+        chosen = (
+            f"select * from {macro}($now, visits := $visits) "
+            f"where {' and '.join(conditions) or 'true'} {order} limit $limit"
+        )
         return self._query(
-            f"select {listed} from {macro}($now, visits := $visits) "
-            f"where {' and '.join(conditions) or 'true'} "
-            f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {order} made '
-            "limit $limit",
+            f"select {listed} from ({hours_spent(chosen) if macro == JUDGED else chosen}) {order}",
             parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
             prepare=lambda connection: define_ledger(connection, deadlines),
         )
