@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
@@ -13,6 +14,7 @@ from roman_assets.registry.record import Outcome
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
 from roman_assets_tests.registry.installation import VISIT, exposure
+from roman_assets_tests.registry.timelines import Visit, visits
 
 EXPOSURE = exposure()
 
@@ -289,3 +291,24 @@ def test_the_clocks_origin_is_a_setting(facts: Facts) -> None:
     assert set(found["state"]) == {ProductState.OVERDUE}
     assert set(found["blame"]) == {Blame.DOWNLINK}
     assert set(found["due"]) == {pd.Timestamp(at(12))}
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(timelines=visits())
+def test_the_ledger_says_what_a_recount_hour_by_hour_says(
+    tmp_path_factory: pytest.TempPathFactory, timelines: list[Visit]
+) -> None:
+    facts = Facts(DataRoot(tmp_path_factory.mktemp("timelines") / "data"))
+    for visit in timelines:
+        visit.write(facts)
+    found = ledger(facts, timelines[0].now)
+    names = found["name"].fillna(found["partition"] + " " + found["kind"])
+    assert names.is_unique, "a product has two verdicts"
+    rows = dict(zip(names, found.to_dict("records"), strict=True))
+    recounts = [recount for visit in timelines for recount in visit.recount()]
+    assert rows.keys() == {name for name, _, _ in recounts}
+    for name, state, hours in recounts:
+        assert (name, rows[name]["state"]) == (name, state)
+        if hours is not None:
+            counted = {blame: rows[name][f"{blame}_hours"] for blame in Blame}
+            assert (name, {b: h for b, h in counted.items() if h}) == (name, pytest.approx(hours))
