@@ -943,9 +943,9 @@ detector, skycell, release, step, partition, access
         order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, made'
         most_urgent = f"select * {chosen} {order} limit $limit"
         columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
-        with self._lock:
-            connection = self._snapshot()
-            define_ledger(connection, deadlines_of(self._root))
+        deadlines = deadlines_of(self._root)
+        with self._asked() as connection:
+            define_ledger(connection, deadlines)
             connection.execute(
                 f"create or replace temp table judged as from {JUDGED}($now, visits := $visits)",
                 {"now": moment, "visits": visits},
@@ -1100,14 +1100,20 @@ detector, skycell, release, step, partition, access
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
     ) -> Iterator[duckdb.DuckDBPyRelation]:
         """Ask the newest snapshot, alone among the threads until the answer is read."""
+        with self._asked() as connection:
+            for name, table in tables.items():
+                connection.register(name, table)
+            if prepare is not None:
+                prepare(connection)
+            yield connection.sql(sql, params=dict(parameters))
+
+    @contextmanager
+    def _asked(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give the newest snapshot's connection, alone among the threads."""
         with self._lock:
             connection = self._snapshot()
             try:
-                for name, table in tables.items():
-                    connection.register(name, table)
-                if prepare is not None:
-                    prepare(connection)
-                yield connection.sql(sql, params=dict(parameters))
+                yield connection
             except duckdb.CatalogException as error:
                 if self._role.may_see(Role.OPERATIONS):
                     raise _damaged(self._path, error) from error
