@@ -39,9 +39,13 @@ def open_product_file(path: Path, name: ProductName, *, lazy: bool = False) -> A
 
 
 def _open_model(path: Path, lazy: bool) -> Any:
+    import asdf
     from roman_datamodels import datamodels
 
-    return datamodels.open(path, lazy_load=lazy, memmap=False)
+    # Validating would copy every array, and products were validated when they were saved.
+    with asdf.config_context() as config:
+        config.validate_on_read = False
+        return datamodels.open(path, lazy_load=lazy, memmap=False)
 
 
 def _open_table(path: Path, lazy: bool) -> Any:
