@@ -272,12 +272,20 @@ def _opened(url: str, copy_if_not_exists: str | None) -> S3Store:
             "AWS_ENDPOINT_URL", "URL", f"{_endpoint()!r} is none", "write it as https://host:port"
         )
     config = {} if copy_if_not_exists is None else {"copy_if_not_exists": copy_if_not_exists}
-    return S3Store.from_url(
-        url,
-        config=config,  # type: ignore[arg-type]
-        client_options=_CLIENT,  # type: ignore[arg-type]
-        retry_config=_RETRIES,  # type: ignore[arg-type]
-    )
+    try:
+        return S3Store.from_url(
+            url,
+            config=config,  # type: ignore[arg-type]
+            client_options=_CLIENT,  # type: ignore[arg-type]
+            retry_config=_RETRIES,  # type: ignore[arg-type]
+        )
+    except BaseError as error:
+        raise BadInputError(
+            f"{ARCHIVE_VARIABLE}={url}",
+            "settings",
+            _cause(str(error)),
+            "correct the AWS_ variables",
+        ) from error
 
 
 def _e_tag(meta: Any) -> str:

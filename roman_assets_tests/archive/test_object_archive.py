@@ -193,6 +193,12 @@ def test_an_endpoint_that_is_no_url_is_named(tmp_path, object_store, monkeypatch
         Archive.of(DataRoot(tmp_path, object_store))
 
 
+def test_half_of_the_credentials_is_named(tmp_path, object_store, monkeypatch):
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(BadInputError, match=r"Missing SecretAccessKey.*AWS_ variables"):
+        Archive.of(DataRoot(tmp_path, object_store))
+
+
 def test_a_service_that_cannot_be_reached_is_a_passing_fault(tmp_path, object_store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(object_store_module, "_RETRIES", {"max_retries": 1})
