@@ -8,11 +8,17 @@ from typing import Any
 import dagster as dg
 
 from roman_assets.assets import exposure, visit
+from roman_assets.assets.deadline_report import deadline_report
 from roman_assets.assets.specs import upstream_specs
 from roman_assets.automation.availability import availability_sensor
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
 from roman_assets.automation.fold import registry_fold_sensor
-from roman_assets.automation.jobs import exposure_products, visit_products
+from roman_assets.automation.jobs import (
+    deadline_report_job,
+    deadline_report_schedule,
+    exposure_products,
+    visit_products,
+)
 from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
@@ -34,8 +40,10 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             exposure.level2,
             visit.manifest,
             visit.level3,
+            deadline_report,
         ],
-        jobs=[exposure_products, visit_products],
+        jobs=[exposure_products, visit_products, deadline_report_job],
+        schedules=[deadline_report_schedule],
         sensors=[
             landing_sensor,
             visit_sensor,

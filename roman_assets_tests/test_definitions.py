@@ -34,7 +34,7 @@ def test_loading_imports_none_of_the_science() -> None:
 
 def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
     made = {key.to_user_string() for key in graph.materializable_asset_keys}
-    assert made == {kind.name for kind in KINDS} | {"visit_manifest"}
+    assert made == {kind.name for kind in KINDS} | {"visit_manifest", "deadline_report"}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -1,4 +1,4 @@
-"""The two jobs: all products of an exposure in one run, all products of a visit in one run.
+"""The jobs: all products of an exposure in one run, all of a visit in one, the deadline report.
 
 Their steps work in the process of the run: the parallel work is done by romancal's worker pool,
 and a process per step would import romancal again and again.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from roman_assets.assets.deadline_report import DEADLINE_REPORT
 from roman_assets.assets.specs import VISIT_MANIFEST, asset_keys
 from roman_assets.partitions import exposure_partitions, visit_partitions
 from roman_assets.products.kind import Step
@@ -26,4 +27,19 @@ visit_products = dg.define_asset_job(
     partitions_def=visit_partitions,
     executor_def=dg.in_process_executor,
     description="VISIT L3 and its L4 from the L2 of one visit.",
+)
+
+deadline_report_job = dg.define_asset_job(
+    "deadline_report_job",
+    selection=[DEADLINE_REPORT],
+    executor_def=dg.in_process_executor,
+    description="Draws how all deadlines stand.",
+)
+
+deadline_report_schedule = dg.ScheduleDefinition(
+    name="deadline_report_schedule",
+    job=deadline_report_job,
+    cron_schedule="0 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Draws the deadline report every hour.",
 )
