@@ -153,19 +153,35 @@ def _value(entry: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("grief", GRIEVES, ids=lambda grief: f"{grief.state}-{grief.blame}")
 def test_the_command_line_tells_the_same(platform: Platform, grief: Grief) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "roman_assets.cli", "deadlines", "--json", "--visit", grief.visit],
-        env=dagster_environment(platform.root),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    told = command(platform, "deadlines", "--json", "--visit", grief.visit)
     rows = [
         row
-        for row in json.loads(told.stdout)["urgent"]
+        for row in json.loads(told)["most_urgent"]
         if (row["partition"], row["level"]) == (place_of(grief), grief.level)
     ]
     assert {(row["state"], row["blame"]) for row in rows} == {(grief.state, grief.blame)}
+
+
+def test_the_report_tells_the_same(platform: Platform, tmp_path: Path) -> None:
+    command(platform, "deadlines", "--report", str(tmp_path))
+    (page,) = tmp_path.glob("*.html")
+    text = page.read_text()
+    for grief in GRIEVES:
+        assert place_of(grief) in text
+        assert grief.blame in text
+
+
+def command(platform: Platform, *arguments: str) -> str:
+    """Run ``roman-assets`` as an operator of the platform; give what it prints."""
+    program = Path(sys.executable).with_name("roman-assets")
+    done = subprocess.run(
+        [str(program), *arguments],
+        env=dagster_environment(platform.root) | {"COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_no_tick_of_any_sensor_failed(platform: Platform) -> None:
