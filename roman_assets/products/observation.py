@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import total_ordering
+from functools import cached_property, total_ordering
 from typing import Self
 
 _VISIT_FIELDS = (
@@ -160,6 +160,14 @@ class ExposureId:
         if match is None:
             raise ValueError(f"{text!r} is not an exposure: expected r, 19 digits, _ and 4 digits")
         return cls(VisitId.parse(match[1]), int(match[2]))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: exposures are keys of many look-ups."""
+        return hash((self.visit, self.exposure))
 
     def __str__(self) -> str:
         return f"{self.visit}_{self.exposure:04d}"

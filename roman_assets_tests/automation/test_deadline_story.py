@@ -251,7 +251,7 @@ def test_an_operator_sees_the_graph_and_the_failed_check(
                 name = path.strip("/").replace("/", "_").partition("?")[0]
                 browser.save_screenshot(str(platform.root.path / f"{name}.png"))
 
-        sees("/asset-groups", "uncal", "cal", "coadd")
+        sees("/asset-groups", "calibration", "l1", "l2", "l3", "l4", "operations")
         sees(
             f"/assets/cal?view=checks&checkDetail=in_time&partition={grief.exposure}",
             "in_time", "Failed",

@@ -408,6 +408,7 @@ class Inventory:
         return _cached(db, [exposure]).get(exposure) or self._evaluate(db, exposure)
 
     def _evaluate(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
+        exposure = _exposure(str(exposure))  # that of the units, so that they are found fast
         ancillary = self._ancillary(db, exposure)
         receipt = evaluate(
             exposure, self._held_units(db, exposure), ancillary, _remembered(db, exposure)
