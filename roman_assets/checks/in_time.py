@@ -234,9 +234,9 @@ def _metadata(standing: Standing) -> dict[str, Any]:
         "products": standing.products,
         "due": standing.due and dg.MetadataValue.timestamp(standing.due),
         "made": standing.made and dg.MetadataValue.timestamp(standing.made),
-        "margin_hours": standing.margin_hours,
+        "margin_hours": None if standing.margin_hours is None else round(standing.margin_hours, 3),
         "blame": standing.blame,
-        **{f"{blame}_hours": hours for blame, hours in standing.hours.items()},
+        **{f"{blame}_hours": round(hours, 3) for blame, hours in standing.hours.items()},
         "reason": standing.reason,
     }
     return {name: value for name, value in known.items() if value is not None}
