@@ -577,6 +577,10 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute(_made())
     _set_healpix(connection)
+    connection.execute(
+        f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
+        "where healpix is not null group by record_id, healpix, name_key, access"
+    )
     connection.execute(_GENERATIONS)
     connection.execute(_CHANGED)
     bring_forward(connection, PRODUCTS, "changed")

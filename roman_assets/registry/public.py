@@ -21,7 +21,7 @@ from roman_assets.archive.durability import (
     make_directory,
     temporary_name,
 )
-from roman_assets.registry.schema import create_tables, tables_seen_by
+from roman_assets.registry.schema import Table, create_tables, tables_seen_by
 
 _READABLE_BY_ALL = 0o444
 _PUBLIC = "public_part"
@@ -46,14 +46,15 @@ def write_public_tier(connection: duckdb.DuckDBPyConnection, tier: str, public: 
         connection.execute(f"attach '{place}' as {_PUBLIC} (recovery_mode no_wal_writes)")
         connection.execute(f"use {_PUBLIC}")
         create_tables(connection, Role.PUBLIC)
-        only_public = _of_public_products(connection, tier)
+        hides = _hides_products(connection, tier)
         for table in tables_seen_by(Role.PUBLIC):
             rows = f'"{tier}".{table.name}'
             if connection.execute(f"select 1 from {rows} limit 1").fetchone() is None:
                 continue
             columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
             connection.execute(
-                f"insert into {table.name} by name select {columns} from {rows} {only_public}"
+                f"insert into {table.name} by name select {columns} from {rows} "
+                + (_of_public_products(table, tier) if hides else "")
             )
         connection.execute("checkpoint")
         connection.execute("use memory")
@@ -66,13 +67,17 @@ def write_public_tier(connection: duckdb.DuckDBPyConnection, tier: str, public: 
     fsync_directory(public.parent)
 
 
-def _of_public_products(connection: duckdb.DuckDBPyConnection, tier: str) -> str:
-    """Give what narrows rows of a tier to those of products that the public may see."""
-    hidden = connection.execute(
+def _hides_products(connection: duckdb.DuckDBPyConnection, tier: str) -> bool:
+    row = connection.execute(
         f"select 1 from \"{tier}\".products where access <> '{Role.PUBLIC}' limit 1"
     ).fetchone()
-    if not hidden:
-        return ""
+    return row is not None
+
+
+def _of_public_products(table: Table, tier: str) -> str:
+    """Give what narrows the rows of a table to those of products that the public may see."""
+    if "access" in table.column_names:
+        return f"where access = '{Role.PUBLIC}'"
     return (
         f'semi join (select record_id, name from "{tier}".products '
         f"where access = '{Role.PUBLIC}') using (record_id, name)"

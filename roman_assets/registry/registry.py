@@ -58,6 +58,7 @@ from roman_assets.registry.schema import (
     IDENTITY,
     IS_AVAILABLE,
     METADATA,
+    PLACES,
     search_columns,
     source_tables,
     tables_seen_by,
@@ -1055,10 +1056,13 @@ detector, skycell, release, step, partition, access
         widest = self._widest_footprint()
         # The first area selects by pixels; each is asked exactly.
         low, high = areas[0].pixel_ranges(widest)
+        within = (
+            "semi join ranges on healpix >= ranges.low and healpix < ranges.high "
+            "where healpix between $lowest and $highest"
+        )
         frame = self._query(
-            f"select {columns} from products semi join ranges "
-            "on healpix >= ranges.low and healpix < ranges.high "
-            f"where healpix between $lowest and $highest and {where}",
+            f"select {columns} from products {within} "
+            f"and name_key in (select name_key from {PLACES.name} {within}) and {where}",
             parameters | {"lowest": int(low.min()), "highest": int(high.max())},
             ranges=pa.table({"low": low, "high": high}),
         )

@@ -181,6 +181,19 @@ PRODUCTS = Table(
     order=("name_key", "name", "committed_at"),
     key=("name_key", "row_key"),
 )
+PLACES = Table(
+    "places",
+    "one pixel of the sky with the centre of products that one commit record made of one visit",
+    (
+        Column("healpix", "BIGINT", "nested HEALPix pixel"),
+        Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the products' names"),
+        Column("access", "VARCHAR", "public or operations: who may see the products (R1)"),
+    ),
+    Role.PUBLIC,
+    order=("healpix", "name_key"),
+)
+"""Products lie in the order of their names; here a search on the sky learns where."""
+
 INPUTS = Table(
     "inputs",
     "one file that one generation of a product was made from",
@@ -310,8 +323,8 @@ ARCHIVE_TABLES: tuple[Table, ...] = tuple(map(_table_of_archive, archive_catalog
 """The metadata tables that the installed release of rad declares; rows join with ``products``."""
 
 TABLES: tuple[Table, ...] = (
-    RECORDS, PRODUCTS, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS, UNFIT_VALUES,
-    *ARCHIVE_TABLES,
+    RECORDS, PRODUCTS, PLACES, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
+    UNFIT_VALUES, *ARCHIVE_TABLES,
 )  # fmt: skip
 
 IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"

@@ -131,7 +131,7 @@ def test_the_file_of_the_public_registry_holds_nothing_internal(root: DataRoot) 
         columns = {row[0] for row in connection.execute("describe products").fetchall()}
         rows = str([connection.execute(f"from {table}").fetchall() for table in tables])
     archived = {table.name for table in ARCHIVE_TABLES}
-    assert tables == {"products", "inputs"} | archived
+    assert tables == {"products", "places", "inputs"} | archived
     assert "run_id" not in columns
     for secret in SECRETS:
         assert secret not in rows
