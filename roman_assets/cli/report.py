@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from roman_assets.archive.set_aside import SetAside, SetAsideCase
@@ -23,7 +24,7 @@ _NOT_EXPECTED = "-"
 
 
 def status_tables(root: DataRoot) -> Iterator[Table]:
-    """Give tables of exposures and visits with what is made level by level, and of bad input.
+    """Give tables of exposures and visits with what is made level by level, and of what is wrong.
 
     A cell says how many products there are of how many expected; skycells are known only once a
     visit has been co-added, so L3 is counted without.
@@ -35,8 +36,27 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
         counts = _counts(registry)
         yield _exposure_table(receipts, counts, registry.failures())
         yield _visit_table(receipts, counts)
+        unfit = registry.unfit_values()
+    if not unfit.empty:
+        yield _unfit_table(unfit)
     if cases := SetAside(root).list():
         yield _set_aside_table(cases)
+
+
+def _unfit_table(unfit: pd.DataFrame) -> Table:
+    """Give the metadata that columns of the registry cannot hold, with the newest of each."""
+    table = Table(
+        "table", "column", "type", "products", "product", "says", title="Metadata that do not fit"
+    )
+    for (name, column, datatype), group in unfit.groupby(
+        ["table_name", "column_name", "datatype"], sort=True
+    ):
+        example = group.iloc[-1]
+        says = example["value"] if len(example["value"]) <= 40 else f"{example['value'][:40]}..."
+        table.add_row(
+            str(name), str(column), str(datatype), str(len(group)), example["name"], escape(says)
+        )
+    return table
 
 
 def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:

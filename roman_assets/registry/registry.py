@@ -717,6 +717,7 @@ detector, skycell, release, step, partition, access
             ``name``, ``table_name``, ``column_name``, ``datatype``, ``value`` and ``record_id``.
         """
         conditions, parameters = _conditions({"name": name})
+        conditions += _places({"name": name})
         return self._query(
             "select name, table_name, column_name, datatype, value, record_id from unfit_values "
             f"where {' and '.join(conditions) or 'true'} order by all",

@@ -1,0 +1,38 @@
+"""What ``roman-assets status`` tells an operator beside what is made."""
+
+from rich.console import Console
+
+from roman_assets.cli.report import status_tables
+from roman_assets.data_root import DataRoot
+from roman_assets.registry.fold import fold
+from roman_assets.registry.journal import Journal
+from roman_assets_tests.registry.installation import archived, cal, record_of
+
+
+def printed(root):
+    console = Console(width=200)
+    with console.capture() as capture:
+        for table in status_tables(root):
+            console.print(table)
+    return capture.get()
+
+
+def test_metadata_that_do_not_fit_are_shown_with_an_example(tmp_path):
+    root = DataRoot(tmp_path)
+    said = {"instrument.detector": "WFI[01]" * 9, "exposure.nresultants": 9}
+    names = {cal(1, 1): b"1", cal(1, 2): b"2"}
+    Journal(root).write(record_of(root, names, **archived("wfi_image", said)))
+    fold(root)
+    (line,) = [line for line in printed(root).splitlines() if "nvarchar" in line]
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[:4] == ["WFIExposure", "detector", "nvarchar(16)", "2"]
+    assert cells[4] in names
+    assert cells[5].startswith("WFI[01]WFI[01]")
+
+
+def test_nothing_is_said_of_metadata_that_fit(tmp_path):
+    root = DataRoot(tmp_path)
+    said = {"instrument.detector": "WFI01"}
+    Journal(root).write(record_of(root, {cal(): b"1"}, **archived("wfi_image", said)))
+    fold(root)
+    assert "not fit" not in printed(root)
