@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 
 from roman_assets.access import ROLE_VARIABLE, Role
@@ -39,7 +38,7 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
-from roman_assets.registry.fold import SNAPSHOT, rebuild
+from roman_assets.registry.fold import rebuild
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.record import (
     Attempt,
@@ -89,7 +88,7 @@ class Night:
             for cell in CELLS
             for kind in kinds
         ]
-        yield from self._attempts(Step.VISIT, str(visit), start, names)
+        yield from self._attempts(Step.VISIT, str(visit), start, names, [])
 
     def _exposure(
         self, exposure: ExposureId, executed: datetime
@@ -119,16 +118,18 @@ class Night:
             events=moments,
         )
         done: datetime | None = packets if received else None
+        refused = self._random.random() < 0.01
         for step in (Step.FORMATTING, Step.EXPOSURE):
             if done is None:
                 return None
             begin = done + self._random.expovariate(1 / 3) * HOUR
-            names = _names(exposure, step)
-            done = yield from self._attempts(step, str(exposure), begin, names)
+            names = [name for name in _names(exposure, step) if not (refused and "_wfi05_" in name)]
+            failed = [f"{exposure}_wfi05_f158"] if refused and step is Step.FORMATTING else []
+            done = yield from self._attempts(step, str(exposure), begin, names, failed)
         return done
 
     def _attempts(
-        self, step: Step, partition: str, begin: datetime, names: list[str]
+        self, step: Step, partition: str, begin: datetime, names: list[str], refused: list[str]
     ) -> Iterator[CommitRecord]:
         while True:
             end = begin + (0.1 + self._random.random()) * HOUR
@@ -154,14 +155,10 @@ class Night:
             )  # fmt: skip
             begin = end + 0.1 * HOUR
         ended = attempt.model_copy(update={"outcome": Outcome.FINISHED})
-        failures = []
-        if step is Step.FORMATTING and self._random.random() < 0.01:
-            failures = [f"{partition}_wfi05_f158"]
-            names = [name for name in names if "_wfi05_" not in name]
         yield CommitRecord(
             **about, committed_at=end, attempt=ended, events=events,
             products=[_entry(name) for name in names],
-            failures=[WorkFailure(file_set=f, error="E", message="") for f in failures],
+            failures=[WorkFailure(file_set=f, error="E", message="") for f in refused],
         )  # fmt: skip
         return end
 
@@ -197,12 +194,11 @@ def build(root: DataRoot, visits: int) -> datetime:
     return night.end
 
 
-def by_pandas(snapshot: Path, now: datetime) -> dict[str, int]:
+def by_pandas(registry: Registry, now: datetime) -> dict[str, int]:
     """Answer from the same facts: products by state, and the most urgent rows."""
-    with duckdb.connect(snapshot, read_only=True) as connection:
-        connection.execute("set timezone = 'UTC'")
+    with registry._asked() as connection:
         read = {
-            name: connection.execute(f"select {columns} from {name}").df()
+            name: connection.sql(f"select {columns} from {name}").to_arrow_table().to_pandas()
             for name, columns in (
                 ("products", '"partition", visit, kind, level, step, detector, committed_at'),
                 (
@@ -257,6 +253,7 @@ def by_pandas(snapshot: Path, now: datetime) -> dict[str, int]:
     state = state.mask(names.isin(failed), str(ProductState.FAILED))
     for name, number in state.value_counts().items():
         counts[str(name)] = int(number)
+    counts = {name: number for name, number in counts.items() if number}
     missing.assign(state=state, margin=_due(missing) - now).sort_values("margin").head(20)
     return counts
 
@@ -324,15 +321,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         root = DataRoot((options.keep or Path(work) / "data").absolute())
         now = Night(visits).end
-        if not (root.registry / SNAPSHOT).exists():
+        if not root.registry.exists():
             build(root, visits)
         with Registry(root) as registry:
-            ours, theirs = by_ledger(registry, now), by_pandas(root.registry / SNAPSHOT, now)
+            ours, theirs = by_ledger(registry, now), by_pandas(registry, now)
             print(f"{sum(ours.values())} products of {2 * visits} exposures: {ours}")
             if ours != theirs:
                 raise SystemExit(f"the alternative finds {theirs}")
             mine = median_seconds(lambda: by_ledger(registry, now))
-            pandas = median_seconds(lambda: by_pandas(root.registry / SNAPSHOT, now), 3)
+            pandas = median_seconds(lambda: by_pandas(registry, now), 3)
         command = command_seconds(root, now)
     print(f"ledger {mine:.3f} s, pandas {pandas:.3f} s, roman-assets deadlines {command:.3f} s")
     print(
