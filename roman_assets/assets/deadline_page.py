@@ -275,11 +275,12 @@ def _urgent_table(statistics: DeadlineStatistics) -> str:
         groups["state"].isin([ProductState.OVERDUE.value, ProductState.FAILED.value])
         | groups["at_risk"].astype(bool)
     ].head(MOST_URGENT)
+    urgent = urgent.astype(object).where(urgent.notna(), None)
     rows = [
         [
             f"{row['state']}, {row['stage']}" if row["stage"] else str(row["state"]),
             str(row["partition"]), str(row["survey"]), str(row["level"]), str(row["kind"]),
-            str(row["products"]), "" if row["due"] != row["due"] else f"{row['due']:%m-%d %H:%M}",
+            str(row["products"]), "" if row["due"] is None else f"{row['due']:%m-%d %H:%M}",
             _number(row["margin_hours"]), str(row["blame"] or ""), str(row["reason"] or ""),
         ]
         for row in urgent.to_dict("records")
@@ -293,8 +294,8 @@ def _urgent_table(statistics: DeadlineStatistics) -> str:
     return _table(heads, rows)
 
 
-def _number(value: float) -> str:
-    return "" if value != value else f"{value:.1f}"
+def _number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.1f}"
 
 
 def _section(title: str, *parts: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +24,7 @@ _ROWS_A_LINE = 4
 """Rows of the ledger, one a kind, that may go into one line."""
 
 _MOST_NAMES = 5
+_LEAST_HOURS = 0.05
 _AT_RISK = "at risk"
 
 _STYLES: Mapping[str, str] = {
@@ -124,9 +124,11 @@ def _print_overview(overview: DeadlineOverview, limit: int) -> None:
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Put rows together that differ in their kind only."""
-    for _, group in groupby(rows, key=_fate):
-        yield list(group)
+    """Put rows together that differ in their kind only, where the first of them stands."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(_fate(row), []).append(row)
+    yield from groups.values()
 
 
 def _fate(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -192,7 +194,10 @@ def _reason_text(line: Mapping[str, Any]) -> str:
     if line["reason"]:
         return str(line["reason"])
     hours = {blame: line[f"{blame}_hours"] for blame in Blame}
-    spent = sorted(((value, blame) for blame, value in hours.items() if value), reverse=True)
+    spent = sorted(
+        ((value, blame) for blame, value in hours.items() if value and value >= _LEAST_HOURS),
+        reverse=True,
+    )
     return ", ".join(f"{blame} {value:.1f}" for value, blame in spent)
 
 

@@ -71,6 +71,7 @@ def test_the_report_is_one_page_without_references_to_elsewhere(
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert "overdue" in text
+    assert ">nan<" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text
     assert "data:image/png;base64," in text
