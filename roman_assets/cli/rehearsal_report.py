@@ -118,7 +118,7 @@ class RehearsalReport:
             },
             "platform": {name: _plain(value) for name, value in asdict(platform).items()},
             "levels": [_level(level) for level in self.levels],
-            "workers_busy": round(self._busy(), 3),
+            "workers_busy_on_busiest_day": round(self._busy(), 3),
             "longest_queue": self.timeline.longest_queue,
             "longest_wait_hours": round(longest_wait(self.rehearsal.log), 3),
             "search": self._search(),
@@ -143,10 +143,8 @@ class RehearsalReport:
         return machines * self.rehearsal.platform.workers_per_machine
 
     def _busy(self) -> float:
-        """Give the part of the workers that is busy while there are observations."""
-        last = float(self.rehearsal.scenario.observations.end.max()) / 3600
-        during = self.timeline.busy[self.timeline.hours < last]
-        return float(during.mean()) / self.rehearsal.platform.workers
+        """Give the part of the workers that is at work on the busiest day."""
+        return self.timeline.busiest_day / self.rehearsal.platform.workers
 
     def _premises(self) -> Iterator[str]:
         scenario, platform = self.rehearsal.scenario, self.rehearsal.platform
@@ -166,8 +164,9 @@ class RehearsalReport:
                 f"(median of {count}: {found.source})"
             )
         yield (
-            f"workers busy {100 * self._busy():.0f} %, at most {self.timeline.longest_queue:,} "
-            f"runs in the queue, longest wait there {longest_wait(self.rehearsal.log):.1f} h"
+            f"{100 * self._busy():.0f} % of the workers at work on the busiest day, at most "
+            f"{self.timeline.longest_queue:,} runs in the queue, "
+            f"longest wait there {longest_wait(self.rehearsal.log):.1f} h"
         )
 
     def _verdict_table(self) -> Table:

@@ -12,6 +12,7 @@ from roman_assets.rehearsal.replay import ReplayLog
 from roman_assets.rehearsal.run_queue import Platform
 
 HOUR_S = 3600.0
+_HOURS_OF_DAY = 24
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Timeline:
             (np.searchsorted(began, edges, "right") - np.searchsorted(left, edges, "right"))[:-1],
             np.diff(spent) / HOUR_S * platform.workers_per_machine,
         )
+
+    @property
+    def busiest_day(self) -> float:
+        """The most workers that are at work, mean of 24 hours."""
+        hours = min(len(self.busy), _HOURS_OF_DAY)
+        return float(np.convolve(self.busy, np.full(hours, 1 / hours), "valid").max())
 
     @property
     def longest_queue(self) -> int:
