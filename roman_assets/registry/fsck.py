@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from roman_assets.access import Role
 from roman_assets.archive.set_aside import SetAside
@@ -90,11 +90,13 @@ def _check_archive(
     root: DataRoot, mend: bool, grace: timedelta, read_blobs: bool
 ) -> Iterator[Finding]:
     with fold_lock(root):
-        products = _available_products(root)
+        with _asking(root) as ask:
+            products = _available_products(ask)
+            needed = _needed_hashes(root, ask, grace)
         missing = _missing_blobs(root, products, mend)
         there = [one for one in products if one not in missing or missing[one].mended]
-        yield from _check_names(root, there, mend)
-        yield from _check_orphans(root, mend, grace)
+        yield from _check_names(root, products, there, mend)
+        yield from _check_orphans(root, needed, mend, grace)
         yield from _check_leftovers(root, mend, grace)
     found = missing | _wrong_blobs(root, there, mend, read_blobs)
     if mend:
@@ -105,10 +107,10 @@ def _check_archive(
 
 
 def _check_products(root: DataRoot) -> Iterator[Finding]:
-    ask = partial(_ask, root)
-    yield from _lost_products(ask)
-    yield from dangling_inputs(ask)
-    yield from partial_sets(ask)
+    with _asking(root) as ask:
+        yield from _lost_products(ask)
+        yield from dangling_inputs(ask)
+        yield from partial_sets(ask)
 
 
 def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
@@ -151,7 +153,8 @@ def _check_records(root: DataRoot, mend: bool) -> Iterator[Finding]:
     with fold_lock(root):
         pending = {path.stem.rpartition("_")[2] for path in journal.pending_paths()}
         recorded = {record.record_id for record in journal.records()} - pending
-        folded = _folded_records(root) - pending
+        with _asking(root) as ask:
+            folded = _folded_records(ask) - pending
     differing = sorted(recorded ^ folded)
     if differing and mend:
         rebuild(root)
@@ -182,16 +185,18 @@ def _missing_blobs(root: DataRoot, products: list[_Product], mend: bool) -> dict
     }
 
 
-def _check_names(root: DataRoot, products: list[_Product], mend: bool) -> Iterator[Finding]:
+def _check_names(
+    root: DataRoot, products: list[_Product], there: list[_Product], mend: bool
+) -> Iterator[Finding]:
     archive = Archive.of(root)
-    wrong = archive.differing({product.name: product.sha256 for product in products})
+    wrong = archive.differing({product.name: product.sha256 for product in there})
     if mend:
         archive.show(wrong, partial(confirm_fold_lock, root))
     for name, sha256 in wrong.items():
         yield Finding(
             FindingKind.WRONG_PUBLIC_NAME, str(name), f"does not show the blob {sha256}", mend
         )
-    known = {archive.public_key(product.name) for product in _available_products(root)}
+    known = {archive.public_key(product.name) for product in products}
     for key in archive.public_keys():
         if key not in known:
             if mend:
@@ -298,10 +303,11 @@ def _check_set_aside(root: DataRoot, mend: bool) -> Iterator[Finding]:
             yield Finding(FindingKind.DAMAGED_CASE, str(case.path), case.reason, mend)
 
 
-def _check_orphans(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
+def _check_orphans(
+    root: DataRoot, needed: set[str], mend: bool, grace: timedelta
+) -> Iterator[Finding]:
     archive = Archive.of(root)
     horizon = time.time_ns() - int(grace.total_seconds() * 1e9)
-    needed = _needed_hashes(root, grace)
     for blob in archive.blobs():
         if blob.sha256 in needed or blob.staged_at > horizon:
             continue
@@ -329,20 +335,18 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
             yield Finding(FindingKind.LEFTOVER, str(path), "its writer is gone", mend)
 
 
-def _folded_records(root: DataRoot) -> set[str]:
-    rows = _ask(root, "select record_id from records")
-    return {record_id for (record_id,) in rows}
+def _folded_records(ask: Ask) -> set[str]:
+    return {record_id for (record_id,) in ask("select record_id from records", {})}
 
 
-def _available_products(root: DataRoot) -> list[_Product]:
-    rows = _ask(root, f"select name, sha256, size, record_id from products where {IS_AVAILABLE}")
+def _available_products(ask: Ask) -> list[_Product]:
+    rows = ask(f"select name, sha256, size, record_id from products where {IS_AVAILABLE}", {})
     return [_Product(ProductName.parse(name), *content) for name, *content in rows]
 
 
-def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
+def _needed_hashes(root: DataRoot, ask: Ask, grace: timedelta) -> set[str]:
     """Give what products refer to: available, so a moment ago, or not folded yet."""
-    rows = _ask(
-        root,
+    rows = ask(
         f"select sha256 from products where {IS_AVAILABLE} or ended_at > $horizon",
         {"horizon": datetime.now(UTC) - grace},
     )
@@ -352,14 +356,14 @@ def _needed_hashes(root: DataRoot, grace: timedelta) -> set[str]:
     return {sha256 for (sha256,) in rows} | waiting
 
 
-def _ask(
-    root: DataRoot, sql: str, parameters: dict[str, object] | None = None
-) -> list[tuple[Any, ...]]:
+@contextmanager
+def _asking(root: DataRoot) -> Iterator[Ask]:
+    """Ask the registry as it is at the beginning of the block."""
     refresh_snapshot(root)
     snapshot = read_snapshot(root.registry)
     database = TieredDatabase(root)
     try:
         database.show(snapshot.tiers if snapshot else ())
-        return database.connection.execute(sql, parameters or {}).fetchall()
+        yield lambda sql, parameters: database.connection.execute(sql, parameters).fetchall()
     finally:
         database.close()

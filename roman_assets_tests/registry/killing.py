@@ -38,6 +38,7 @@ Few names for many publishers: they get into each other's way.
 """
 GRACE = timedelta(minutes=2)
 _MAPPED_AT_ONCE = 40
+_POLL = 0.005
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__spec__.name])
@@ -107,6 +108,7 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
     registry, archive = Registry(root), FileArchive(root)
     generations: Counter[str] = Counter()
     while True:
+        time.sleep(_POLL)
         for cell in (*KEPT, *RETIRED):
             with _noting(failures):
                 found = registry.current(skycell_set(cell))
@@ -133,6 +135,7 @@ def look_for_ever(root: DataRoot, failures: Path) -> None:
     mapped: list[tuple[mmap.mmap, str]] = []
     choice = random.Random(1)
     while True:
+        time.sleep(_POLL)
         for path in (*kept, *retired):
             with _noting(failures):
                 try:
@@ -187,21 +190,32 @@ def run_with_kills(root: DataRoot, kills: int, seed: int) -> tuple[list[list[str
     readers = [start(reader, root, failures) for reader in (read_for_ever, look_for_ever)]
     try:
         for _ in range(kills):
-            time.sleep(choice.uniform(0.05, 0.6))
+            _wait_for_progress(ledgers)
+            time.sleep(choice.uniform(0, 0.5))
             victim = choice.randrange(PUBLISHERS)
             assert workers[victim].is_alive(), f"died by itself: {workers[victim].exitcode}"
             workers[victim].kill()
             workers[victim].join()
             workers[victim] = start(work_for_ever, root, next(seeds), ledgers[victim])
-        deadline = time.monotonic() + 120
-        while len(_lines(ledgers)) < kills and time.monotonic() < deadline:
-            time.sleep(0.2)
+        _wait_for_progress(ledgers)
         assert all(reader.is_alive() for reader in readers), "a reader died"
     finally:
         for process in (*workers, *readers):
             process.kill()
             process.join()
     return _lines(ledgers), failures.read_text().splitlines() if failures.exists() else []
+
+
+def _wait_for_progress(ledgers: list[Path]) -> None:
+    """Wait until something more is acknowledged, however busy the machine is."""
+    before, deadline = _size(ledgers), time.monotonic() + 60
+    while _size(ledgers) == before:
+        assert time.monotonic() < deadline, "nothing was acknowledged for a minute"
+        time.sleep(0.01)
+
+
+def _size(ledgers: list[Path]) -> int:
+    return sum(ledger.stat().st_size for ledger in ledgers if ledger.exists())
 
 
 def _lines(ledgers: list[Path]) -> list[list[str]]:

@@ -1,3 +1,4 @@
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -34,14 +35,21 @@ from roman_assets_tests.registry.installation import (
 NOW = timedelta(0)
 
 
-@pytest.fixture
-def root(tmp_path):
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
     """An installation with two products, one of them overwritten once."""
-    root = DataRoot(tmp_path)
+    root = DataRoot(tmp_path_factory.mktemp("data"))
     for number, contents in enumerate(({cal(1): b"first", cal(2): b"second"}, {cal(1): b"third"})):
         Journal(root).write(record_of(root, contents, committed_at=moment(number)))
         fold(root)
     return root
+
+
+@pytest.fixture
+def root(healthy, tmp_path):
+    """A copy of it, with its hard links, to be harmed."""
+    subprocess.run(["cp", "-a", f"{healthy.path}/.", tmp_path], check=True)
+    return DataRoot(tmp_path)
 
 
 def kinds(findings):
@@ -208,46 +216,52 @@ def test_an_input_that_nobody_knows_is_found(root):
         assert "make the product again" in found[0].remedy
 
 
-IMAGE, CATALOGUE, SEGMENTATION, SUPPLEMENT = (
-    cal(3).replace("cal.asdf", end) for end in ("cal.asdf", "cat.parquet", "segm.asdf", "wcs.asdf")
-)
 IMAGING = {"survey": "HLWAS", "exposure_type": "WFI_IMAGE"}
 SPECTRA = {"survey": "HLWAS", "exposure_type": "WFI_SPECTRAL"}
 BULGE = {"survey": "GBTDS", "exposure_type": "WFI_IMAGE"}
+SETS = [
+    ("cal cat segm wcs", IMAGING, None),
+    ("cal cat wcs", IMAGING, "exposure_segmentation"),
+    ("cal wcs", SPECTRA, None),
+    ("cal wcs", BULGE, None),
+    ("cal", BULGE, "supplement"),
+    ("cat", {}, "cal"),
+    ("asn coadd cat segm", IMAGING, None),
+    ("asn coadd cat", IMAGING, "visit_segmentation"),
+    ("coadd", {}, "association"),
+    ("asn", {}, "coadd"),
+]
+"""What there is of a file set, what is known of it, and the kind that lacks."""
+
+_EXTENSIONS = {"asn": "json", "cat": "parquet"}
 
 
-@pytest.mark.parametrize(
-    ("names", "metadata", "missing"),
-    [
-        ([IMAGE, CATALOGUE, SEGMENTATION, SUPPLEMENT], IMAGING, None),
-        ([IMAGE, CATALOGUE, SUPPLEMENT], IMAGING, "exposure_segmentation"),
-        ([IMAGE, SUPPLEMENT], SPECTRA, None),
-        ([IMAGE, SUPPLEMENT], BULGE, None),
-        ([IMAGE], BULGE, "supplement"),
-        ([CATALOGUE], {}, "cal"),
-        ([*skycell_set()], IMAGING, None),
-        ([*skycell_set()[:3]], IMAGING, "visit_segmentation"),
-        ([*skycell_set(release="r1")[:3]], IMAGING, "visit_segmentation"),
-        ([skycell_set()[1]], {}, "association"),
-        ([skycell_set()[0]], {}, "coadd"),
-    ],
-)
-def test_a_file_set_that_lacks_a_kind_its_step_makes_is_found(root, names, metadata, missing):
-    step = ProductName.parse(names[0]).kind.step
-    contents = {name: name.encode() for name in names}
-    failures = [
-        WorkFailure(file_set=names[0].rpartition("_")[0], error="E", message=message)
-        for message in ("no stars", "of another step")
-    ]
-    fields = {"step": step, "metadata": metadata, "failures": failures[:1]}
-    Journal(root).write(record_of(root, contents, **fields))
-    Journal(root).write(record_of(root, {}, step=Step.FORMATTING, failures=failures[1:]))
+def names_of_set(number, suffixes):
+    of_skycell = "asn" in suffixes or "coadd" in suffixes
+    release = "r1" if number % 2 else "p"
+    whole = skycell_set(number, release)[0] if of_skycell else cal(3, number + 1)
+    stem = whole.rpartition("_")[0]
+    return [f"{stem}_{one}.{_EXTENSIONS.get(one, 'asdf')}" for one in suffixes.split()]
+
+
+def test_a_file_set_that_lacks_a_kind_its_step_makes_is_found_with_its_failure(root):
+    expected = {}
+    for number, (suffixes, metadata, missing) in enumerate(SETS):
+        names = names_of_set(number, suffixes)
+        file_set, step = names[0].rpartition("_")[0], ProductName.parse(names[0]).kind.step
+        for of_step, message in ((step, "no stars"), (Step.FORMATTING, "of another step")):
+            made = {name: name.encode() for name in names} if of_step is step else {}
+            failure = WorkFailure(file_set=file_set, error="E", message=message)
+            fields = {"step": of_step, "metadata": metadata, "failures": (failure,)}
+            Journal(root).write(record_of(root, made, **fields))
+        if missing is not None:
+            expected[file_set] = missing
     fold(root)
     found = fsck(root)
-    assert kinds(found) == ([] if missing is None else [FindingKind.PARTIAL_SET])
+    assert set(kinds(found)) == {FindingKind.PARTIAL_SET}
+    assert {finding.subject for finding in found} == expected.keys()
     for finding in found:
-        assert finding.subject == names[0].rpartition("_")[0]
-        assert f"but no {missing} (step {step} of" in finding.detail
+        assert f"but no {expected[finding.subject]} (step" in finding.detail
         assert "no stars" in finding.detail
 
 
