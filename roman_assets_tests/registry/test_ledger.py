@@ -293,7 +293,7 @@ def test_the_clocks_origin_is_a_setting(facts: Facts) -> None:
     assert set(found["due"]) == {pd.Timestamp(at(12))}
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(timelines=visits())
 def test_the_ledger_says_what_a_recount_hour_by_hour_says(
     tmp_path_factory: pytest.TempPathFactory, timelines: list[Visit]
