@@ -1,4 +1,4 @@
-"""Installations for tests: on disk, and with their archive in an object store."""
+"""How tests share two processes, and installations on disk and with their archive on S3."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ import pytest
 
 from roman_assets.data_root import DataRoot
 from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
+
+LONGEST_FIRST = ("pipelines", "automation", "observatory", "registry")
+"""Groups whose tests take longest: begun first, so that both processes end at about one time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a directory in one process: they share what their fixtures made."""
+    ranks = {group: rank for rank, group in enumerate(LONGEST_FIRST)}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: ranks.get(_group(item), len(ranks)))
+
+
+def _group(item: pytest.Item) -> str:
+    place = item.path.relative_to(Path(__file__).parent).parts
+    return "/".join(place[:-1])
 
 
 @pytest.fixture(scope="session")
