@@ -25,7 +25,7 @@ StepEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 RETRY_POLICY = dg.RetryPolicy(
     max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
-"""For passing faults: waits of about 10, 20 and 40 s. Bad input is never tried again."""
+"""For passing faults: waits of about 10, 30 and 70 s. Bad input is never tried again."""
 
 BACKFILL_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 """One exposure or visit a run: each fails, is retried and gets its data version by itself.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from roman_assets.products.name import ProductName
+from roman_assets.registry.rad_schema import source_catalog_columns
 
 
 def open_product_file(path: Path, name: ProductName, *, lazy: bool = False) -> Any:
@@ -66,16 +64,12 @@ def _open_table(path: Path, lazy: bool) -> Any:
 
 
 _PREFIX = "roman.meta."
-_COLUMNS = "source_catalog_columns-"
 
 
 @functools.cache
 def _units_of_source_catalogs() -> Mapping[str, str | None]:
     """Give the units that rad's newest definitions state for columns of source catalogues."""
-    tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
-    versions = [path for path in tables.iterdir() if path.name.startswith(_COLUMNS)]
-    newest = max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])
-    definitions = yaml.safe_load(newest.read_text())["definitions"]
+    definitions = source_catalog_columns()[-1]
     # Single-band catalogues leave the band out of the names.
     stated = {
         re.sub(r"_?~\w+~", "", name): definition.get("unit")

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import Any
 
-import yaml
+from roman_assets.registry.rad_schema import parse_schema
 
 _URI = "asdf://stsci.edu/datamodels/roman/"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SSC_DIRECTORIES = ("schemas/SSC/MSOS", "schemas/SSC/GDPS")
 """What the SSC delivers of the Wide Field Instrument; ``CGI`` is the coronagraph's."""
 
@@ -186,8 +185,7 @@ class _Release:
         if base not in self._loaded:
             path = f"{base.removeprefix(_URI)}.yaml"
             content = self._resources.joinpath(*path.split("/")).read_bytes()
-            # A safe loader, in C where it is built.
-            self._loaded[base] = yaml.load(content, Loader=_LOADER)  # noqa: S506
+            self._loaded[base] = parse_schema(content)
         part = self._loaded[base]
         for name in filter(None, fragment.split("/")):
             part = part[name]

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.resources
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
-import yaml
 
 from roman_assets.access import Role
 from roman_assets.products.lifecycle import AVAILABLE
 from roman_assets.registry.archive_catalog import ArchiveTable, archive_catalog
 from roman_assets.registry.obscore import OBSCORE, obscore_sql
+from roman_assets.registry.rad_schema import source_catalog_columns
 
 
 @dataclass(frozen=True)
@@ -564,10 +563,6 @@ def _archive_queries() -> Iterator[tuple[str, str, str]]:
 @functools.cache
 def _source_column() -> re.Pattern[str]:
     """Match the column names of rad's source catalogues: all versions, any band or none."""
-    tables = importlib.resources.files("rad.resources") / "schemas" / "tables"
-    names: set[str] = set()
-    for resource in tables.iterdir():
-        if resource.name.startswith("source_catalog_columns-"):
-            names |= set(yaml.safe_load(resource.read_text())["definitions"])
+    names = {name for definitions in source_catalog_columns() for name in definitions}
     patterns = (re.sub(r"_?~\w+~", r"\\w*", name) for name in names)
     return re.compile("|".join(sorted(patterns)))
