@@ -84,11 +84,10 @@ def test_context_software_and_references_of_the_moment_are_recorded(calibrated):
 
 
 def test_the_clock_events_of_the_step_are_recorded(calibrated):
-    events = Registry(calibrated.observed.root).events(
-        str(calibrated.observed.exposures[0]), Step.EXPOSURE
-    )
-    assert events[ClockEvent.ALL_RECEIVED] < events[ClockEvent.STARTED]
-    assert events[ClockEvent.STARTED] < events[ClockEvent.FINISHED]
+    registry, exposure = Registry(calibrated.observed.root), str(calibrated.observed.exposures[0])
+    received = registry.events(exposure, Step.FORMATTING)[ClockEvent.ALL_RECEIVED]
+    step = registry.events(exposure, Step.EXPOSURE)
+    assert received < step[ClockEvent.STARTED] < step[ClockEvent.FINISHED]
 
 
 def test_the_quality_of_an_image_is_known_to_the_registry(calibrated):

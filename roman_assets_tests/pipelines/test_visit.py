@@ -27,8 +27,8 @@ from roman_assets.pipelines.skycell import (
     write_association,
 )
 from roman_assets.pipelines.visit import mosaic_visit
-from roman_assets.products.deadline import ClockEvent
-from roman_assets.products.kind import Step
+from roman_assets.products.deadline import DEADLINES, ClockEvent
+from roman_assets.products.kind import Level, Step
 from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey, VisitId
 from roman_assets.registry.fold import fold
@@ -279,10 +279,11 @@ def test_how_a_visit_was_made_is_recorded(mosaicked, calibrated):
 
 def test_the_clock_of_a_visit_starts_when_its_last_exposure_ended(mosaicked, calibrated):
     registry = Registry(calibrated.observed.root)
-    first, last = (registry.events(str(one)) for one in calibrated.observed.exposures)
-    events = registry.events(str(calibrated.observed.visit))
-    assert events[ClockEvent.EXECUTION_START] == first[ClockEvent.EXECUTION_START]
-    assert events[ClockEvent.EXECUTION_END] == last[ClockEvent.EXECUTION_END]
+    visit = str(calibrated.observed.visit)
+    last = registry.events(str(calibrated.observed.exposures[-1]))[ClockEvent.EXECUTION_END]
+    coadds = registry.ledger(partition=visit, kind="coadd")
+    assert set(coadds["due"]) == {last + DEADLINES[Level.L3].latency}
+    events = registry.events(visit)
     assert timedelta() < events[ClockEvent.FINISHED] - events[ClockEvent.STARTED]
 
 
