@@ -11,10 +11,14 @@ import pytest
 from roman_assets.data_root import DataRoot
 from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
 
-LONGEST_FIRST = ("pipelines", "automation", "observatory", "registry")
-"""Groups whose tests take longest: begun first, so that both processes end at about one time."""
+LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
+"""Groups whose tests take longest: begun first, so that both processes end at about one time.
+
+A process keeps to the CRDS cache it used first, so the first two groups begin in one each.
+"""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a directory in one process: they share what their fixtures made."""
     ranks = {group: rank for rank, group in enumerate(LONGEST_FIRST)}
