@@ -23,7 +23,7 @@ dev: $(READY)
 	$(VENV)/bin/roman-assets dev
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -o timeout=7200
