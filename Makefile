@@ -22,6 +22,7 @@ demo: $(READY)
 dev: $(READY)
 	$(VENV)/bin/roman-assets dev
 
+# Two processes; whichever is free takes the next test.
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 

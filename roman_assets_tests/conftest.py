@@ -12,24 +12,17 @@ from roman_assets.data_root import DataRoot
 from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
 
 LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
-"""Groups whose tests take longest: begun first, so that both processes end at about one time.
-
-A process keeps to the CRDS cache it used first, so the first two groups begin in one each.
-"""
+"""Directories whose tests take longest: begun first, so that two processes end at one time."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a directory in one process: they share what their fixtures made."""
-    ranks = {group: rank for rank, group in enumerate(LONGEST_FIRST)}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: ranks.get(_group(item), len(ranks)))
+    """Begin with the directories whose tests take longest."""
+    ranks = {directory: rank for rank, directory in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(_directory(item), len(ranks)))
 
 
-def _group(item: pytest.Item) -> str:
-    place = item.path.relative_to(Path(__file__).parent).parts
-    return "/".join(place[:-1])
+def _directory(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(scope="session")

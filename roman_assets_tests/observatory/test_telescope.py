@@ -135,7 +135,7 @@ def test_the_field_of_real_stars_serves_all_that_looks_at_it():
 def test_romancal_finds_positions_and_fluxes_of_the_truth(observed, use_cache, tmp_path):
     from romancal.pipeline import ExposurePipeline
 
-    use_cache(observed.crds)
+    use_cache(observed.path / "crds")
     exposure = PLAN.exposures[0].exposure
     landing = LandingArea(observed)
     landing.scan()
