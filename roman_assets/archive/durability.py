@@ -91,6 +91,18 @@ def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
     fsync_directory(path.parent)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file durably; a line torn by an earlier crash stays a line by itself."""
+    with path.open("ab+") as stream:
+        if stream.tell() > 0:
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                line = b"\n" + line
+        stream.write(line + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive advisory lock on a file or directory; the kernel frees it on any death.

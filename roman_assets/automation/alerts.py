@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from roman_assets.archive.durability import private_directory
+from roman_assets.archive.durability import append_line, private_directory
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 
@@ -303,11 +303,7 @@ class AlertLog:
             "time": time.isoformat(),
             "alerts": [alert.alert_id for alert in alerts],
         }
-        # a line torn by a crash stays a line by itself
-        with self.path.open("ab") as stream:
-            stream.write(b"\n" + json.dumps(entry).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self.path, json.dumps(entry).encode())
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

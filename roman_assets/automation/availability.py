@@ -9,7 +9,6 @@ events in the order they were stored, from a cursor.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import dagster as dg
 
+from roman_assets.archive.durability import append_line
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.report import PRODUCTS_METADATA, REUSED_METADATA
 from roman_assets.data_root import DataRoot
@@ -92,14 +92,7 @@ class NoticeFile:
     def post(self, notice: Notice) -> None:
         """Append the notice and make it durable; a line torn by a crash stays a line by itself."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(asdict(notice)).encode() + b"\n"
-        with self.path.open("ab+") as stream:
-            if stream.tell() > 0:
-                stream.seek(-1, os.SEEK_END)
-                line = line if stream.read(1) == b"\n" else b"\n" + line
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self.path, json.dumps(asdict(notice)).encode())
 
 
 @dataclass
