@@ -9,6 +9,7 @@ from roman_assets.assets.partition_work import (
     RETRY_POLICY,
     PartitionOutcome,
     StepEvent,
+    fixed_context,
     run_of,
     step_events,
 )
@@ -75,6 +76,7 @@ def level2(context: dg.AssetExecutionContext, installation: Installation) -> Ite
         result = calibrate_exposure(
             root,
             ExposureId.parse(key),
+            context=fixed_context(context),
             workers=installation.workers,
             run=run_of(context),
         )

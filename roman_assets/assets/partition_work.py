@@ -33,6 +33,9 @@ BACKFILL_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 The start of a run is small against its work, and a cluster does many runs at once.
 """
 
+CONTEXT_TAG = "roman_assets/context"
+"""Tag of runs whose CRDS context was fixed beforehand: by a release (R7), by an approval (R15)."""
+
 
 @dataclass(frozen=True)
 class Materialized:
@@ -71,6 +74,11 @@ def run_of(context: dg.AssetExecutionContext) -> Run:
         queued=None if record is None else record.create_timestamp.astimezone(UTC),
         last_try=context.retry_number >= RETRY_POLICY.max_retries,
     )
+
+
+def fixed_context(context: dg.AssetExecutionContext) -> str | None:
+    """Give the CRDS context that was fixed for a run, None if that of the moment is to be used."""
+    return context.run.tags.get(CONTEXT_TAG)
 
 
 def step_events(

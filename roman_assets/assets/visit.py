@@ -12,6 +12,7 @@ from roman_assets.assets.partition_work import (
     Materialized,
     PartitionOutcome,
     StepEvent,
+    fixed_context,
     run_of,
     step_events,
 )
@@ -89,7 +90,11 @@ def level3(context: dg.AssetExecutionContext, installation: Installation) -> Ite
 
     def work(key: str) -> PartitionOutcome:
         result = mosaic_visit(
-            root, VisitId.parse(key), workers=installation.workers, run=run_of(context)
+            root,
+            VisitId.parse(key),
+            context=fixed_context(context),
+            workers=installation.workers,
+            run=run_of(context),
         )
         return outcome_of(root, Step.VISIT, key, result, extra_checks=_wholeness)
 

@@ -93,12 +93,41 @@ def use_context(context: str) -> None:
     """
     from crds.core import utils
 
+    _require_name(context)
+    os.environ["CRDS_CONTEXT"] = context
+    utils.clear_function_caches()
+
+
+def _require_name(context: str) -> None:
     if _CONTEXT.fullmatch(context) is None:
         raise BadInputError(
             "CRDS", "context", f"{context!r} is no context", "name one such as roman_0002.pmap"
         )
-    os.environ["CRDS_CONTEXT"] = context
-    utils.clear_function_caches()
+
+
+def require_context(context: str) -> str:
+    """Give a context that is fixed beforehand, if the cache or the server has it (R7, R15).
+
+    Parameters
+    ----------
+    context
+        As a data release declares it, or as reprocessing was approved for.
+
+    Raises
+    ------
+    BadInputError
+        If the name is no context's, or a cache that no server fills does not have it.
+    """
+    _require_name(context)
+    serverless = os.environ.get("CRDS_SERVER_URL", SERVERLESS_URL) == SERVERLESS_URL
+    if serverless and context not in (known := known_contexts()):
+        raise BadInputError(
+            os.environ["CRDS_PATH"],
+            "context",
+            f"the cache has no {context}; it has {', '.join(known) or 'none'}",
+            "bring it into the cache, or name one that is there",
+        )
+    return context
 
 
 def known_contexts() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from roman_assets.calibration.context import (
     astrometric_catalog,
     configure_crds,
     operational_context,
+    require_context,
     software_versions,
 )
 from roman_assets.data_root import DataRoot
@@ -93,6 +94,7 @@ def calibrate_exposure(
     root: DataRoot,
     exposure: ExposureId,
     *,
+    context: str | None = None,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -112,6 +114,9 @@ def calibrate_exposure(
         The installation.
     exposure
         Which one.
+    context
+        The CRDS pipeline context, fixed by a data release (R7) or by what was approved (R15); by
+        default the operational one of this moment.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -129,23 +134,24 @@ def calibrate_exposure(
     Raises
     ------
     BadInputError
-        If the exposure has no L1, or the CRDS cache has no usable context.
+        If the exposure has no L1, or the CRDS cache has no usable context, or not the one given.
     PassingFaultError
         If the disk is full.
     """
     with StepAttempt(root, Step.EXPOSURE, str(exposure), run, clock) as attempt:
-        return _calibrate(root, exposure, workers, force, attempt)
+        return _calibrate(root, exposure, context, workers, force, attempt)
 
 
 def _calibrate(
     root: DataRoot,
     exposure: ExposureId,
+    context: str | None,
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
 ) -> StepResult:
     configure_crds(root)
-    plan = _Plan.make(root, exposure)
+    plan = _Plan.make(root, exposure, context)
     kept = reusable(root, plan.fingerprints, force)
     todo = {str(ramp.file_set): ramp for ramp in plan.ramps if not ramp.names <= kept.keys()}
     outputs: list[Output] = []
@@ -203,8 +209,9 @@ class _Plan:
     astrometric_catalog: Path | None
 
     @classmethod
-    def make(cls, root: DataRoot, exposure: ExposureId) -> Self:
-        context, software = operational_context(), software_versions()
+    def make(cls, root: DataRoot, exposure: ExposureId, fixed: str | None) -> Self:
+        context = operational_context() if fixed is None else require_context(fixed)
+        software = software_versions()
         receipt = LandingArea(root).receipt(exposure)
         ephemeris, catalog = receipt.definitive_ephemeris, astrometric_catalog(root)
         orbit = () if ephemeris is None else (file_input(ephemeris),)

@@ -11,6 +11,7 @@ from roman_assets.archive.store import Archive
 from roman_assets.calibration.context import (
     configure_crds,
     operational_context,
+    require_context,
     software_versions,
 )
 from roman_assets.data_root import DataRoot
@@ -65,6 +66,7 @@ def mosaic_visit(
     root: DataRoot,
     visit: VisitId,
     *,
+    context: str | None = None,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -85,6 +87,9 @@ def mosaic_visit(
         The installation.
     visit
         Which one.
+    context
+        The CRDS pipeline context that was approved (R15); by default the operational one of this
+        moment.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -103,7 +108,7 @@ def mosaic_visit(
     Raises
     ------
     BadInputError
-        If the CRDS cache has no usable context.
+        If the CRDS cache has no usable context, or not the one given.
     PassingFaultError
         If the disk is full.
     """
@@ -111,19 +116,21 @@ def mosaic_visit(
     if not manifest.members or not manifest.kinds:
         return MosaicResult(reason=_reason(manifest))
     with StepAttempt(root, Step.VISIT, str(visit), run, clock) as attempt:
-        return _mosaic(root, manifest, workers, force, attempt)
+        return _mosaic(root, manifest, context, workers, force, attempt)
 
 
 def _mosaic(
     root: DataRoot,
     manifest: VisitManifest,
+    fixed_context: str | None,
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
 ) -> MosaicResult:
     visit = manifest.visit
     configure_crds(root)
-    context, software = operational_context(), software_versions()
+    context = operational_context() if fixed_context is None else require_context(fixed_context)
+    software = software_versions()
     with Registry(root) as registry:
         images = registry.current(member.name for member in manifest.members)
     overlaps, failures = _overlaps(root, images, context, workers)

@@ -463,7 +463,8 @@ detector, skycell, release, step, partition, access
             """
             select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
                 max(committed_at) as committed_at
-            from records where $after is null or committed_at >= $after
+            from records where ($after is null or committed_at >= $after)
+                and regexp_full_match("partition", 'r\\d{19}(_\\d{4})?')
             group by "partition" order by committed_at desc, "partition"
             """,
             {"after": after},

@@ -8,8 +8,11 @@ from dagster import DagsterEventType
 from roman_assets.automation import in_progress, visits
 from roman_assets.automation.visits import VisitState, VisitWatch, run_request
 from roman_assets.errors import BadInputError
+from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureType, Survey, VisitId
 from roman_assets.registry.fold import fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord
 from roman_assets_tests.automation.sky import EXECUTED, VISIT, Sky, exposure_key
 
 FIRST, SECOND, THIRD = (exposure_key(number) for number in (1, 2, 3))
@@ -59,6 +62,13 @@ def test_overwritten_l1_makes_the_visit_again(sky: Sky) -> None:
     sky.mosaic(VISIT, FIRST, SECOND)
     assert requested(sky) == []
     sky.process(FIRST, "redelivered")
+    assert requested(sky) == [VISIT]
+
+
+def test_a_record_about_no_exposure_or_visit_holds_nothing_up(sky: Sky) -> None:
+    Journal(sky.root).write(CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE))
+    sky.process(FIRST)
+    sky.process(SECOND)
     assert requested(sky) == [VISIT]
 
 

@@ -12,6 +12,7 @@ from roman_assets.calibration.context import (
     configure_crds,
     known_contexts,
     operational_context,
+    require_context,
     software_versions,
     use_context,
 )
@@ -96,6 +97,15 @@ def test_romancal_follows_the_context_in_use(small_cache, use_cache):  # noqa: F
 def test_only_contexts_can_be_used(name):
     with pytest.raises(BadInputError, match="no context"):
         use_context(name)
+
+
+def test_a_context_that_is_fixed_beforehand_is_one_that_the_cache_has(small_cache, use_cache):  # noqa: F811
+    use_cache(small_cache)
+    assert require_context(CONTEXTS[0]) == CONTEXTS[0]
+    with pytest.raises(BadInputError, match=rf"no roman_0009\.pmap; it has {CONTEXTS[0]}"):
+        require_context("roman_0009.pmap")
+    with pytest.raises(BadInputError, match="no context"):
+        require_context("latest")
 
 
 def test_a_missing_cache_is_an_error_that_can_be_caught(use_cache, tmp_path):  # noqa: F811

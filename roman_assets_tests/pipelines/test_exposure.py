@@ -13,6 +13,7 @@ from roman_datamodels import datamodels
 from roman_assets.calibration.context import operational_context, software_versions
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.observatory.crds_cache import CONTEXTS
 from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
 from roman_assets.observatory.telescope import observe
 from roman_assets.pipelines import exposure as exposure_pipeline
@@ -221,7 +222,22 @@ def _fake_romancal(task: DetectorTask) -> CalibratedDetector:
         files[kind] = task.uncal.with_name(str(ProductName(file_set, KIND_BY_NAME[kind])))
         model.create_fake_data().save(files[kind])
     quality = DetectorQuality("COMPLETE", 20, 0.5, 3, 0.01, 0.2)
-    return CalibratedDetector(files, "roman_0001.pmap", {"flat": "flat.asdf"}, quality)
+    return CalibratedDetector(files, os.environ["CRDS_CONTEXT"], {"flat": "flat.asdf"}, quality)
+
+
+def test_a_context_that_was_fixed_is_used_whatever_is_operational(
+    calibrated, copy_of_observed, monkeypatch
+):
+    monkeypatch.setattr(exposure_pipeline, "calibrate_detector", _fake_romancal)
+    root, exposure = copy_of_observed.root, copy_of_observed.exposures[0]
+    assert operational_context() != CONTEXTS[0]
+    for made in calibrate_exposure(root, exposure, context=CONTEXTS[0]).made:
+        assert made.context == CONTEXTS[0]
+    assert not calibrate_exposure(root, exposure, context=CONTEXTS[0]).made
+    for made in calibrate_exposure(root, exposure).made:
+        assert made.context == operational_context()
+    with pytest.raises(BadInputError, match=r"roman_0009\.pmap"):
+        calibrate_exposure(root, exposure, context="roman_0009.pmap")
 
 
 @pytest.mark.parametrize("survey", [Survey.GBTDS, Survey.GAS])
