@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from roman_assets.assets.freshness import freshness_policy
 from roman_assets.assets.specs import LEVEL0
+from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.definitions import build_defs, defs
 from roman_assets.products.deadline import DEADLINES
-from roman_assets.products.kind import KIND_BY_NAME, KINDS, Step
+from roman_assets.products.kind import KIND_BY_NAME, KINDS, Level, Step
 from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
@@ -49,7 +53,29 @@ def test_an_asset_says_what_it_is_and_when_it_is_due(kind) -> None:
     policy = node.freshness_policy
     assert policy is not None
     assert policy.fail_window.to_timedelta() == DEADLINES[kind.level].latency
-    assert policy.warn_window.to_timedelta() < DEADLINES[kind.level].latency
+    deadline = DEADLINES[kind.level]
+    assert policy.warn_window.to_timedelta() == deadline.latency - deadline.warning
+
+
+@pytest.mark.parametrize(
+    ("settings", "fail", "warn"),
+    [
+        ("latency_hours = 36\nwarning_hours = 6", timedelta(hours=36), timedelta(hours=30)),
+        ("latency_hours = 0.01\nwarning_hours = 0", timedelta(minutes=1), None),
+    ],
+)
+def test_the_freshness_windows_are_those_of_the_installation(
+    settings: str,
+    fail: timedelta,
+    warn: timedelta | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path))
+    (tmp_path / "deadlines.toml").write_text(f"version = 1\n[L2]\n{settings}\n")
+    policy = freshness_policy(Level.L2)
+    assert policy.fail_window.to_timedelta() == fail
+    assert (policy.warn_window and policy.warn_window.to_timedelta()) == warn
 
 
 def test_the_lineage_begins_at_packets_that_no_asset_makes() -> None:

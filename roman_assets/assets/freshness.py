@@ -1,4 +1,4 @@
-"""Freshness policies from the specification's clocks (R2, R5, R9, R10).
+"""Freshness policies from the clocks of the installation (R2, R5, R9, R10).
 
 Dagster's policy looks at the newest product of an asset, whatever its exposure or visit: it says
 "the stream has stalled". Whether one exposure is late, its due time and margin say (see
@@ -7,18 +7,32 @@ Dagster's policy looks at the newest product of an asset, whatever its exposure 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 
-from roman_assets.products.deadline import DEADLINES
+from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Level
+from roman_assets.registry.deadline_settings import deadlines_of
 
-WARNING_FRACTION = 0.75
-"""Part of the latency after which a stalled stream is worth a warning."""
+_SHORTEST = timedelta(minutes=1)
+"""Dagster accepts no shorter window."""
 
 
 def freshness_policy(level: Level) -> dg.FreshnessPolicy:
-    """Give the policy that fails when no product of a level was made for its whole latency."""
-    latency = DEADLINES[level].latency
+    """Give the policy that fails when no product of a level was made for its whole latency.
+
+    It warns when a product due by then would be at risk. The deadlines are those of the
+    installation at the time the definitions are loaded.
+
+    Raises
+    ------
+    BadInputError
+        If the installation's ``deadlines.toml`` cannot be used.
+    """
+    deadline = deadlines_of(DataRoot.from_environment())[level]
+    fail = max(deadline.latency, _SHORTEST)
+    warn = max(deadline.latency - deadline.warning, _SHORTEST)
     return dg.FreshnessPolicy.time_window(
-        fail_window=latency, warn_window=latency * WARNING_FRACTION
+        fail_window=fail, warn_window=warn if warn < fail else None
     )

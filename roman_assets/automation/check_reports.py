@@ -23,7 +23,7 @@ from dagster import (
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from roman_assets.checks.in_time import STATE_METADATA
+from roman_assets.checks.in_time import BLAME_METADATA, STATE_METADATA
 
 REPORTS_JOB = "deadline_reports"
 """The job name of the runs under which evaluations are stored."""
@@ -41,12 +41,13 @@ class ReportedState:
     ----------
     passed
         Whether it passed.
-    state
-        The state it named; only of one that did not pass.
+    state, blame
+        The state and the blame it named; only of one that did not pass.
     """
 
     passed: bool
     state: str | None = None
+    blame: str | None = None
 
 
 def reported_states(
@@ -86,8 +87,11 @@ def _not_passed(
     evaluation = event.event_specific_data if event else None
     if not isinstance(evaluation, AssetCheckEvaluation):
         return ReportedState(passed=False)
-    entry = evaluation.metadata.get(STATE_METADATA)
-    return ReportedState(passed=False, state=None if entry is None else str(entry.value))
+    state, blame = (
+        None if entry is None else str(entry.value)
+        for entry in map(evaluation.metadata.get, (STATE_METADATA, BLAME_METADATA))
+    )
+    return ReportedState(passed=False, state=state, blame=blame)
 
 
 def report(

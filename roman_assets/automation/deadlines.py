@@ -26,7 +26,7 @@ from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
-from roman_assets.products.deadline import Deadline
+from roman_assets.products.deadline import Deadline, ProductState
 from roman_assets.products.kind import Level
 from roman_assets.resources import Installation
 
@@ -109,7 +109,8 @@ def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> d
     if row["made"] is not None or row["due"] is None or (row["margin_hours"] or 0.0) < 0:
         return None
     due: datetime = row["due"]
-    return due if row["at_risk"] else due - deadlines[Level(row["level"])].warning
+    warned = row["at_risk"] or row["state"] == ProductState.FAILED
+    return due if warned else due - deadlines[Level(row["level"])].warning
 
 
 _watches: dict[tuple[str, DataRoot], DeadlineWatch] = {}
@@ -153,7 +154,8 @@ def unreported(instance: dg.DagsterInstance, found: Iterable[Standing]) -> list[
     news = []
     for one in known:
         said = reported.get((one.check, one.partition), ReportedState(passed=True))
-        if one.in_order != said.passed or (not one.in_order and one.state != said.state):
+        told = (one.state, one.blame) == (said.state, said.blame)
+        if one.in_order != said.passed or (not one.in_order and not told):
             news.append(one)
     return sorted(news, key=lambda one: (one.in_order, one.margin_hours or 0.0))
 

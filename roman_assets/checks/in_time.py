@@ -40,6 +40,7 @@ _MOMENTS = ("due", "made")
 
 AT_RISK = "at risk"
 STATE_METADATA = "state"
+BLAME_METADATA = "blame"
 
 _WORST_FIRST: tuple[str, ...] = (
     ProductState.OVERDUE,
@@ -235,7 +236,7 @@ def _metadata(standing: Standing) -> dict[str, Any]:
         "due": standing.due and dg.MetadataValue.timestamp(standing.due),
         "made": standing.made and dg.MetadataValue.timestamp(standing.made),
         "margin_hours": None if standing.margin_hours is None else round(standing.margin_hours, 3),
-        "blame": standing.blame,
+        BLAME_METADATA: standing.blame,
         **{f"{blame}_hours": round(hours, 3) for blame, hours in standing.hours.items()},
         "reason": standing.reason,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ def downlink(
     window: int | None,
     delivery: Delivery | None = None,
     definitive_ephemeris: bool = False,
+    lost: Collection[int] = (),
 ) -> None:
     """Observe a plan and land its packets and ancillary files, with progress bars."""
     from roman_assets.observatory.telescope import observe
@@ -47,6 +49,7 @@ def downlink(
             window=window,
             delivery=delivery,
             definitive_ephemeris=definitive_ephemeris,
+            lost=lost,
             progress=lambda work, done, total: progress.update(
                 task, description=work, completed=done, total=total
             ),
@@ -97,10 +100,14 @@ def simulate(
         str,
         typer.Option(
             metavar="NAME",
-            help="How packets arrive: in_order, shuffled, twice, gaps or late; the last two hold "
-            "data back.",
+            help="How data arrive: in_order, shuffled, twice; gaps, late, late_packets and "
+            "late_ma_table hold some back.",
         ),
     ] = "in_order",
+    lost: Annotated[
+        list[int] | None,
+        typer.Option("--lose", metavar="N", help="Exposure N of each visit is never received."),
+    ] = None,
     held_back: Annotated[
         bool, typer.Option("--held-back", help="Only land what earlier deliveries held back.")
     ] = False,
@@ -132,6 +139,7 @@ def simulate(
             exposure_type,
         )  # fmt: skip
         plan = VisitPlan.from_requests([request], start=began, detectors=names, pass_=pass_)
+    never_received = _lost(plan, lost or ())
     downlink(
         root,
         plan,
@@ -139,16 +147,23 @@ def simulate(
         window=None if full_size else 512,
         delivery=_delivery(delivery, seed),
         definitive_ephemeris=definitive_ephemeris,
+        lost=never_received,
     )
-    typer.echo(
-        f"{len(plan.exposures)} exposures of {len(plan.visits)} visits are in {root.landing}"
-    )
+    sent = sum(one.exposure.exposure not in never_received for one in plan.exposures)
+    typer.echo(f"{sent} exposures of {len(plan.visits)} visits are in {root.landing}")
 
 
 def _utc(start: datetime | None) -> datetime:
     if start is None:
         return datetime.now(UTC).replace(microsecond=0) - timedelta(hours=HOURS_BEFORE_NOW)
     return start if start.tzinfo else start.replace(tzinfo=UTC)
+
+
+def _lost(plan: VisitPlan, numbers: Collection[int]) -> Collection[int]:
+    planned = {one.exposure.exposure for one in plan.exposures}
+    if unknown := sorted(set(numbers) - planned):
+        raise typer.BadParameter(f"no visit has an exposure {unknown[0]} that --lose could lose")
+    return numbers
 
 
 def _delivery(name: str, seed: int) -> Delivery:

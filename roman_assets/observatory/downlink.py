@@ -59,8 +59,9 @@ class Delivery:
         Fraction of the packets that is lost at first, and held back.
     damaged
         Fraction of the packets that comes with a flipped bit; good copies are held back.
-    late_packets, late_documents
-        Whether the last file of packets, and all documents and ephemerides, are held back.
+    late_packets, late_documents, late_ma_tables
+        Whether the last file of packets, all documents and ephemerides, and MA tables are held
+        back.
     """
 
     seed: int = 0
@@ -71,6 +72,7 @@ class Delivery:
     damaged: float = 0.0
     late_packets: bool = False
     late_documents: bool = False
+    late_ma_tables: bool = False
 
 
 DELIVERIES: Mapping[str, Delivery] = {
@@ -79,8 +81,10 @@ DELIVERIES: Mapping[str, Delivery] = {
     "twice": Delivery(repeated=1.0, nfiles=2),
     "gaps": Delivery(dropped=0.05, damaged=0.05),
     "late": Delivery(nfiles=2, late_packets=True, late_documents=True),
+    "late_packets": Delivery(nfiles=2, late_packets=True),
+    "late_ma_table": Delivery(late_ma_tables=True),
 }
-"""Deliveries by name; all but the first two need `Downlink.release` where they hold back."""
+"""Deliveries by name; those after ``twice`` hold back what `Downlink.release` lands."""
 
 
 class Downlink:
@@ -139,7 +143,8 @@ class Downlink:
         """Send an executed visit or an MA table."""
         content = json.dumps(document.model_dump(mode="json"), indent=1).encode()
         name = f"{document.kind}_{document.key}_{document.revision}{DOCUMENT_SUFFIX}"
-        self._land(name, [content], held=self._delivery.late_documents)
+        late_table = isinstance(document, MATable) and self._delivery.late_ma_tables
+        self._land(name, [content], held=self._delivery.late_documents or late_table)
 
     def send_ephemeris(self, name: str, message: str) -> None:
         """Send an ephemeris.

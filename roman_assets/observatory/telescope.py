@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -197,6 +197,7 @@ def observe(
     pointing_error: PointingError | None = None,
     delivery: Delivery | None = None,
     definitive_ephemeris: bool = False,
+    lost: Collection[int] = (),
     processes: int = 2,
     progress: Progress | None = None,
 ) -> tuple[ExposureId, ...]:
@@ -225,6 +226,8 @@ def observe(
     definitive_ephemeris
         Whether to land the definitive ephemeris too (otherwise later, by
         `send_definitive_ephemeris`).
+    lost
+        Exposures of each visit, by number, that are executed and never received.
     processes
         How many detectors to simulate at the same time.
     progress
@@ -233,7 +236,7 @@ def observe(
     Returns
     -------
     tuple of ExposureId
-        The exposures taken.
+        The exposures taken, lost ones too.
 
     Raises
     ------
@@ -256,7 +259,8 @@ def observe(
     _send_ephemeris(plan, downlink, EphemerisKind.PREDICTED)
     for number in sorted({planned.ma_table_number for planned in plan.exposures}):
         downlink.send_document(ma_table_document(ma_table(number)))
-    readouts = _readouts(telescope, plan, processes, progress)
+    received = [one for one in plan.exposures if one.exposure.exposure not in lost]
+    readouts = _readouts(telescope, received, processes, progress)
     for exposures in plan.visits.values():
         _write_truth(telescope, root, exposures)
         stars = {}
@@ -264,7 +268,8 @@ def observe(
             stars[planned.exposure] = {
                 name: telescope.guide_star(planned, name) for name in planned.detectors
             }
-            _send_exposure(telescope, planned, stars[planned.exposure], readouts, downlink)
+            if planned in received:
+                _send_exposure(telescope, planned, stars[planned.exposure], readouts, downlink)
         downlink.send_document(executed_visit(exposures, stars, window))
     if definitive_ephemeris:
         _send_ephemeris(plan, downlink, EphemerisKind.DEFINITIVE)
@@ -355,10 +360,13 @@ def _send_exposure(
 
 
 def _readouts(
-    telescope: Telescope, plan: VisitPlan, processes: int, progress: Progress | None
+    telescope: Telescope,
+    exposures: Sequence[PlannedExposure],
+    processes: int,
+    progress: Progress | None,
 ) -> Iterator[tuple[DetectorReadout, GuideWindowReadout]]:
     """Expose all detectors in the plan's order, a few ahead of what was asked for."""
-    tasks = [(planned, name) for planned in plan.exposures for name in planned.detectors]
+    tasks = [(planned, name) for planned in exposures for name in planned.detectors]
     made = _expose_all(telescope, tasks, processes)
     for done, (planned, name) in enumerate(tasks):
         if progress is not None:

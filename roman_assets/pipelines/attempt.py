@@ -107,7 +107,11 @@ class StepAttempt:
             update={
                 "committed_at": end,
                 "run_id": self.run.run_id,
-                "attempt": Attempt(attempt_id=self._attempt_id, outcome=Outcome.FINISHED),
+                "attempt": Attempt(
+                    attempt_id=self._attempt_id,
+                    outcome=Outcome.FINISHED,
+                    last_try=self.run.last_try,
+                ),
                 "events": {**record.events, **self._events, ClockEvent.FINISHED: end},
             }
         )

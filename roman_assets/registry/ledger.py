@@ -21,6 +21,7 @@ from datetime import timedelta
 import duckdb
 import pyarrow as pa
 
+from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
 from roman_assets.products.kind import KINDS, Level, ProductKind, expected_kinds
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
@@ -57,7 +58,8 @@ MOST_URGENT_FIRST = f"""
 
 ATTEMPTS_AS_FAR = """
     select attempt_id, any_value(step) as step, any_value("partition") as "partition",
-        any_value(run_id) as run_id, min(queued) as queued, min(started) as started,
+        any_value(run_id) as run_id, arg_max(record_id, closed) as record_id,
+        min(queued) as queued, min(started) as started,
         max(finished) as finished, arg_max(outcome, closed) as outcome,
         arg_max(error, closed) as error, arg_max(message, closed) as message,
         arg_max(last_try, closed) as last_try
@@ -172,33 +174,49 @@ made as materialized (
     where release = 'p' and (visits is null or visit in (select unnest(visits)))
     group by record_id, kind, generation = 1
 ),
+faults as materialized (
+    -- records of file sets that could not be made: may they be made by trying again?
+    select record_id, bool_or(error = '{PassingFaultError.__name__}') as passing
+    from failures
+    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    group by record_id
+),
 tries as materialized (
+    -- in vain is an attempt that will fail again until its input is repaired
     select *, outcome = 'running' and following is null as running,
         following is null and (
-            outcome = 'bad input' or (outcome = 'passing fault' and last_try)) as dead
+            outcome = 'bad input' or (outcome = 'passing fault' and last_try)) as dead,
+        outcome = 'bad input' or coalesce(not passing, false) as in_vain
     from (
         select *, lead(started) over (
             partition by step, "partition" order by started, attempt_id) as following
         from ({ATTEMPTS_AS_FAR})
         where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
-    )
+    ) left join faults using (record_id)
 ),
 publications as materialized (
     select records.record_id, records.step, records."partition",
         records.committed_at as published, coalesce(attempts.started, records.committed_at)
             as started,
         row_number() over (partition by records.step, records."partition"
-            order by records.committed_at desc, records.record_id desc) = 1 as latest
+            order by records.committed_at desc, records.record_id desc) = 1 as latest,
+        attempts.last_try
     from records left join attempts using (record_id)
     where statement = 'publication' and (
         visits is null or split_part(records."partition", '_', 1) in (select unnest(visits)))
 ),
 refused as materialized (
-    -- file sets that the latest publication of a step could not make
+    -- file sets that the latest publication of a step could not make; without any that it made,
+    -- and for a passing fault, the step tries again by itself
     select failures.step, failures."partition", file_set, error || ': ' || message as reason,
         if(regexp_matches(file_set, '_wfi\\d\\d_'),
             1::bigint << regexp_extract(file_set, '_wfi(\\d\\d)_', 1)::integer, 1) as detectors
-    from failures semi join (select record_id from publications where latest) using (record_id)
+    from failures semi join (
+        select p.record_id
+        from publications p left join faults using (record_id)
+        left join (select distinct record_id, true as fruitful from made) using (record_id)
+        where latest and (fruitful or not coalesce(passing and not last_try, false))
+    ) using (record_id)
 )
 """
 
@@ -363,7 +381,13 @@ timed as materialized (
         coalesce(min(t.started) filter (t.started > w.previous), any_value(w.started))
             as first_start_again,
         coalesce(min(coalesce(t.queued, t.started)) filter (t.started > w.previous),
-            any_value(w.started)) as asked
+            any_value(w.started)) as asked,
+        min(t.started) filter (t.in_vain and t.started < w.started
+            and (i.ready is null or t.started >= i.ready)) as unusable,
+        min(t.started) filter (t.in_vain and t.started < w.started and t.started > w.previous)
+            as unusable_again,
+        max(coalesce(t.following, w.started)) filter (t.in_vain and t.started < w.started
+            and (i.ready is null or t.started >= i.ready)) as usable
     from works w left join inputs_of i using (record_id)
     left join tries t on t.step = w.step and t."partition" = w."partition"
         and t.started <= w.started
@@ -372,12 +396,15 @@ timed as materialized (
 chained as materialized (
     -- the moments along the critical path of a work: of its step and of the steps before
     select w.record_id, w.step, w."partition", w.open, w.published,
-        t.asked, t.first_start_again, s.execution_end, s.all_received,
+        t.asked, t.first_start_again, t.unusable_again, s.execution_end, s.all_received,
         if(w.step = 'visit', least(s.packets, t.first_start), s.packets) as packets,
         if(w.step = 'visit', least(s.ancillary, t.first_start), s.ancillary) as ancillary,
-        t2.first_start as first_start_2, w2.started as started_2, w2.published as published_2,
-        t1.first_start as first_start_1, w1.started as started_1, w1.published as published_1,
-        t.first_start as first_start_0, w.started as started_0
+        t2.first_start as first_start_2, t2.unusable as unusable_2, t2.usable as usable_2,
+        w2.started as started_2, w2.published as published_2,
+        t1.first_start as first_start_1, t1.unusable as unusable_1, t1.usable as usable_1,
+        w1.started as started_1, w1.published as published_1,
+        t.first_start as first_start_0, t.unusable as unusable_0, t.usable as usable_0,
+        w.started as started_0
     from works w
     join timed t using (record_id)
     left join works w1 on w1.record_id = t.input
@@ -392,17 +419,19 @@ chained as materialized (
 )
 """
 
+_OF_STEP = (
+    ("first_start", Blame.QUEUE),
+    ("unusable", Blame.RETRIES),
+    ("usable", Blame.INPUT),
+    ("started", Blame.RETRIES),
+    ("published", Blame.COMPUTATION),
+)
 _CHAIN = (
     ("packets", Blame.DOWNLINK),
     ("ancillary", Blame.ANCILLARY),
-    ("first_start_2", Blame.QUEUE),
-    ("started_2", Blame.RETRIES),
-    ("published_2", Blame.COMPUTATION),
-    ("first_start_1", Blame.QUEUE),
-    ("started_1", Blame.RETRIES),
-    ("published_1", Blame.COMPUTATION),
-    ("first_start_0", Blame.QUEUE),
-    ("started_0", Blame.RETRIES),
+    *((f"{moment}_2", blame) for moment, blame in _OF_STEP),
+    *((f"{moment}_1", blame) for moment, blame in _OF_STEP),
+    *((f"{moment}_0", blame) for moment, blame in _OF_STEP[:-1]),
     ("until", Blame.COMPUTATION),
 )
 """The moments between a clock's start and a publication, and what the time up to each is put to."""
@@ -451,8 +480,11 @@ grouped as (
     from missing
 ),
 clocked as (
-    select g.*, c.* exclude (record_id, step, "partition", published, open, first_start_0),
+    select g.*,
+        c.* exclude (
+            record_id, step, "partition", published, open, first_start_0, unusable_0),
         if(g.first, c.first_start_0, c.first_start_again) as first_start_0,
+        if(g.first, c.unusable_0, c.unusable_again) as unusable_0,
         case when not g.first then c.asked
             when d.origin = 'receipt' then c.all_received else c.execution_end end as started_at,
         coalesce(g.made, moment::timestamptz) as until,

@@ -801,8 +801,9 @@ detector, skycell, release, step, partition, access
         Returns
         -------
         pandas.DataFrame
-            ``attempt_id``, ``step``, ``partition``, ``run_id``, ``queued``, ``started``,
-            ``finished`` (UTC), ``outcome``, ``error``, ``message``, ``last_try``.
+            ``attempt_id``, ``step``, ``partition``, ``run_id``, ``record_id`` (of its end, or of
+            its beginning), ``queued``, ``started``, ``finished`` (UTC), ``outcome``, ``error``,
+            ``message``, ``last_try``.
         """
         return self._query(
             f"""

@@ -18,6 +18,7 @@ from roman_assets.automation.alerts import AlertLog
 from roman_assets.automation.deadlines import DeadlineWatch, alert_sensor, deadline_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
+from roman_assets.registry.record import Outcome
 from roman_assets.resources import Installation
 from roman_assets_tests.automation.test_alerts import Posts, web_server
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names
@@ -206,3 +207,16 @@ def test_without_a_sender_the_alert_sensor_says_so(
 ) -> None:
     result = look(facts, instance, alert_sensor)
     assert "no sender" in (result.skip_message or "")
+
+
+def test_what_has_failed_is_told_again_when_it_is_late_with_its_blame(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    facts.receipt()
+    facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.BAD_INPUT)
+    said = {}
+    for clock.hour in (4, 20, 27, 28):
+        found = [one for one in reported(facts, instance) if one.asset_key.path == ["uncal"]]
+        blames = [one.metadata.get("blame") for one in found]
+        said[clock.hour] = [blame and blame.value for blame in blames]
+    assert said == {4: [None], 20: [], 27: ["input"], 28: []}

@@ -17,6 +17,7 @@ from roman_assets.data_root import DATA_ROOT_VARIABLE
         (("--detectors", "WFI19"), "WFI19"),
         (("--filter", "F999"), "F999"),
         (("--ma-table", "99999"), "99999"),
+        (("--lose", "3"), "exposure 3"),
         (("--plan", "nowhere.ecsv"), "nowhere.ecsv"),
     ],
 )

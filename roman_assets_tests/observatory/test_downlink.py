@@ -54,7 +54,7 @@ def test_whatever_the_delivery_the_same_arrives_in_the_end(tmp_path, orbit, name
     np.testing.assert_array_equal(decoded.resultants, readout().resultants)
 
 
-@pytest.mark.parametrize("name", ["gaps", "late"])
+@pytest.mark.parametrize("name", ["gaps", "late", "late_packets", "late_ma_table"])
 def test_what_is_held_back_is_missing_until_it_is_released(tmp_path, orbit, name):
     root = DataRoot(tmp_path)
     downlink = send(root, orbit, DELIVERIES[name])

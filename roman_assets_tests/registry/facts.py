@@ -123,6 +123,7 @@ class Facts:
         last_try: bool = False,
         names: Sequence[str] = (),
         failed: Sequence[str] = (),
+        error: str = "BadInputError",
     ) -> None:
         """Tell of an attempt: begun and still running, failed, or published."""
         self.attempts += 1
@@ -136,30 +137,29 @@ class Facts:
         )
         if end is None:
             return
-        error = "" if outcome is Outcome.FINISHED else "SomeError"
+        ended = "" if outcome is Outcome.FINISHED else "SomeError"
         published = bool(names or failed)
         self._write(
             step,
             partition,
             end,
             statement=Statement.PUBLICATION if published else Statement.ATTEMPT,
-            attempt=running.model_copy(update={"outcome": outcome, "error": error}),
+            attempt=running.model_copy(update={"outcome": outcome, "error": ended}),
             events={**events, ClockEvent.FINISHED: at(end)},
             products=tuple(_entry(name, key) for name in names),
             failures=tuple(
-                WorkFailure(file_set=name, error="BadInputError", message="no stars")
-                for name in failed
+                WorkFailure(file_set=name, error=error, message="no stars") for name in failed
             ),
         )
 
     def published(
         self, step: Step, partition: str, names: Sequence[str], *, start: float, end: float,
-        queued: float | None = None, failed: Sequence[str] = (),
+        queued: float | None = None, failed: Sequence[str] = (), error: str = "BadInputError",
     ) -> None:  # fmt: skip
         """Tell of an attempt that published products."""
         self.attempt(
             step, partition, start=start, end=end, queued=queued, outcome=Outcome.FINISHED,
-            names=names, failed=failed,
+            names=names, failed=failed, error=error,
         )  # fmt: skip
 
     def fold(self) -> None:

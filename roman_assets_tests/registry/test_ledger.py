@@ -121,6 +121,50 @@ def test_attempts_that_fail_and_waits_between_are_blamed_on_retries(facts: Facts
     assert spent(ledger(facts, 42, kind="uncal")) == {"queue": 1, "retries": 28, "computation": 1}
 
 
+def test_what_waits_for_a_repair_of_its_input_is_blamed_on_the_input(facts: Facts) -> None:
+    facts.receipt()
+    facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.PASSING_FAULT)
+    facts.attempt(Step.FORMATTING, start=4, end=5, outcome=Outcome.BAD_INPUT)
+    broken = ledger(facts, 30, kind="uncal")
+    assert set(broken["state"]) == {ProductState.FAILED}
+    assert set(broken["blame"]) == {Blame.INPUT}
+    assert spent(broken) == {"queue": 1, "retries": 2, "input": 26}
+    facts.attempt(Step.FORMATTING, start=40, end=41, outcome=Outcome.PASSING_FAULT)
+    facts.published(Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=44, end=45)
+    assert spent(ledger(facts, 50, kind="uncal")) == {
+        "queue": 1, "retries": 2 + 4, "input": 36, "computation": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "blame"), [("BadInputError", "input"), ("PassingFaultError", "retries")]
+)
+def test_a_detector_made_later_than_the_others_is_blamed_on_what_it_failed_for(
+    facts: Facts, error: str, blame: str
+) -> None:
+    facts.receipt()
+    facts.published(
+        Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1, ["WFI01"]), start=2, end=3,
+        failed=[f"{EXPOSURE}_wfi02_f158"], error=error,
+    )  # fmt: skip
+    late = exposure_names(EXPOSURE, ["uncal"], ["WFI02"])
+    facts.published(Step.FORMATTING, EXPOSURE, late, start=30, end=31)
+    found = ledger(facts, 42, kind="uncal").set_index("detector")
+    assert spent(found.loc[["WFI01"]]) == {"queue": 1, "computation": 1}
+    assert spent(found.loc[["WFI02"]]) == {"queue": 1, blame: 28, "computation": 1}
+
+
+def test_a_step_that_will_try_again_has_not_failed(facts: Facts) -> None:
+    lost = {"names": [], "failed": [f"{EXPOSURE}_{d}_f158" for d in ("wfi01", "wfi02")]}
+    facts.receipt()
+    for start, state in ((2, ProductState.QUEUED), (12, ProductState.FAILED)):
+        facts.attempt(
+            Step.FORMATTING, start=start, end=start + 1, outcome=Outcome.FINISHED,
+            error="PassingFaultError", last_try=state is ProductState.FAILED, **lost,
+        )  # fmt: skip
+        assert states(facts, start + 2, kind="uncal") == {state}
+
+
 def test_bad_input_and_exhausted_retries_are_failures_with_their_reason(facts: Facts) -> None:
     facts.receipt()
     facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.BAD_INPUT)

@@ -32,7 +32,10 @@ REFUSED = DETECTORS[1]
 
 @dataclass(frozen=True)
 class Try:
-    """An attempt: hours it waits, hours it takes, what becomes of it (``lost``: nobody knows)."""
+    """An attempt: hours it waits, hours it takes, what becomes of it.
+
+    ``lost``: nobody knows; ``unfit``: its input had to be repaired, and was; ``bad``: and was not.
+    """
 
     wait: int
     length: int
@@ -58,7 +61,7 @@ class Attempted:
 
     @property
     def dead(self) -> bool:
-        return self.fate == "bad" and self.end <= self.now
+        return self.fate in ("bad", "unfit") and self.end <= self.now
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,13 @@ class StepHistory:
         if not self.tries or moment < self.tries[0].start:
             return Blame.QUEUE
         last = self.tries[-1]
-        succeeds = last.published or last.running
-        return Blame.COMPUTATION if succeeds and moment >= last.start else Blame.RETRIES
+        if (last.published or last.running) and moment >= last.start:
+            return Blame.COMPUTATION
+        unusable = [number for number, one in enumerate(self.tries) if one.dead]
+        if not unusable or moment < self.tries[unusable[0]].start:
+            return Blame.RETRIES
+        repaired = self.tries[unusable[-1] + 1 :]
+        return Blame.RETRIES if repaired and moment >= repaired[0].start else Blame.INPUT
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,8 @@ class Visit:
             stage = self._stage(exposure, chain)
             state = self._state(start, product.level, made, failed, stage)
             end = self.now if made is None else made
-            yield name, state, None if failed else self._hours(exposure, chain, start, end)
+            known = not failed or any(step.dead for step in chain)
+            yield name, state, self._hours(exposure, chain, start, end) if known else None
 
     def _stage(self, exposure: Exposure, chain: tuple[StepHistory, ...]) -> str:
         if exposure.packets is None or exposure.packets > self.now:
@@ -292,7 +301,10 @@ def _write(
     facts: Facts, step: Step, partition: str, history: StepHistory, names: list[str],
     failed: tuple[str, ...],
 ) -> None:  # fmt: skip
-    fates = {"fault": Outcome.PASSING_FAULT, "bad": Outcome.BAD_INPUT, "ok": Outcome.FINISHED}
+    fates = {
+        "fault": Outcome.PASSING_FAULT, "bad": Outcome.BAD_INPUT, "unfit": Outcome.BAD_INPUT,
+        "ok": Outcome.FINISHED,
+    }  # fmt: skip
     for one in history.tries:
         published = one.published
         facts.attempt(
@@ -309,7 +321,9 @@ def _write(
 _LENGTHS = st.integers(1, 40)
 _TRIES = st.builds(
     lambda failing, last: (*failing, last),
-    st.lists(st.builds(Try, _LENGTHS, _LENGTHS, st.sampled_from(["fault", "lost"])), max_size=2),
+    st.lists(
+        st.builds(Try, _LENGTHS, _LENGTHS, st.sampled_from(["fault", "lost", "unfit"])), max_size=3
+    ),
     st.builds(Try, _LENGTHS, _LENGTHS, st.sampled_from(["ok", "ok", "ok", "bad"])),
 )
 _EXPOSURES = st.builds(
