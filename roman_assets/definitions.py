@@ -9,7 +9,7 @@ import dagster as dg
 
 from roman_assets.assets import exposure, visit
 from roman_assets.assets.deadline_report import deadline_report
-from roman_assets.assets.specs import upstream_specs
+from roman_assets.assets.specs import handover_specs, product_specs, upstream_specs
 from roman_assets.automation.availability import availability_sensor
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
 from roman_assets.automation.fold import registry_fold_sensor
@@ -22,6 +22,7 @@ from roman_assets.automation.jobs import (
 from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
+from roman_assets.products.kind import DELIVERY_STEPS
 from roman_assets.resources import Installation
 
 
@@ -36,6 +37,8 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     return dg.Definitions(
         assets=[
             *upstream_specs(),
+            *handover_specs(),
+            *(spec for step in DELIVERY_STEPS for spec in product_specs(step)),
             exposure.level1,
             exposure.level2,
             visit.manifest,

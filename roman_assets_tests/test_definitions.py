@@ -9,11 +9,11 @@ import dagster as dg
 import pytest
 
 from roman_assets.assets.freshness import freshness_policy
-from roman_assets.assets.specs import LEVEL0
+from roman_assets.assets.specs import EXPOSURE_HANDOVER, LEVEL0, VISIT_HANDOVER
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.definitions import build_defs, defs
 from roman_assets.products.deadline import DEADLINES
-from roman_assets.products.kind import KIND_BY_NAME, KINDS, Level, Step
+from roman_assets.products.kind import KIND_BY_NAME, KINDS, VISIT_STEPS, Level, Maker, Step
 from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
@@ -38,7 +38,16 @@ def test_loading_imports_none_of_the_science() -> None:
 
 def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
     made = {key.to_user_string() for key in graph.materializable_asset_keys}
-    assert made == {kind.name for kind in KINDS} | {"visit_manifest", "deadline_report"}
+    by_soc = {kind.name for kind in KINDS if kind.maker is Maker.SOC}
+    assert made == by_soc | {"visit_manifest", "deadline_report"}
+
+
+def test_what_the_ssc_delivers_is_in_the_graph_below_what_it_is_handed() -> None:
+    for kind in KINDS:
+        if kind.maker is Maker.SSC:
+            found = graph.get_ancestor_asset_keys(dg.AssetKey(kind.name))
+            assert found & {EXPOSURE_HANDOVER, VISIT_HANDOVER}
+            assert dg.AssetKey("coadd") not in found
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -49,7 +58,7 @@ def test_an_asset_says_what_it_is_and_when_it_is_due(kind) -> None:
     assert node.owners
     assert f"dagster/kind/{kind.extension}" in node.tags
     assert node.partitions_def is not None
-    assert node.partitions_def.name == ("visit" if kind.step is Step.VISIT else "exposure")
+    assert node.partitions_def.name == ("visit" if kind.step in VISIT_STEPS else "exposure")
     policy = node.freshness_policy
     assert policy is not None
     assert policy.fail_window.to_timedelta() == DEADLINES[kind.level].latency

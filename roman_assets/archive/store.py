@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.products.name import ProductName, SkycellFileSet
+from roman_assets.products.name import GroupedFileSet, ProductName
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Archive(ABC):
         is no place for L0 (R1). Coadds of more than a visit lie under their grouping.
         """
         file_set = name.file_set
-        if isinstance(file_set, SkycellFileSet):
+        if isinstance(file_set, GroupedFileSet):
             program, group = file_set.program, str(file_set.visit or file_set.grouping)
         else:
             program, group = file_set.exposure.visit.program, str(file_set.exposure.visit)

@@ -10,19 +10,24 @@ import dagster as dg
 from roman_assets import __version__
 from roman_assets.assets.freshness import freshness_policy
 from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.products.kind import KINDS, Level, ProductKind, Step
+from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step
 
 OWNERS = ("team:soc",)
+_OWNERS_BY_MAKER: Mapping[Maker, tuple[str, ...]] = {Maker.SOC: OWNERS, Maker.SSC: ("team:ssc",)}
 
 LEVEL0 = dg.AssetKey("level0")
 ANCILLARY = dg.AssetKey("ancillary")
 CALIBRATION_REFERENCES = dg.AssetKey("calibration_references")
 VISIT_MANIFEST = dg.AssetKey("visit_manifest")
+EXPOSURE_HANDOVER = dg.AssetKey("exposure_handover")
+VISIT_HANDOVER = dg.AssetKey("visit_handover")
 
 PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
     Step.FORMATTING: exposure_partitions,
     Step.EXPOSURE: exposure_partitions,
     Step.VISIT: visit_partitions,
+    Step.EXPOSURE_DELIVERY: exposure_partitions,
+    Step.VISIT_DELIVERY: visit_partitions,
 }
 """What keys the products of a step."""
 
@@ -31,9 +36,9 @@ CODE_VERSIONS: Mapping[Step, str] = {
     Step.EXPOSURE: f"romancal-{version('romancal')}",
     Step.VISIT: f"romancal-{version('romancal')}",
 }
-"""The software that decides the content of a step's products."""
+"""The software that decides the content of a step's products; that of the SSC is not known here."""
 
-_UPSTREAM: Mapping[str, tuple[dg.AssetKey, ...]] = {
+_UPSTREAM: Mapping[str, tuple[dg.AssetKey | dg.AssetDep, ...]] = {
     "uncal": (LEVEL0, ANCILLARY),
     "guide_window": (LEVEL0, ANCILLARY),
     "face": (LEVEL0, ANCILLARY),
@@ -45,7 +50,36 @@ _UPSTREAM: Mapping[str, tuple[dg.AssetKey, ...]] = {
     "coadd": (dg.AssetKey("association"), CALIBRATION_REFERENCES),
     "visit_catalog": (dg.AssetKey("coadd"),),
     "visit_segmentation": (dg.AssetKey("coadd"),),
+    "microlensing_reference_frame": (VISIT_HANDOVER,),
+    "microlensing_periodic_dqa": (dg.AssetKey("microlensing_reference_frame"),),
+    "microlensing_object_fiducial_catalog": (dg.AssetKey("microlensing_reference_frame"),),
+    "microlensing_object_periodic_catalog": (dg.AssetKey("microlensing_object_fiducial_catalog"),),
+    "microlensing_light_curve_catalog": (dg.AssetKey("microlensing_object_periodic_catalog"),),
+    "microlensing_variability_catalog": (dg.AssetKey("microlensing_light_curve_catalog"),),
+    "microlensing_event_catalog": (dg.AssetKey("microlensing_light_curve_catalog"),),
+    "microlensing_events_dqa": (dg.AssetKey("microlensing_event_catalog"),),
+    "microlensing_longterm_dqa": (dg.AssetKey("microlensing_light_curve_catalog"),),
+    "microlensing_detection_efficiency_catalog": (dg.AssetKey("microlensing_event_catalog"),),
+    "spec_location_table": (EXPOSURE_HANDOVER, dg.AssetKey("cal")),
+    "spec_decontam_2d": (dg.AssetKey("spec_location_table"), dg.AssetKey("cal")),
+    "spec_dqa_2d": (dg.AssetKey("spec_decontam_2d"), dg.AssetKey("cal")),
+    "spec_individual_1d": (dg.AssetKey("spec_decontam_2d"), dg.AssetKey("cal")),
+    "spec_combined_1d": (
+        VISIT_HANDOVER,
+        dg.AssetDep("spec_individual_1d", partition_mapping=dg.AllPartitionMapping()),
+    ),
+    "spec_catalog": (dg.AssetKey("spec_combined_1d"),),
+    "spec_catalog_dqa": (dg.AssetKey("spec_catalog"),),
 }
+
+_SOFTWARE: Mapping[Step, str] = {
+    Step.FORMATTING: "sdf",
+    Step.EXPOSURE: "romancal",
+    Step.VISIT: "romancal",
+    Step.EXPOSURE_DELIVERY: "gdps",
+    Step.VISIT_DELIVERY: "ssc",
+}
+"""What makes the products of a step, for the graph."""
 
 ALWAYS_MADE = frozenset({"uncal", "cal"})
 """Kinds that every successful step makes; of the others an exposure or visit may have none."""
@@ -64,14 +98,19 @@ def product_spec(kind: ProductKind) -> dg.AssetSpec:
         description=_description(kind),
         deps=_UPSTREAM[kind.name],
         group_name=kind.level.lower(),
-        kinds={kind.extension, "romancal" if kind.step is not Step.FORMATTING else "sdf"},
-        owners=OWNERS,
-        code_version=CODE_VERSIONS[kind.step],
+        kinds={kind.extension, _SOFTWARE[kind.step]},
+        owners=_OWNERS_BY_MAKER[kind.maker],
+        code_version=CODE_VERSIONS.get(kind.step),
         partitions_def=PARTITIONS[kind.step],
         freshness_policy=freshness_policy(kind.level),
         skippable=kind.name not in ALWAYS_MADE,
         tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": kind.step.value},
-        metadata={"file_suffix": kind.suffix, "datamodel": kind.datamodel or "none"},
+        metadata={
+            "file_suffix": kind.suffix,
+            "datamodel": kind.datamodel or "none",
+            "maker": kind.maker.value,
+            **({"rad_schema": kind.rad_schema} if kind.rad_schema else {}),
+        },
     )
 
 
@@ -96,6 +135,27 @@ def visit_manifest_spec() -> dg.AssetSpec:
         code_version=f"roman-assets-{__version__}",
         partitions_def=visit_partitions,
     )
+
+
+def handover_specs() -> list[dg.AssetSpec]:
+    """Give what tells the SSC that L2 images are ready (R12)."""
+    every_cal = dg.AssetDep("cal", partition_mapping=dg.AllPartitionMapping())
+    return [
+        dg.AssetSpec(
+            key,
+            description=f"Manifest of the L2 images of {whole}, handed over to the SSC (R12).",
+            deps=[dep],
+            group_name="ssc",
+            kinds={"json"},
+            owners=OWNERS,
+            code_version=f"roman-assets-{__version__}",
+            partitions_def=partitions,
+        )
+        for key, whole, dep, partitions in (
+            (EXPOSURE_HANDOVER, "a spectroscopic exposure", "cal", exposure_partitions),
+            (VISIT_HANDOVER, "a visit whose L3 or L4 the SSC makes", every_cal, visit_partitions),
+        )
+    ]
 
 
 def upstream_specs() -> list[dg.AssetSpec]:
@@ -141,8 +201,9 @@ def _description(kind: ProductKind) -> str:
     followed = (
         f" Overwritten or removed together with `{kind.follows}` (R14)." if kind.follows else ""
     )
+    maker = " Made and delivered by the SSC (R12)." if kind.maker is Maker.SSC else ""
     model = f" Opens as `roman_datamodels.datamodels.{kind.datamodel}`." if kind.datamodel else ""
-    return f"{kind.description}{model}{followed}"
+    return f"{kind.description}{maker}{model}{followed}"
 
 
 def asset_keys(step: Step) -> Iterable[dg.AssetKey]:

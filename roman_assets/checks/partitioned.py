@@ -7,7 +7,7 @@ import warnings
 import dagster as dg
 
 from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import VISIT_STEPS, Step
 
 
 def partitioned_check(key: dg.AssetCheckKey, step: Step, description: str) -> dg.AssetCheckSpec:
@@ -28,5 +28,5 @@ def partitioned_check(key: dg.AssetCheckKey, step: Step, description: str) -> dg
             key.name,
             asset=key.asset_key,
             description=description,
-            partitions_def=visit_partitions if step is Step.VISIT else exposure_partitions,
+            partitions_def=visit_partitions if step in VISIT_STEPS else exposure_partitions,
         )

@@ -27,6 +27,23 @@ class Scope(StrEnum):
     DETECTOR = "detector"
     EXPOSURE = "exposure"
     SKYCELL = "skycell"
+    GROUP_DETECTOR = "group_detector"
+    """One detector in a group of exposures: a visit, or more in a data release."""
+    GROUP = "group"
+    """A group of exposures as a whole."""
+
+
+GROUP_SCOPES = frozenset({Scope.SKYCELL, Scope.GROUP_DETECTOR, Scope.GROUP})
+"""The scopes of groups of exposures; products of the others are of one exposure."""
+
+
+class Maker(StrEnum):
+    """Who computes the products of a kind (R12)."""
+
+    SOC = "SOC"
+    """The Science Operations Center: this platform."""
+    SSC = "SSC"
+    """The Science Support Center, which delivers them."""
 
 
 class Step(StrEnum):
@@ -35,8 +52,50 @@ class Step(StrEnum):
     FORMATTING = "formatting"
     EXPOSURE = "exposure"
     VISIT = "visit"
+    EXPOSURE_DELIVERY = "exposure_delivery"
+    """Takes in what the SSC delivers of an exposure (R12)."""
+    VISIT_DELIVERY = "visit_delivery"
+    """Takes in what the SSC delivers of a visit (R12)."""
+    HANDOVER = "handover"
+    """Makes nothing: it tells the SSC which L2 of an exposure or visit are ready (R12)."""
     UPKEEP = "upkeep"
     """Makes nothing: it states what becomes of products that others made (R13)."""
+
+
+SOC_STEPS = (Step.FORMATTING, Step.EXPOSURE, Step.VISIT)
+"""The steps that compute."""
+
+DELIVERY_STEPS = (Step.EXPOSURE_DELIVERY, Step.VISIT_DELIVERY)
+"""The steps that take in what the SSC computed."""
+
+VISIT_STEPS = frozenset({Step.VISIT, Step.VISIT_DELIVERY})
+"""The steps whose partitions are visits; those of the others that make something are exposures."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Exposures, by survey and type (``meta.exposure.type``)."""
+
+    surveys: frozenset[Survey]
+    exposure_types: frozenset[ExposureType]
+
+    def include(self, survey: Survey, exposure_type: ExposureType) -> bool:
+        """Tell whether an exposure of this survey and type is among them."""
+        return survey in self.surveys and exposure_type in self.exposure_types
+
+
+SOC_L3_L4_SURVEYS = frozenset({Survey.HLWAS, Survey.HLTDS, Survey.GAS})
+"""Surveys whose imaging L3 and L4 romancal makes (R9, R10); the rest is the SSC's (R12)."""
+
+CATALOGUED_EXPOSURE_TYPES = frozenset({ExposureType.WFI_IMAGE, ExposureType.WFI_LOLO})
+"""Exposure types for which romancal extracts sources."""
+
+ALL = Observations(frozenset(Survey), frozenset(ExposureType))
+SOC_IMAGING = Observations(SOC_L3_L4_SURVEYS, CATALOGUED_EXPOSURE_TYPES)
+MICROLENSING = Observations(frozenset({Survey.GBTDS}), frozenset({ExposureType.WFI_IMAGE}))
+"""What the SSC's microlensing pipeline (MSOS) works on (R12)."""
+SPECTROSCOPY = Observations(frozenset(Survey), frozenset({ExposureType.WFI_SPECTRAL}))
+"""What the SSC's grism and prism pipelines (GDPS) work on (R12)."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +115,16 @@ class ProductKind:
     step
         The work that makes it.
     datamodel
-        The class of `roman_datamodels.datamodels` that opens it, None for JSON.
+        The class of `roman_datamodels.datamodels` that opens it, None if there is none.
     description
         One sentence for people.
     follows
         The kind whose overwriting or removal takes this one along (R14).
+    of
+        The exposures, or the visits of such exposures, that it is made of.
+    rad_schema
+        rad's schema, by its name without version, of the metadata that come beside the file; None
+        where they are in the file.
     """
 
     name: str
@@ -72,6 +136,13 @@ class ProductKind:
     datamodel: str | None
     description: str
     follows: str | None = None
+    of: Observations = ALL
+    rad_schema: str | None = None
+
+    @property
+    def maker(self) -> Maker:
+        """Who computes it."""
+        return Maker.SSC if self.step in DELIVERY_STEPS else Maker.SOC
 
 
 KINDS: tuple[ProductKind, ...] = (
@@ -99,28 +170,132 @@ KINDS: tuple[ProductKind, ...] = (
     ProductKind(
         "exposure_catalog", "cat", "parquet", Level.L4, Scope.DETECTOR, Step.EXPOSURE,
         "ImageSourceCatalogModel", "Single-band source catalogue of one L2 image.", "cal",
+        SOC_IMAGING,
     ),
     ProductKind(
         "exposure_segmentation", "segm", "asdf", Level.L4, Scope.DETECTOR, Step.EXPOSURE,
-        "SegmentationMapModel", "Segmentation map of one L2 image.", "cal",
+        "SegmentationMapModel", "Segmentation map of one L2 image.", "cal", SOC_IMAGING,
     ),
     ProductKind(
         "association", "asn", "json", Level.L3, Scope.SKYCELL, Step.VISIT,
-        None, "The L2 images that one skycell's coadd is made from.", "coadd",
+        None, "The L2 images that one skycell's coadd is made from.", "coadd", SOC_IMAGING,
     ),
     ProductKind(
         "coadd", "coadd", "asdf", Level.L3, Scope.SKYCELL, Step.VISIT,
-        "MosaicModel", "Co-added image of one visit on one skycell.",
+        "MosaicModel", "Co-added image of one visit on one skycell.", of=SOC_IMAGING,
     ),
     ProductKind(
         "visit_catalog", "cat", "parquet", Level.L4, Scope.SKYCELL, Step.VISIT,
         "MosaicSourceCatalogModel", "Single-band source catalogue of one visit coadd.", "coadd",
+        SOC_IMAGING,
     ),
     ProductKind(
         "visit_segmentation", "segm", "asdf", Level.L4, Scope.SKYCELL, Step.VISIT,
         "MosaicSegmentationMapModel", "Segmentation map of one visit coadd.", "coadd",
+        SOC_IMAGING,
+    ),
+    ProductKind(
+        "microlensing_reference_frame", "referenceframe", "asdf", Level.L3, Scope.GROUP_DETECTOR,
+        Step.VISIT_DELIVERY, "MsosStackModel",
+        "Stack of a visit's L2 images of one detector, the frame of its photometry.",
+        None, MICROLENSING, "SSC/MSOS/wfi_microlensing_reference_frame_level_3",
+    ),
+    ProductKind(
+        "microlensing_periodic_dqa", "periodicdqa", "parquet", Level.L3, Scope.GROUP_DETECTOR,
+        Step.VISIT_DELIVERY, None, "Quality of the photometry of a visit on one detector.",
+        "microlensing_reference_frame", MICROLENSING,
+        "SSC/MSOS/wfi_microlensing_dqa_photometry_level_3",
+    ),
+    ProductKind(
+        "microlensing_object_fiducial_catalog", "objectfiducialcatalog", "parquet", Level.L4,
+        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        "Positions and magnitudes of the objects of one detector's reference frame.",
+        "microlensing_reference_frame", MICROLENSING,
+        "SSC/MSOS/wfi_microlensing_object_fiducial_catalog_level_4",
+    ),
+    ProductKind(
+        "microlensing_object_periodic_catalog", "objectperiodiccatalog", "parquet", Level.L4,
+        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        "Magnitudes of the objects of one detector in the exposures of a visit.",
+        "microlensing_reference_frame", MICROLENSING,
+        "SSC/MSOS/wfi_microlensing_object_periodic_catalog_level_4",
+    ),
+    ProductKind(
+        "microlensing_light_curve_catalog", "lightcurvecatalog", "parquet", Level.L4,
+        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        "Light curves of the objects of one detector over the season, up to and with a visit.",
+        "microlensing_reference_frame", MICROLENSING,
+        "SSC/MSOS/wfi_microlensing_light_curve_catalog_level_4",
+    ),
+    ProductKind(
+        "microlensing_variability_catalog", "variabilitycatalog", "parquet", Level.L4, Scope.GROUP,
+        Step.VISIT_DELIVERY, None, "Variability of the season's objects, up to and with a visit.",
+        None, MICROLENSING, "SSC/MSOS/wfi_microlensing_variability_catalog_level_4",
+    ),
+    ProductKind(
+        "microlensing_event_catalog", "eventcatalog", "parquet", Level.L4, Scope.GROUP,
+        Step.VISIT_DELIVERY, None, "Microlensing events of the season, up to and with a visit.",
+        None, MICROLENSING, "SSC/MSOS/wfi_microlensing_event_catalog_level_4",
+    ),
+    ProductKind(
+        "microlensing_events_dqa", "eventsdqa", "json", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY,
+        None, "Report on the quality of the season's events.", "microlensing_event_catalog",
+        MICROLENSING, "SSC/MSOS/wfi_microlensing_dqa_events_level_4",
+    ),
+    ProductKind(
+        "microlensing_longterm_dqa", "longtermdqa", "json", Level.L4, Scope.GROUP,
+        Step.VISIT_DELIVERY, None, "Report on the quality of the season's photometry.", None,
+        MICROLENSING, "SSC/MSOS/wfi_microlensing_dqa_photometry_level_4",
+    ),
+    ProductKind(
+        "microlensing_detection_efficiency_catalog", "detectionefficiencycatalog", "parquet",
+        Level.L4, Scope.GROUP, Step.VISIT_DELIVERY, None,
+        "Which injected events the search finds, up to and with a visit.",
+        "microlensing_event_catalog", MICROLENSING,
+        "SSC/MSOS/wfi_microlensing_detection_efficiency_catalog_level_4",
+    ),
+    ProductKind(
+        "spec_location_table", "speclocationtable", "parquet", Level.L4, Scope.DETECTOR,
+        Step.EXPOSURE_DELIVERY, None, "Where the spectra of sources lie on one L2 image.", "cal",
+        SPECTROSCOPY, "SSC/GDPS/wfi_spec_location_table_level_4",
+    ),
+    ProductKind(
+        "spec_decontam_2d", "specdecontam2d", "asdf", Level.L4, Scope.DETECTOR,
+        Step.EXPOSURE_DELIVERY, None, "2-D spectra of one L2 image without those they overlap.",
+        "cal", SPECTROSCOPY, "SSC/GDPS/wfi_spec_decontam_2d_level_4",
+    ),
+    ProductKind(
+        "spec_dqa_2d", "specdqa2d", "json", Level.L4, Scope.DETECTOR, Step.EXPOSURE_DELIVERY, None,
+        "Report on the quality of the 2-D spectra of one L2 image.", "cal", SPECTROSCOPY,
+        "SSC/GDPS/wfi_spec_dqa_2d_level_4",
+    ),
+    ProductKind(
+        "spec_individual_1d", "specindividual1d", "parquet", Level.L4, Scope.DETECTOR,
+        Step.EXPOSURE_DELIVERY, None, "1-D spectra of the sources on one L2 image.", "cal",
+        SPECTROSCOPY, "SSC/GDPS/wfi_spec_individual_1d_level_4",
+    ),
+    ProductKind(
+        "spec_combined_1d", "speccombined1d", "parquet", Level.L4, Scope.GROUP,
+        Step.VISIT_DELIVERY, None, "1-D spectra of sources, combined from a visit's exposures.",
+        None, SPECTROSCOPY, "SSC/GDPS/wfi_spec_combined_1d_level_4",
+    ),
+    ProductKind(
+        "spec_catalog", "speccatalog", "parquet", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY, None,
+        "Sources of a visit with what was measured in their spectra.", None, SPECTROSCOPY,
+        "SSC/GDPS/wfi_spec_catalog_level_4",
+    ),
+    ProductKind(
+        "spec_catalog_dqa", "speccatalogdqa", "json", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY,
+        None, "Report on the quality of a visit's spectroscopic catalogue.", "spec_catalog",
+        SPECTROSCOPY, "SSC/GDPS/wfi_spec_catalog_dqa_level_4",
     ),
 )  # fmt: skip
+"""All product kinds.
+
+Kinds and suffixes of the SSC are rad's names of their schemas, without ``wfi_``, the level and, in
+suffixes, ``microlensing_`` and underscores; DQA products of the microlensing pipeline have the name
+of their ``dqa_workflow``.
+"""
 
 KIND_BY_NAME: dict[str, ProductKind] = {kind.name: kind for kind in KINDS}
 
@@ -131,35 +306,26 @@ def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
     return direct + tuple(far for near in direct for far in followers_of(near))
 
 
-SOC_L3_L4_SURVEYS = frozenset({Survey.HLWAS, Survey.HLTDS, Survey.GAS})
-"""Surveys whose imaging L3 and L4 romancal makes (R9, R10); the rest is the SSC's (R12)."""
-
 SPECTROSCOPIC_ELEMENTS = frozenset({OpticalElement.GRISM, OpticalElement.PRISM})
-
-CATALOGUED_EXPOSURE_TYPES = frozenset({ExposureType.WFI_IMAGE, ExposureType.WFI_LOLO})
-"""Exposure types for which romancal extracts sources."""
 
 
 def expected_kinds(
     survey: Survey, exposure_type: ExposureType, steps: Iterable[Step] = tuple(Step)
 ) -> tuple[ProductKind, ...]:
-    """Give the kinds the SOC makes promptly for an exposure or its visit (R9, R10, R12).
+    """Give the kinds that are made promptly of an exposure or its visit (R9, R10, R12).
 
     Parameters
     ----------
     survey
         The survey of the program.
     exposure_type
-        ``meta.exposure.type``; L3 and L4 exist only for types with source catalogues.
+        ``meta.exposure.type``.
     steps
-        The work to consider, all by default.
+        The work to consider, all by default: also what the SSC delivers.
     """
-    has_sources = survey in SOC_L3_L4_SURVEYS and exposure_type in CATALOGUED_EXPOSURE_TYPES
     wanted = frozenset(steps)
     return tuple(
-        kind
-        for kind in KINDS
-        if kind.step in wanted and (kind.level in (Level.L1, Level.L2) or has_sources)
+        kind for kind in KINDS if kind.step in wanted and kind.of.include(survey, exposure_type)
     )
 
 
@@ -170,6 +336,8 @@ def required_kinds(
     exposure_type: ExposureType | None,
 ) -> tuple[ProductKind, ...]:
     """Give the kinds that a file set must have, given those it has.
+
+    What the SSC delivers may come one kind after the other.
 
     Parameters
     ----------
@@ -184,12 +352,15 @@ def required_kinds(
     if survey is not None and exposure_type is not None:
         scopes = {kind.scope for kind in present}
         return tuple(
-            kind for kind in expected_kinds(survey, exposure_type, (step,)) if kind.scope in scopes
+            kind
+            for kind in expected_kinds(survey, exposure_type, (step,))
+            if kind.scope in scopes and kind.maker is Maker.SOC
         )
     return tuple(
         kind
         for kind in KINDS
-        if any(
+        if kind.maker is Maker.SOC
+        and any(
             other.follows == kind.name or (kind.follows == other.name and kind.level == other.level)
             for other in present
         )

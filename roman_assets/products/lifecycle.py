@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Scope
-from roman_assets.products.name import PROMPT_RELEASE, ProductName, SkycellFileSet
+from roman_assets.products.kind import GROUP_SCOPES, KIND_BY_NAME, ProductKind
+from roman_assets.products.name import PROMPT_RELEASE, GroupedFileSet, ProductName
 
 
 class State(StrEnum):
@@ -92,8 +92,8 @@ class Lifecycle:
     transitions: frozenset[Transition]
 
 
-_OF_SKYCELLS = frozenset(kind for kind in KIND_BY_NAME.values() if kind.scope is Scope.SKYCELL)
-_OF_EXPOSURES = frozenset(KIND_BY_NAME.values()) - _OF_SKYCELLS
+_OF_GROUPS = frozenset(kind for kind in KIND_BY_NAME.values() if kind.scope in GROUP_SCOPES)
+_OF_EXPOSURES = frozenset(KIND_BY_NAME.values()) - _OF_GROUPS
 
 LIFECYCLES: tuple[Lifecycle, ...] = (
     Lifecycle(
@@ -106,13 +106,13 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
     Lifecycle(
         "Prompt L3 and their L4: superseded by a data release, and some time later removed "
         "together (R13, R14).",
-        kinds=_OF_SKYCELLS,
+        kinds=_OF_GROUPS,
         versioned=False,
         transitions=frozenset(Transition),
     ),
     Lifecycle(
         "L3 and L4 of a data release: one version for each release, which stays (R13).",
-        kinds=_OF_SKYCELLS,
+        kinds=_OF_GROUPS,
         versioned=True,
         transitions=frozenset({Transition.MADE, Transition.LOST}),
     ),
@@ -121,7 +121,7 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
 
 def is_versioned(name: ProductName) -> bool:
     """Tell whether the name is that of a data release: given once and never overwritten (R13)."""
-    return isinstance(name.file_set, SkycellFileSet) and name.file_set.release != PROMPT_RELEASE
+    return isinstance(name.file_set, GroupedFileSet) and name.file_set.release != PROMPT_RELEASE
 
 
 def lifecycle_of(name: ProductName) -> Lifecycle:

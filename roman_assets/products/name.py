@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from roman_assets.products.kind import (
+    GROUP_SCOPES,
     KIND_BY_NAME,
     KINDS,
     Level,
@@ -24,23 +25,24 @@ _ELEMENT = "|".join(element.lower() for element in OpticalElement)
 _DETECTOR = "|".join(detector.lower() for detector in DETECTORS)
 _SKYCELL = r"\d{3}[pm]\d{2}x\d{2}y\d{2}"
 _GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
+_GROUP = rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{_GROUPING})"
+_ENDING = r"_(?P<suffix>[a-z][a-z0-9]*)\.(?P<extension>[a-z]+)"
 NAME_PATTERNS = {
     Scope.DETECTOR: re.compile(
-        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
+        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT}){_ENDING}",
         re.ASCII,
     ),
     Scope.EXPOSURE: re.compile(
-        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
+        rf"(?P<exposure>r\d{{19}}_\d{{4}})_(?P<element>{_ELEMENT}){_ENDING}",
         re.ASCII,
     ),
     Scope.SKYCELL: re.compile(
-        rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{_GROUPING})"
-        rf"_(?P<skycell>{_SKYCELL})_(?P<element>{_ELEMENT})"
-        r"_(?P<suffix>[a-z]+)\.(?P<extension>[a-z]+)",
-        re.ASCII,
+        rf"{_GROUP}_(?P<skycell>{_SKYCELL})_(?P<element>{_ELEMENT}){_ENDING}", re.ASCII
     ),
+    Scope.GROUP_DETECTOR: re.compile(
+        rf"{_GROUP}_(?P<detector>{_DETECTOR})_(?P<element>{_ELEMENT}){_ENDING}", re.ASCII
+    ),
+    Scope.GROUP: re.compile(rf"{_GROUP}_(?P<element>{_ELEMENT}){_ENDING}", re.ASCII),
 }
 """The grammar by scope, in the syntax that Python and RE2 (hence DuckDB) share."""
 
@@ -61,8 +63,7 @@ class DetectorFileSet:
     scope = Scope.DETECTOR
 
     def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
-            raise ValueError(f"{self.detector!r} is not a detector: expected WFI01 to WFI18")
+        _require_detector(self.detector)
 
     def __str__(self) -> str:
         return f"{self.exposure}_{self.detector.lower()}_{self.optical_element.lower()}"
@@ -82,8 +83,8 @@ class ExposureFileSet:
 
 
 @dataclass(frozen=True)
-class SkycellFileSet:
-    """The products of one group of exposures on one skycell.
+class GroupedFileSet:
+    """The products of one group of exposures: what all such file sets have.
 
     Parameters
     ----------
@@ -93,36 +94,17 @@ class SkycellFileSet:
         ``p`` for prompt, ``r0``, ``r1``, ... for data releases.
     grouping
         ``vCCAAASSSOOOVVV`` for a visit; also ``d...``, ``p...``, ``full``, ``user``.
-    skycell
-        Name on the sky map, such as ``270p65x49y70``.
-    optical_element
-        The filter.
     """
 
     program: int
     release: str
     grouping: str
-    skycell: str
-    optical_element: OpticalElement
-
-    scope = Scope.SKYCELL
 
     def __post_init__(self) -> None:
         if not 0 <= self.program < 10**5:
             raise ValueError(f"program {self.program} does not fit 5 digits")
-        for field, pattern in (
-            ("release", r"p|r\d+"), ("grouping", _GROUPING), ("skycell", _SKYCELL)
-        ):  # fmt: skip
-            value = getattr(self, field)
-            if re.fullmatch(pattern, value, re.ASCII) is None:
-                raise ValueError(f"{field} {value!r} does not match {pattern}")
-
-    @classmethod
-    def of_visit(
-        cls, visit: VisitId, skycell: str, element: OpticalElement, release: str = PROMPT_RELEASE
-    ) -> SkycellFileSet:
-        """Give the file set of a visit on a skycell."""
-        return cls(visit.program, release, visit.grouping, skycell, element)
+        _require_match("release", self.release, r"p|r\d+")
+        _require_match("grouping", self.grouping, _GROUPING)
 
     @property
     def visit(self) -> VisitId | None:
@@ -132,13 +114,81 @@ class SkycellFileSet:
         return VisitId.parse(f"r{self.program:05d}{self.grouping[1:]}")
 
     def __str__(self) -> str:
-        return (
-            f"r{self.program:05d}_{self.release}_{self.grouping}_{self.skycell}"
-            f"_{self.optical_element.lower()}"
-        )
+        return f"r{self.program:05d}_{self.release}_{self.grouping}"
 
 
-FileSet = DetectorFileSet | ExposureFileSet | SkycellFileSet
+@dataclass(frozen=True)
+class SkycellFileSet(GroupedFileSet):
+    """The products of one group of exposures on one skycell.
+
+    Parameters
+    ----------
+    skycell
+        Name on the sky map, such as ``270p65x49y70``.
+    optical_element
+        The filter.
+    """
+
+    skycell: str
+    optical_element: OpticalElement
+
+    scope = Scope.SKYCELL
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_match("skycell", self.skycell, _SKYCELL)
+
+    @classmethod
+    def of_visit(
+        cls, visit: VisitId, skycell: str, element: OpticalElement, release: str = PROMPT_RELEASE
+    ) -> SkycellFileSet:
+        """Give the file set of a visit on a skycell."""
+        return cls(visit.program, release, visit.grouping, skycell, element)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}_{self.skycell}_{self.optical_element.lower()}"
+
+
+@dataclass(frozen=True)
+class GroupDetectorFileSet(GroupedFileSet):
+    """The products of one detector in one group of exposures."""
+
+    detector: str
+    optical_element: OpticalElement
+
+    scope = Scope.GROUP_DETECTOR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_detector(self.detector)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}_{self.detector.lower()}_{self.optical_element.lower()}"
+
+
+@dataclass(frozen=True)
+class GroupFileSet(GroupedFileSet):
+    """The products of one group of exposures as a whole."""
+
+    optical_element: OpticalElement
+
+    scope = Scope.GROUP
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}_{self.optical_element.lower()}"
+
+
+def _require_match(field: str, value: str, pattern: str) -> None:
+    if re.fullmatch(pattern, value, re.ASCII) is None:
+        raise ValueError(f"{field} {value!r} does not match {pattern}")
+
+
+def _require_detector(detector: str) -> None:
+    if detector not in DETECTORS:
+        raise ValueError(f"{detector!r} is not a detector: expected WFI01 to WFI18")
+
+
+FileSet = DetectorFileSet | ExposureFileSet | SkycellFileSet | GroupDetectorFileSet | GroupFileSet
 
 
 @dataclass(frozen=True)
@@ -181,12 +231,12 @@ class ProductName:
     @property
     def exposure(self) -> ExposureId | None:
         """The exposure, for products of one."""
-        return None if isinstance(self.file_set, SkycellFileSet) else self.file_set.exposure
+        return None if isinstance(self.file_set, GroupedFileSet) else self.file_set.exposure
 
     @property
     def visit(self) -> VisitId | None:
         """The visit, for products of an exposure or of a visit."""
-        if isinstance(self.file_set, SkycellFileSet):
+        if isinstance(self.file_set, GroupedFileSet):
             return self.file_set.visit
         return self.file_set.exposure.visit
 
@@ -234,10 +284,13 @@ def products_of(file_set: FileSet) -> tuple[ProductName, ...]:
 
 def _file_set(scope: Scope, match: re.Match[str]) -> FileSet:
     element = OpticalElement(match["element"].upper())
-    if scope is Scope.SKYCELL:
-        return SkycellFileSet(
-            int(match["program"]), match["release"], match["grouping"], match["skycell"], element
-        )
+    if scope in GROUP_SCOPES:
+        group = (int(match["program"]), match["release"], match["grouping"])
+        if scope is Scope.SKYCELL:
+            return SkycellFileSet(*group, match["skycell"], element)
+        if scope is Scope.GROUP_DETECTOR:
+            return GroupDetectorFileSet(*group, match["detector"].upper(), element)
+        return GroupFileSet(*group, element)
     exposure = ExposureId.parse(match["exposure"])
     if scope is Scope.EXPOSURE:
         return ExposureFileSet(exposure, element)

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
-from roman_assets.products.kind import KINDS, Level, ProductKind, expected_kinds
+from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, expected_kinds
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
 
 GROUPS = "ledger_groups"
@@ -105,16 +105,17 @@ def define_ledger(
 @functools.cache
 def _kinds() -> pa.Table:
     """Give which kinds the SOC makes of each survey and exposure type; '' stands for not known."""
+    made_here = [kind for kind in KINDS if kind.maker is Maker.SOC]
     certain = [
         kind
-        for kind in KINDS
+        for kind in made_here
         if all(kind in expected_kinds(s, t) for s in Survey for t in ExposureType)
     ]
     rows = [_kind_row("", "", kind, True) for kind in certain]
     for survey in Survey:
         for exposure_type in ExposureType:
             expected = expected_kinds(survey, exposure_type)
-            rows += [_kind_row(survey, exposure_type, kind, kind in expected) for kind in KINDS]
+            rows += [_kind_row(survey, exposure_type, kind, kind in expected) for kind in made_here]
     return pa.Table.from_pylist(rows)
 
 

@@ -21,7 +21,7 @@ import yaml
 from astropy.time import Time
 
 from roman_assets.errors import BadInputError
-from roman_assets.products.kind import Scope
+from roman_assets.products.kind import GROUP_SCOPES, Scope
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import Survey
 from roman_assets.registry.archive_catalog import ArchiveSchema, archive_catalog
@@ -142,17 +142,17 @@ def _facts(path: Path, name: ProductName, header: _Header) -> dict[str, Any]:
 _START_TIMES = {
     Scope.DETECTOR: ("exposure.start_time", "t_start"),
     Scope.EXPOSURE: ("exposure.start_time", "t_start"),
-    Scope.SKYCELL: ("coadd_info.time_first",),
+    **dict.fromkeys(GROUP_SCOPES, ("coadd_info.time_first",)),
 }
 _END_TIMES = {
     Scope.DETECTOR: ("exposure.end_time", "t_stop"),
     Scope.EXPOSURE: ("exposure.end_time", "t_stop"),
-    Scope.SKYCELL: ("coadd_info.time_last",),
+    **dict.fromkeys(GROUP_SCOPES, ("coadd_info.time_last",)),
 }
 _EXPOSURE_TIME = {
     Scope.DETECTOR: "exposure.exposure_time",
     Scope.EXPOSURE: "exposure.exposure_time",
-    Scope.SKYCELL: "coadd_info.exposure_time",
+    **dict.fromkeys(GROUP_SCOPES, "coadd_info.exposure_time"),
 }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from roman_assets.access import Role
 from roman_assets.products.bandpass import BANDPASSES
-from roman_assets.products.kind import KINDS, Level, ProductKind, Scope
+from roman_assets.products.kind import GROUP_SCOPES, KINDS, Level, ProductKind
 from roman_assets.products.name import PROMPT_RELEASE
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class DataProductType(StrEnum):
     IMAGE = "image"
     CUBE = "cube"
     TIMESERIES = "timeseries"
+    SPECTRUM = "spectrum"
     MEASUREMENTS = "measurements"
 
 
@@ -70,8 +71,22 @@ DATA_KINDS: Mapping[str, _DataKind] = {
     "visit_catalog": _DataKind(DataProductType.MEASUREMENTS, "phot.flux.density"),
     "exposure_segmentation": _DataKind(DataProductType.IMAGE, "meta.id"),
     "visit_segmentation": _DataKind(DataProductType.IMAGE, "meta.id"),
+    "microlensing_reference_frame": _DataKind(DataProductType.IMAGE, "arith.rate;phot.count"),
+    "microlensing_object_fiducial_catalog": _DataKind(DataProductType.MEASUREMENTS, "phot.mag"),
+    "microlensing_object_periodic_catalog": _DataKind(DataProductType.MEASUREMENTS, "phot.mag"),
+    "microlensing_light_curve_catalog": _DataKind(DataProductType.TIMESERIES, "phot.mag"),
+    "microlensing_variability_catalog": _DataKind(DataProductType.MEASUREMENTS, "src.var"),
+    "microlensing_event_catalog": _DataKind(DataProductType.MEASUREMENTS, "src.var"),
+    "spec_decontam_2d": _DataKind(DataProductType.SPECTRUM, "arith.rate;phot.count"),
+    "spec_individual_1d": _DataKind(DataProductType.SPECTRUM, "phot.flux.density;em.wl"),
+    "spec_combined_1d": _DataKind(DataProductType.SPECTRUM, "phot.flux.density;em.wl"),
+    "spec_catalog": _DataKind(DataProductType.MEASUREMENTS, "phot.flux.density;em.wl"),
 }
-"""By name of the kind. Associations and supplements are no data of the sky and are not listed."""
+"""By name of the kind.
+
+Associations, supplements, location tables, what is known of a search and reports on quality are no
+data of the sky and are not listed.
+"""
 
 _CALIBRATION_LEVELS = {Level.L1: 1, Level.L2: 2, Level.L3: 3, Level.L4: 4}
 """ObsCore's levels: instrumental, calibrated, enhanced, analysed; L0 is never listed (R1)."""
@@ -112,8 +127,8 @@ _KEY = (
 
 OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
     ObsCoreColumn(
-        "dataproduct_type", "VARCHAR", "image, cube, timeseries or measurements", "kind.type",
-        "meta.code.class", "ObsDataset.dataProductType",
+        "dataproduct_type", "VARCHAR", "image, cube, timeseries, spectrum or measurements",
+        "kind.type", "meta.code.class", "ObsDataset.dataProductType",
     ),
     ObsCoreColumn(
         "dataproduct_subtype", "VARCHAR", "kind of the product", "product.kind",
@@ -304,7 +319,7 @@ def _kind_rows() -> Iterator[str]:
         if (data := DATA_KINDS.get(kind.name)) is not None:
             yield _row(
                 kind.name, data.type, _CALIBRATION_LEVELS[kind.level], data.observable,
-                data.is_light, kind.scope is not Scope.SKYCELL, _FORMATS[kind.extension],
+                data.is_light, kind.scope not in GROUP_SCOPES, _FORMATS[kind.extension],
                 _title(kind),
             )  # fmt: skip
 

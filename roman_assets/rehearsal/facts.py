@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from roman_assets.products.kind import Step, expected_kinds
+from roman_assets.products.kind import SOC_STEPS, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
 from roman_assets.registry.record import Outcome, Statement
 from roman_assets.registry.schema import (
@@ -100,7 +100,7 @@ def _kinds() -> pa.Table:
                 "ending": f"_{kind.suffix}.{kind.extension}",
             }
             for survey, exposure_type in product(Survey, ExposureType)
-            for kind in expected_kinds(survey, exposure_type)
+            for kind in expected_kinds(survey, exposure_type, SOC_STEPS)
         ]
     )
 

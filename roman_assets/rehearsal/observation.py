@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
-from roman_assets.products.kind import Level, ProductKind, Step, expected_kinds
+from roman_assets.products.kind import SOC_STEPS, Level, ProductKind, Step, expected_kinds
 from roman_assets.products.observation import (
     ExposureId,
     ExposureType,
@@ -169,7 +169,7 @@ class Observations:
     def levels(self) -> tuple[frozenset[Level], ...]:
         """The levels that wait for an exposure: its own and those of its visit, by exposure."""
         return tuple(
-            frozenset(kind.level for step in Step for kind in self.kinds(number, step))
+            frozenset(kind.level for step in SOC_STEPS for kind in self.kinds(number, step))
             for number in range(len(self.exposures))
         )
 

@@ -101,6 +101,8 @@ def test_every_kind_lies_in_the_tree_of_its_level(tmp_path, kind):
         "detector": f"{exposure()}_wfi01_f158",
         "exposure": f"{exposure()}_f158",
         "skycell": "r00010_p_v01001001001001_270p65x49y70_f158",
+        "group_detector": "r00010_p_v01001001001001_wfi01_f146",
+        "group": "r00010_p_v01001001001001_f146",
     }[kind.scope]
     name = f"{stem}_{kind.suffix}.{kind.extension}"
     archive = Archive.of(DataRoot(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from hypothesis import strategies as st
 
 from roman_assets.products.kind import KINDS, ProductKind, Scope
@@ -9,6 +11,8 @@ from roman_assets.products.name import (
     DetectorFileSet,
     ExposureFileSet,
     FileSet,
+    GroupDetectorFileSet,
+    GroupFileSet,
     ProductName,
     SkycellFileSet,
 )
@@ -42,6 +46,7 @@ skycells = st.builds(
 releases = st.one_of(st.just("p"), st.integers(0, 30).map("r{}".format))
 
 
+@functools.cache
 def file_sets(scope: Scope) -> st.SearchStrategy[FileSet]:
     """Give file sets of one scope."""
     return {
@@ -50,9 +55,19 @@ def file_sets(scope: Scope) -> st.SearchStrategy[FileSet]:
         Scope.SKYCELL: st.builds(
             SkycellFileSet, st.integers(0, 99999), releases, groupings, skycells, elements
         ),
+        Scope.GROUP_DETECTOR: st.builds(
+            GroupDetectorFileSet,
+            st.integers(0, 99999),
+            releases,
+            groupings,
+            st.sampled_from(DETECTORS),
+            elements,
+        ),
+        Scope.GROUP: st.builds(GroupFileSet, st.integers(0, 99999), releases, groupings, elements),
     }[scope]
 
 
+@functools.cache
 def _named(kind: ProductKind) -> st.SearchStrategy[ProductName]:
     return st.builds(ProductName, file_sets(kind.scope), st.just(kind))
 

@@ -55,6 +55,14 @@ def test_exposures_sort_as_their_names_do(several: list[ExposureId]) -> None:
         ("r00001_p_v01001001001001_270p65x69y50_f062_coadd.asdf", "coadd"),
         ("r00001_r1_full_270p65x69y50_f062_cat.parquet", "visit_catalog"),
         ("r00001_p_v01001001001001_270p65x69y50_f062_asn.json", "association"),
+        (
+            "r00001_p_v01001001001001_wfi05_f146_referenceframe.asdf",
+            "microlensing_reference_frame",
+        ),
+        ("r00001_p_v01001001001001_f146_eventcatalog.parquet", "microlensing_event_catalog"),
+        ("r00001_r1_full_f146_eventcatalog.parquet", "microlensing_event_catalog"),
+        ("r0000101001001001001_0001_wfi01_grism_specindividual1d.parquet", "spec_individual_1d"),
+        ("r00001_p_v01001001001001_prism_speccombined1d.parquet", "spec_combined_1d"),
     ],
 )
 def test_the_kind_of_a_product_is_what_its_name_says(text: str, kind: str) -> None:
@@ -73,6 +81,8 @@ def test_the_kind_of_a_product_is_what_its_name_says(text: str, kind: str) -> No
         "r0000101001001001001_0001_wfi01_f158_cat.asdf",
         "r0000101001001001001_0001_wfi01_f158_uncal.asdf\n",
         "r00001_p_v01001001001001_270p65x69y50_f062_uncal.asdf",
+        "r00001_p_v01001001001001_f146_referenceframe.asdf",
+        "r00001_p_v01001001001001_wfi05_f146_eventcatalog.parquet",
         "r\u06600001_p_v01001001001001_270p65x69y50_f062_coadd.asdf",
     ],
 )

@@ -14,7 +14,7 @@ from roman_assets.access import Role
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.bandpass import BANDPASSES
-from roman_assets.products.kind import KINDS, Level
+from roman_assets.products.kind import KINDS, Level, Maker, Scope
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import OpticalElement
 from roman_assets.registry.fold import fold
@@ -43,6 +43,16 @@ NAMES = {
     "coadd": f"{SKYCELL}_coadd.asdf",
     "visit_catalog": f"{SKYCELL}_cat.parquet",
     "visit_segmentation": f"{SKYCELL}_segm.asdf",
+}
+STEMS = {
+    Scope.DETECTOR: DETECTOR,
+    Scope.GROUP_DETECTOR: "r00010_p_v01001001001001_wfi02_f158",
+    Scope.GROUP: "r00010_p_v01001001001001_f158",
+}
+NAMES |= {
+    kind.name: f"{STEMS[kind.scope]}_{kind.suffix}.{kind.extension}"
+    for kind in KINDS
+    if kind.maker is Maker.SSC
 }
 STANDARD_TYPES = {"string": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "double": "DOUBLE"}
 
@@ -145,6 +155,11 @@ def test_what_must_be_known_is_known(rows, standard):
         ("visit_catalog", "measurements", 4, None),
         ("exposure_segmentation", "image", 4, 1),
         ("visit_segmentation", "image", 4, 1),
+        ("microlensing_reference_frame", "image", 3, 1),
+        ("microlensing_light_curve_catalog", "timeseries", 4, None),
+        ("microlensing_event_catalog", "measurements", 4, None),
+        ("spec_decontam_2d", "spectrum", 4, None),
+        ("spec_individual_1d", "spectrum", 4, None),
     ],
 )
 def test_each_kind_has_its_type_and_level(rows, kind, product_type, level, samples):
@@ -155,7 +170,11 @@ def test_each_kind_has_its_type_and_level(rows, kind, product_type, level, sampl
 
 def test_products_that_are_no_data_of_the_sky_are_not_listed(rows):
     assert rows.keys() == DATA_KINDS.keys()
-    assert {kind.name for kind in KINDS} - rows.keys() == {"supplement", "association"}
+    assert {kind.name for kind in KINDS} - rows.keys() == {
+        "supplement", "association", "spec_location_table",
+        "microlensing_detection_efficiency_catalog", "microlensing_periodic_dqa",
+        "microlensing_longterm_dqa", "microlensing_events_dqa", "spec_dqa_2d", "spec_catalog_dqa",
+    }  # fmt: skip
     assert DATA_KINDS.keys() <= {kind.name for kind in KINDS if kind.level in Level}
 
 
@@ -245,7 +264,7 @@ def test_only_available_public_products_are_listed(tmp_path):
 def test_searches_by_type_and_level_are_possible(root):
     registry = Registry(root)
     images = registry.obscore(dataproduct_type="image", calib_level=[2, 3])
-    assert set(images["dataproduct_subtype"]) == {"cal", "coadd"}
+    assert set(images["dataproduct_subtype"]) == {"cal", "coadd", "microlensing_reference_frame"}
     assert Registry(DataRoot(root.path / "none")).obscore().empty
 
 

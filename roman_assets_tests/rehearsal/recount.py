@@ -42,7 +42,7 @@ def _of_exposures(rehearsal: Rehearsal) -> Iterator[Key]:
         end = (planned.end - scenario.observations.epoch).total_seconds()
         expected = expected_kinds(planned.survey, planned.exposure_type)
         for kind in KINDS:
-            if kind.step is Step.VISIT:
+            if kind.step not in (Step.FORMATTING, Step.EXPOSURE):
                 continue
             if kind not in expected:
                 yield key, kind.name, None, NOT_EXPECTED
