@@ -20,6 +20,7 @@ from roman_assets.automation.jobs import (
     visit_products,
 )
 from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.retention import retention_schedule, retention_sweep
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
 from roman_assets.products.kind import DELIVERY_STEPS
@@ -45,8 +46,8 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             visit.level3,
             deadline_report,
         ],
-        jobs=[exposure_products, visit_products, deadline_report_job],
-        schedules=[deadline_report_schedule],
+        jobs=[exposure_products, visit_products, deadline_report_job, retention_sweep],
+        schedules=[deadline_report_schedule, retention_schedule],
         sensors=[
             landing_sensor,
             visit_sensor,

@@ -11,7 +11,15 @@ import typer
 
 import roman_assets
 from roman_assets.access import ROLE_VARIABLE, Role
-from roman_assets.cli import deadlines, operate, products, rehearse, simulate, upkeep
+from roman_assets.cli import (
+    deadlines,
+    operate,
+    products,
+    rehearse,
+    retention,
+    simulate,
+    upkeep,
+)
 from roman_assets.cli.role import require_operator, use_role
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError
@@ -76,6 +84,7 @@ app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
 app.command(rich_help_panel="See and fetch products")(products.history)
 app.command(rich_help_panel="See and fetch products")(products.provenance)
+app.command(rich_help_panel="Reprocess")(retention.retention)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
 

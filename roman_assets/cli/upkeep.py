@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from roman_assets.cli.duration import duration
 from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DataRoot
 
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from roman_assets.registry.finding import Finding
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-def _duration(text: str) -> timedelta:
-    """Read ``36h``, ``30min`` or ``1 day``."""
-    import pandas as pd
-
-    with suppress(ValueError):
-        duration = pd.Timedelta(text)
-        # A bare number would be nanoseconds.
-        if not text.isdecimal() and duration >= pd.Timedelta(0):
-            return duration.to_pytimedelta()
-    raise typer.BadParameter(f"{text!r} is no duration such as 36h or 1day")
 
 
 def fsck(
@@ -40,7 +28,7 @@ def fsck(
     grace: Annotated[
         timedelta,
         typer.Option(
-            parser=_duration,
+            parser=duration,
             metavar="DURATION",
             help="How long files that no product needs (any more) may stay: 36h, 30min, 1day.",
         ),

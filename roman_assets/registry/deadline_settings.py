@@ -12,21 +12,23 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
 from roman_assets.products.deadline import DEADLINES, ClockOrigin, Deadline
 from roman_assets.products.kind import Level
+from roman_assets.registry.settings_file import read_settings
 
 FILE_NAME = "deadlines.toml"
 VERSION = 1
+_REMEDY = (
+    f"write version = {VERSION} and tables [L1] to [L4] with origin, latency_hours and "
+    "warning_hours (docs/deadlines.md), or remove the file for the specification's deadlines"
+)
 
 
 class _Row(BaseModel):
@@ -68,35 +70,13 @@ def deadlines_of(root: DataRoot) -> Mapping[Level, Deadline]:
     BadInputError
         If the settings file is there and cannot be used.
     """
-    path = root.path / FILE_NAME
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
+    settings = read_settings(root.path / FILE_NAME, _Settings, _REMEDY)
+    if settings is None:
         return DEADLINES
-    settings = _parsed(path, text)
     return {
         level: getattr(settings, level.value).applied_to(default)
         for level, default in DEADLINES.items()
     }
-
-
-def _parsed(path: Path, text: str) -> _Settings:
-    try:
-        return _Settings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise _unusable(path, "file", f"no TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise _unusable(path, field, f"{first['msg']} (found {first['input']!r})") from error
-
-
-def _unusable(path: Path, field: str, reason: str) -> BadInputError:
-    return BadInputError(
-        path, field, reason,
-        f"write version = {VERSION} and tables [L1] to [L4] with origin, latency_hours and "
-        "warning_hours (docs/deadlines.md), or remove the file for the specification's deadlines",
-    )  # fmt: skip
 
 
 def _hours(hours: float | None, default: timedelta) -> timedelta:

@@ -86,6 +86,38 @@ def fsck(
     return findings
 
 
+def collect_blobs(root: DataRoot, *, grace: timedelta = DEFAULT_GRACE) -> list[Finding]:
+    """Free the bytes that no product needs any more, after the grace period.
+
+    Whoever has such a file open keeps it. Nothing is removed while records or registry are damaged:
+    what they cannot tell of may be needed.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    grace
+        As `fsck` has it.
+
+    Returns
+    -------
+    list of Finding
+        The blobs, mended when they are removed; or the damage that has to be mended first.
+    """
+    fold(root)
+    damage = [
+        *_check_pending(root, mend=False),
+        *_check_registry(root, mend=False),
+        *_check_records(root, mend=False),
+    ]
+    if damage:
+        return damage
+    with fold_lock(root):
+        with _asking(root) as ask:
+            needed = _needed_hashes(root, ask, grace)
+        return list(_check_orphans(root, needed, mend=True, grace=grace))
+
+
 def _check_archive(
     root: DataRoot, mend: bool, grace: timedelta, read_blobs: bool
 ) -> Iterator[Finding]:

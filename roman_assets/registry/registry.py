@@ -28,7 +28,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import State
+from roman_assets.products.lifecycle import State, Transition
+from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.area import Area, Cone, Polygon, areas_of
 from roman_assets.registry.deadline_settings import deadlines_of
@@ -354,6 +355,41 @@ detector, skycell, release, step, partition, access
         for row in rows:
             found[row["name"]] = (*found.get(row["name"], ()), _entry(row))
         return found
+
+    def superseded_sets(self) -> pd.DataFrame:
+        """Give the available products of every prompt file set that a release has superseded.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``name``, ``kind``, ``file_set``, ``survey``, ``visit``, ``size`` (bytes), ``sha256``,
+            ``state`` and ``record_id`` of each, ordered by name; ``superseded_at`` (UTC) and
+            ``superseded_by``, the cause on record, null for members that are not superseded
+            themselves; ``replaced``, whether a data release has a coadd of the same skycell and
+            optical element.
+        """
+        return self._query(
+            f"""
+            with stated as (
+                select name_key, name, made_by as record_id, min(committed_at) as superseded_at,
+                    arg_min(cause, (committed_at, record_id)) as superseded_by
+                from transitions where transition = '{Transition.SUPERSEDED}' group by all
+            ), sets as (
+                select distinct name_key, file_set from products
+                where state = '{State.SUPERSEDED}'
+            ), released as (
+                select distinct skycell, optical_element from products
+                where {IS_AVAILABLE} and kind = 'coadd' and "release" <> '{PROMPT_RELEASE}'
+            )
+            select name, kind, file_set, survey, visit, size, sha256, state, record_id,
+                superseded_at, superseded_by, released.skycell is not null as replaced
+            from products semi join sets using (name_key, file_set)
+                left join stated using (name_key, name, record_id)
+                left join released using (skycell, optical_element)
+            where {IS_AVAILABLE} order by name
+            """,
+            {},
+        )
 
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
         """Tell what was made from files: name and commit record of each generation."""

@@ -16,6 +16,7 @@ import pandas as pd
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import AVAILABLE, CHANGES, Transition, require_possible
 from roman_assets.products.name import ProductName, parse_file_set, products_of
@@ -50,17 +51,29 @@ class RetentionReport:
 
 
 def supersede(
-    root: DataRoot, names: Iterable[str], *, reason: str, cause: str, dry_run: bool = False
+    root: DataRoot,
+    names: Iterable[str],
+    *,
+    reason: str,
+    cause: str,
+    dry_run: bool = False,
+    clock: Clock = utc_now,
 ) -> RetentionReport:
     """State that a data release has taken the place of products; they stay available (R13).
 
     Parameters and errors are those of `remove`.
     """
-    return _apply(root, Transition.SUPERSEDED, names, reason, cause, dry_run)
+    return _apply(root, Transition.SUPERSEDED, names, reason, cause, dry_run, clock)
 
 
 def remove(
-    root: DataRoot, names: Iterable[str], *, reason: str, cause: str, dry_run: bool = False
+    root: DataRoot,
+    names: Iterable[str],
+    *,
+    reason: str,
+    cause: str,
+    dry_run: bool = False,
+    clock: Clock = utc_now,
 ) -> RetentionReport:
     """Remove products from the archive, with all that follows them, by one commit record.
 
@@ -79,6 +92,8 @@ def remove(
         What brought it about: a data release, a program, a person.
     dry_run
         Change nothing, only tell.
+    clock
+        Gives the time that the record states.
 
     Raises
     ------
@@ -88,7 +103,7 @@ def remove(
     PassingFaultError
         If the disk is full.
     """
-    return _apply(root, Transition.REMOVED, names, reason, cause, dry_run)
+    return _apply(root, Transition.REMOVED, names, reason, cause, dry_run, clock)
 
 
 def _apply(
@@ -98,6 +113,7 @@ def _apply(
     reason: str,
     cause: str,
     dry_run: bool,
+    clock: Clock,
 ) -> RetentionReport:
     fold(root)
     with Registry(root) as registry:
@@ -106,28 +122,55 @@ def _apply(
         selection.require_allowed(name, transition)
     affected = selection.affected(transition)
     report = RetentionReport(
-        transitions=tuple(
-            ProductTransition(
-                transition=transition,
-                name=row["name"],
-                made_by=row["record_id"],
-                sha256=row["sha256"],
-                reason=reason,
-                cause=cause,
-            )
-            for row in affected.to_dict("records")
-        ),
+        transitions=transitions_of(affected, transition, reason, cause),
         size=int(affected["size"].sum()),
         untouched=tuple(sorted({str(name) for name in selection.asked} - set(affected["name"]))),
     )
-    return report if dry_run or affected.empty else _committed(root, report)
+    return report if dry_run or affected.empty else _committed(root, report, clock)
 
 
-def _committed(root: DataRoot, report: RetentionReport) -> RetentionReport:
-    record = CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE, transitions=report.transitions)
+def transitions_of(
+    generations: pd.DataFrame, transition: Transition, reason: str, cause: str
+) -> tuple[ProductTransition, ...]:
+    """State that the same happens to generations, given as rows of the registry, in their order."""
+    columns = (generations[column] for column in ("name", "record_id", "sha256"))
+    return tuple(
+        ProductTransition(
+            transition=transition,
+            name=name,
+            made_by=record_id,
+            sha256=sha256,
+            reason=reason,
+            cause=cause,
+        )
+        for name, record_id, sha256 in zip(*columns, strict=True)
+    )
+
+
+def _committed(root: DataRoot, report: RetentionReport, clock: Clock) -> RetentionReport:
+    record_id = commit_transitions(root, report.transitions, clock)
+    return replace(report, record_id=record_id)
+
+
+def commit_transitions(
+    root: DataRoot, transitions: tuple[ProductTransition, ...], clock: Clock = utc_now
+) -> str:
+    """Put on record what happens to products, all of it by one record, which it gives the id of.
+
+    Raises
+    ------
+    PassingFaultError
+        If the disk is full.
+    """
+    record = CommitRecord(
+        step=Step.UPKEEP,
+        partition=WHOLE_ARCHIVE,
+        committed_at=clock(),
+        transitions=transitions,
+    )
     Journal(root).write(record)
     fold(root)
-    return replace(report, record_id=record.record_id)
+    return record.record_id
 
 
 @dataclass(frozen=True)

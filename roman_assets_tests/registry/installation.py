@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from roman_assets.pipelines.step import Output, StepResult, publish_step
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
+from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
     ArchivedMetadata,
     CommitRecord,
@@ -30,6 +31,7 @@ from roman_assets.registry.record import (
     Sections,
     fingerprint,
 )
+from roman_assets.registry.retention import supersede
 from roman_assets.registry.schema import TABLES
 from roman_assets.registry.tiers import TieredDatabase, read_snapshot, tier_path
 
@@ -192,3 +194,27 @@ def public_content(root: DataRoot) -> dict[str, bytes]:
 
 def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(1_700_000_000 + seconds, UTC)
+
+
+SUPERSEDED_AT = moment(100)
+
+
+def commit_names(root: DataRoot, names: Iterable[str], **fields: Any) -> CommitRecord:
+    """Commit products of HLWAS, made at the beginning of time unless said otherwise."""
+    about = {"committed_at": moment(0), "metadata": {"survey": "HLWAS"}, **fields}
+    contents = {name: f"{name} {about['committed_at']}".encode() for name in names}
+    record = record_of(root, contents, **about)
+    Journal(root).write(record)
+    return record
+
+
+def installed_with_release(path: Path) -> DataRoot:
+    """Give an installation whose release r0 has superseded the first of two skycells of a visit."""
+    root = DataRoot(path)
+    commit_names(root, [cal()])
+    for cell in (1, 2):
+        commit_names(root, skycell_set(cell))
+    commit_names(root, skycell_set(1, "r0"), committed_at=SUPERSEDED_AT)
+    coadd = skycell_set(1)[1]
+    supersede(root, [coadd], reason="r0 is published", cause="r0", clock=lambda: SUPERSEDED_AT)
+    return root

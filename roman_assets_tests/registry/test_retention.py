@@ -119,9 +119,9 @@ def test_done_again_it_does_nothing(root, retain):
 def test_a_generation_published_while_its_forerunner_is_removed_stays(root, monkeypatch):
     newer = dict.fromkeys(skycell_set(1), b"newer")
 
-    def publish_first(root, report):
+    def publish_first(root, report, clock):
         commit(root, newer)
-        return committed(root, report)
+        return committed(root, report, clock)
 
     committed = retention._committed
     monkeypatch.setattr(retention, "_committed", publish_first)

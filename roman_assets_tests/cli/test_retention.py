@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from roman_assets.cli import app
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
+from roman_assets_tests.registry.installation import (
+    installed_with_release,
+    public_content,
+    skycell_set,
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
+    """An installation whose release superseded a skycell years ago."""
+    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path / "data"))
+    return installed_with_release(tmp_path / "data")
+
+
+def retention(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["retention", *arguments])
+
+
+def test_what_is_due_is_listed_and_nothing_is_changed_until_it_is_applied(root: DataRoot) -> None:
+    listed = retention()
+    assert listed.exit_code == 0, listed.output
+    assert all(name in listed.output for name in skycell_set(1))
+    assert "4 products are due" in listed.output
+    assert set(skycell_set(1)) <= set(public_content(root))
+    applied = retention("--apply")
+    assert applied.exit_code == 0, applied.output
+    assert "4 products removed" in applied.output
+    assert not set(skycell_set(1)) & set(public_content(root))
+    assert "0 products are due" in retention().output
+
+
+def test_products_whose_time_has_not_come_are_listed_as_waiting(root: DataRoot) -> None:
+    (root.path / "retention.toml").write_text("version = 1\ndays = 36500\n")
+    found = json.loads(retention("--json", "--apply").stdout)
+    assert found["due"] == []
+    assert {row["name"] for row in found["waiting"]} == set(skycell_set(1))
+    assert {row["removed_for"] for row in found["waiting"]} == {"r0"}
+    assert found["removed"] == {"products": 0, "size": 0, "records": []}
+
+
+def test_settings_that_cannot_be_used_stop_it_before_anything_goes(root: DataRoot) -> None:
+    (root.path / "retention.toml").write_text("version = 1\ndays = 'soon'\n")
+    result = retention("--apply")
+    assert result.exit_code != 0
+    assert "retention.toml" in str(result.exception)
+    assert set(skycell_set(1)) <= set(public_content(root))
