@@ -190,8 +190,10 @@ def alignment_residuals(entries: Iterable[RegisteredProduct]) -> dict[str, float
 
 
 def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
-    """Give the ledger's verdict on the products of a kind that were made last."""
+    """Give the ledger's verdict on the products of a kind that were made last, if it has one."""
     rows = deadlines[(deadlines["kind"] == kind.name) & deadlines["made"].notna()]
+    if rows.empty:
+        return {}
     last = rows.sort_values("made").iloc[-1]
     made = {
         "made_at": dg.MetadataValue.timestamp(last["made"].to_pydatetime()),

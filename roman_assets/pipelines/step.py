@@ -9,12 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from roman_assets.access import Role
 from roman_assets.archive.store import Archive, Staged
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.products.deadline import ClockEvent
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import Step, makes
 from roman_assets.products.lifecycle import Transition, is_versioned, lifecycle_of
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import all_folded, fold
@@ -60,6 +61,8 @@ class Output:
     archived
         What goes into the metadata tables of the archive, for files whose metadata come beside
         them; else it is read from the file.
+    access
+        Who may see it: a product of a data release only operators, until that is published.
     """
 
     name: ProductName
@@ -71,6 +74,7 @@ class Output:
     references: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     archived: ArchiveValues | None = None
+    access: Role = Role.PUBLIC
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,7 @@ class _Staging:
             references=dict(output.references),
             metadata={**metadata.facts, **output.metadata},
             archived=self._archived(output.archived or metadata.archived),
+            access=output.access,
         )
 
     def _archived(self, values: ArchiveValues | None) -> ArchivedMetadata | None:
@@ -305,5 +310,5 @@ def _require_outputs_of(step: Step, outputs: Sequence[Output]) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"two outputs of one step share a name: {sorted(names)}")
     for output in outputs:
-        if output.name.kind.step is not step:
+        if not makes(step, output.name.kind):
             raise ValueError(f"{output.name} is made by {output.name.kind.step}, not by {step}")

@@ -58,6 +58,8 @@ class Step(StrEnum):
     """Takes in what the SSC delivers of a visit (R12)."""
     HANDOVER = "handover"
     """Makes nothing: it tells the SSC which L2 of an exposure or visit are ready (R12)."""
+    RELEASE = "release"
+    """Makes the kinds of a visit under versioned names, for a data release (R13)."""
     UPKEEP = "upkeep"
     """Makes nothing: it states what becomes of products that others made (R13)."""
 
@@ -300,6 +302,11 @@ of their ``dqa_workflow``.
 KIND_BY_NAME: dict[str, ProductKind] = {kind.name: kind for kind in KINDS}
 
 
+def makes(step: Step, kind: ProductKind) -> bool:
+    """Tell whether a step makes products of a kind."""
+    return kind.step is (Step.VISIT if step is Step.RELEASE else step)
+
+
 def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
     """Give the kinds that are overwritten and removed together with a kind (R14)."""
     direct = tuple(other for other in KINDS if other.follows == kind.name)
@@ -312,7 +319,7 @@ SPECTROSCOPIC_ELEMENTS = frozenset({OpticalElement.GRISM, OpticalElement.PRISM})
 def expected_kinds(
     survey: Survey, exposure_type: ExposureType, steps: Iterable[Step] = tuple(Step)
 ) -> tuple[ProductKind, ...]:
-    """Give the kinds that are made promptly of an exposure or its visit (R9, R10, R12).
+    """Give the kinds that are made of an exposure or its visit (R9, R10, R12).
 
     Parameters
     ----------
@@ -323,9 +330,11 @@ def expected_kinds(
     steps
         The work to consider, all by default: also what the SSC delivers.
     """
-    wanted = frozenset(steps)
+    wanted = tuple(steps)
     return tuple(
-        kind for kind in KINDS if kind.step in wanted and kind.of.include(survey, exposure_type)
+        kind
+        for kind in KINDS
+        if any(makes(step, kind) for step in wanted) and kind.of.include(survey, exposure_type)
     )
 
 

@@ -42,6 +42,8 @@ class Transition(StrEnum):
     SUPERSEDED = "superseded"
     REMOVED = "removed"
     LOST = "lost"
+    PUBLISHED = "published"
+    """What only operators could see is shown to everyone: a data release, all at once (R13)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ CHANGES: Mapping[Transition, Change] = {
     Transition.SUPERSEDED: Change(frozenset({State.CURRENT}), State.SUPERSEDED),
     Transition.REMOVED: Change(AVAILABLE, State.REMOVED),
     Transition.LOST: Change(AVAILABLE, State.LOST),
+    Transition.PUBLISHED: Change(frozenset({State.CURRENT}), State.CURRENT),
 }
 """Every transition names one generation, so that it never touches a later one."""
 
@@ -108,13 +111,14 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
         "together (R13, R14).",
         kinds=_OF_GROUPS,
         versioned=False,
-        transitions=frozenset(Transition),
+        transitions=frozenset(Transition) - {Transition.PUBLISHED},
     ),
     Lifecycle(
-        "L3 and L4 of a data release: one version for each release, which stays (R13).",
+        "L3 and L4 of a data release: one version for each release, which is shown when the whole "
+        "release is published, and stays (R13).",
         kinds=_OF_GROUPS,
         versioned=True,
-        transitions=frozenset({Transition.MADE, Transition.LOST}),
+        transitions=frozenset({Transition.MADE, Transition.PUBLISHED, Transition.LOST}),
     ),
 )
 

@@ -46,6 +46,7 @@ from roman_assets.registry.schema import (
     PRODUCTS,
     RECEIPTS,
     RECORDS,
+    RELEASES,
     TRANSITIONS,
 )
 from roman_assets.registry.tiers import (
@@ -201,12 +202,27 @@ def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
         shown = _available_hashes(tier.database.connection, names)
     missing = _link(root, shown)
     published = Snapshot.of((tier.name, *older))
+    if _shows_what_was_hidden(folded):
+        published = Snapshot.of((merge_tiers(root, published.tiers, is_whole=True),))
     publish_snapshot(root, published, snapshot)
     _unlink(root, {ProductName.parse(name) for name in names} - shown.keys())
     journal.discard(folded)
     journal.merge_segments()
     _merge_tiers(root, published)
     return FoldReport(len(folded), tuple(damaged), tuple(missing))
+
+
+def _shows_what_was_hidden(folded: Iterable[PendingRecord]) -> bool:
+    """Tell whether something is public now that older tiers have no public rows of.
+
+    Their public parts were written without it and never change, so all tiers become one. That
+    happens when a data release is published, a few times a year.
+    """
+    return any(
+        change.transition is Transition.PUBLISHED
+        for item in folded
+        for change in item.record.transitions
+    )
 
 
 def _newest_snapshot(root: DataRoot) -> Snapshot | None:
@@ -359,6 +375,15 @@ _LINE = {
             "lacks_packets": "BOOLEAN",
             "lacks_ancillary": "BOOLEAN",
         },
+        "release": {
+            "release": "VARCHAR",
+            "survey": "VARCHAR",
+            "phase": "VARCHAR",
+            "declaration": "VARCHAR",
+            "content": "VARCHAR",
+            "software": "JSON",
+            "exposures": ["VARCHAR"],
+        },
     }
 }
 """What a line of the journal holds, for DuckDB."""
@@ -425,11 +450,11 @@ with affected as (
     select name_key, name from made union select name_key, name from stated
 ), mine as (
     select name_key, row_key, name, "release", committed_at, record_id, true as is_new,
-        generation, state, ended_at
+        generation, state, ended_at, access
     from made
 ), rivals as (
     select name_key, row_key, name, "release", committed_at, record_id, false as is_new,
-        generation, state, ended_at
+        generation, state, ended_at, access
     from products semi join affected using (name_key, name)
 ), stated_of as (
     select name, made_by as record_id,
@@ -437,7 +462,8 @@ with affected as (
             as ending_key,
         arg_min({_STATE_AFTER}, (committed_at, record_id)) filter (transition in {tuple(_ENDS)})
             as ending_state,
-        bool_or(transition = '{Transition.SUPERSEDED}') as is_superseded
+        bool_or(transition = '{Transition.SUPERSEDED}') as is_superseded,
+        bool_or(transition = '{Transition.PUBLISHED}') as is_published
     from transitions semi join affected using (name_key, name)
     group by all
 ), ordered as (
@@ -464,14 +490,16 @@ with affected as (
     end as now from ordered
 )
 select name_key, row_key, is_new, generation as was_generation, state as was_state,
-    ended_at as was_ended_at, number as generation, now.state as state, now.at as ended_at
+    ended_at as was_ended_at, access as was_access, number as generation, now.state as state,
+    now.at as ended_at, if(is_published, '{Role.PUBLIC}', access) as access
 from decided
 """
 
 _CHANGED = """
 create temp table changed as
-select name_key, row_key, generation, state, ended_at from numbered where not is_new
-    and (was_generation, was_state, was_ended_at) is distinct from (generation, state, ended_at)
+select name_key, row_key, generation, state, ended_at, access from numbered where not is_new
+    and (was_generation, was_state, was_ended_at, was_access)
+        is distinct from (generation, state, ended_at, access)
 """
 
 
@@ -540,6 +568,10 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
             f"insert into {NEWEST}.{table} by name select {record}{run}, unnest({part}), {moments} "
             f"from incoming where {part} is not null"
         )
+    connection.execute(
+        f"insert into {NEWEST}.{RELEASES.name} by name "
+        f'select {record}, unnest("release") from incoming where "release" is not null'
+    )
 
 
 _EVENT_COLUMNS = {
@@ -586,14 +618,21 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
     bring_forward(connection, PRODUCTS, "changed")
     connection.execute(
         f"update {NEWEST}.products set generation = changed.generation, state = changed.state, "
-        "ended_at = changed.ended_at from changed where products.name_key = changed.name_key "
-        "and products.row_key = changed.row_key"
+        "ended_at = changed.ended_at, access = changed.access from changed "
+        "where products.name_key = changed.name_key and products.row_key = changed.row_key"
     )
     connection.execute(
         f"insert into {NEWEST}.products by name select made.* replace "
         "(numbered.generation as generation, numbered.state as state, "
-        "numbered.ended_at as ended_at), false as replaces "
+        "numbered.ended_at as ended_at, numbered.access as access), false as replaces "
         "from made join numbered using (name_key, row_key) where is_new"
+    )
+    # one row a product: so they are the same whatever is folded together
+    connection.execute(
+        f"insert into {NEWEST}.places by name "
+        "select healpix, name_key, access from products join "
+        "(select name_key, row_key, was_access from numbered) using (name_key, row_key) "
+        "where access <> was_access and healpix is not null"
     )
 
 

@@ -46,6 +46,7 @@ class _Product:
     sha256: str
     size: int
     record_id: str
+    access: str
 
 
 def fsck(
@@ -127,7 +128,7 @@ def _check_archive(
             needed = _needed_hashes(root, ask, grace)
         missing = _missing_blobs(root, products, mend)
         there = [one for one in products if one not in missing or missing[one].mended]
-        yield from _check_names(root, products, there, mend)
+        yield from _check_names(root, _public(products), _public(there), mend)
         yield from _check_orphans(root, needed, mend, grace)
         yield from _check_leftovers(root, mend, grace)
     found = missing | _wrong_blobs(root, there, mend, read_blobs)
@@ -371,8 +372,14 @@ def _folded_records(ask: Ask) -> set[str]:
     return {record_id for (record_id,) in ask("select record_id from records", {})}
 
 
+def _public(products: list[_Product]) -> list[_Product]:
+    """Give those that have a public name."""
+    return [product for product in products if product.access == Role.PUBLIC]
+
+
 def _available_products(ask: Ask) -> list[_Product]:
-    rows = ask(f"select name, sha256, size, record_id from products where {IS_AVAILABLE}", {})
+    columns = "name, sha256, size, record_id, access"
+    rows = ask(f"select {columns} from products where {IS_AVAILABLE}", {})
     return [_Product(ProductName.parse(name), *content) for name, *content in rows]
 
 

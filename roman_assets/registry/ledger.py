@@ -173,6 +173,8 @@ made as materialized (
         bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
     from products
     where release = 'p' and (visits is null or visit in (select unnest(visits)))
+        -- what a data release makes, or makes again, has no prompt deadline
+        and (data_release is null or generation = 1)
     group by record_id, kind, generation = 1
 ),
 faults as materialized (

@@ -160,6 +160,8 @@ class Statement(StrEnum):
     """That a step was begun, or ended without anything to publish."""
     RECEIPT = "receipt"
     """What is in of an exposure."""
+    RELEASE = "release"
+    """That a data release was begun, or is published."""
 
 
 class Outcome(StrEnum):
@@ -221,6 +223,45 @@ class ExposureReceipt(_Frozen):
     lacks_ancillary: bool = False
 
 
+class ReleasePhase(StrEnum):
+    """How far a data release has come."""
+
+    BEGUN = "begun"
+    """Its declaration counts and is never changed; what it contains is decided."""
+    PUBLISHED = "published"
+    """Everyone sees its products."""
+
+
+class ReleaseStatement(_Frozen):
+    """What a record says of a data release (R7, R13).
+
+    Parameters
+    ----------
+    release
+        ``r0``, ``r1``, ...
+    survey
+        Whose release it is; each survey counts its own.
+    phase
+        What has happened.
+    declaration
+        The sha256 of the file that declares it.
+    content
+        That file, as text.
+    software
+        Versions by package name with which it was begun; all of it is made with these.
+    exposures
+        What it is made from, decided when it was begun; empty in other statements.
+    """
+
+    release: str
+    survey: Survey
+    phase: ReleasePhase
+    declaration: Sha256
+    content: str
+    software: dict[str, str] = Field(default_factory=dict)
+    exposures: tuple[str, ...] = ()
+
+
 class CommitRecord(_Frozen):
     """The products that one step made for one partition, published together.
 
@@ -235,7 +276,8 @@ class CommitRecord(_Frozen):
     step
         The work that was done.
     partition
-        Exposure or visit; `WHOLE_ARCHIVE` where the work is not done for one of them.
+        Exposure, visit, unit of a data release or such a release; `WHOLE_ARCHIVE` where the work is
+        not done for one of them.
     committed_at
         When the record was written; records are folded in this order.
     products
@@ -257,6 +299,8 @@ class CommitRecord(_Frozen):
         The attempt it tells of: of publications the one that made them.
     receipt
         What is in, in records about that.
+    release
+        What happened to a data release, in records about that.
     """
 
     record_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
@@ -272,6 +316,7 @@ class CommitRecord(_Frozen):
     statement: Statement = Statement.PUBLICATION
     attempt: Attempt | None = None
     receipt: ExposureReceipt | None = None
+    release: ReleaseStatement | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -51,6 +51,7 @@ from roman_assets.registry.record import (
     Outcome,
     ProductEntry,
     ProductInput,
+    ReleaseStatement,
     UtcTime,
 )
 from roman_assets.registry.schema import (
@@ -850,6 +851,38 @@ detector, skycell, release, step, partition, access
             {"partition": partition, "run_id": run_id, "outcome": outcome},
         )
 
+    def releases(
+        self, *, survey: OneOrMore = None, release: OneOrMore = None
+    ) -> list[tuple[ReleaseStatement, datetime]]:
+        """Give what is stated of data releases and when (UTC), in the order of commit.
+
+        Parameters
+        ----------
+        survey, release
+            Only those of these surveys and identities.
+        """
+        conditions, parameters = _conditions({"survey": survey, "release": release})
+        rows = self._rows(
+            f"select * from releases where {' and '.join(conditions) or 'true'} "
+            "order by committed_at, record_id",
+            parameters,
+        )
+        return [
+            (
+                ReleaseStatement(
+                    release=row["release"],
+                    survey=row["survey"],
+                    phase=row["phase"],
+                    declaration=row["declaration"],
+                    content=row["content"],
+                    software=json.loads(row["software"]),
+                    exposures=tuple(row["exposures"]),
+                ),
+                row["committed_at"].astimezone(UTC),
+            )
+            for row in rows
+        ]
+
     def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
         """Count current products by columns, for a table of what there is.
 
@@ -1044,7 +1077,7 @@ detector, skycell, release, step, partition, access
         pandas.DataFrame
             The columns `by`, ``products`` (number) and percentiles of the latency, ``p50_hours``,
             ``p90_hours`` and ``p99_hours``, ordered by the former. Products of partitions whose
-            receipt is not on record are left out.
+            receipt is not on record are left out, and what a data release made.
 
         Raises
         ------
@@ -1061,7 +1094,8 @@ detector, skycell, release, step, partition, access
             ), measured as (
                 select {listed} count(*) as products, quantile_cont(
                     epoch(committed_at - received) / 3600, [0.5, 0.9, 0.99]) as hours
-                from products join received using ("partition") where {IS_AVAILABLE} group by all
+                from products join received using ("partition")
+                where {IS_AVAILABLE} and data_release is null group by all
             )
             select * exclude (hours), hours[1] as p50_hours, hours[2] as p90_hours,
                 hours[3] as p99_hours from measured order by all

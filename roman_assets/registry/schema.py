@@ -123,6 +123,7 @@ METADATA: tuple[Column, ...] = (
     Column("naxis2", "INTEGER", "elements of the image along its second axis, y"),
     Column("naxis3", "INTEGER", "elements of a ramp along its third axis, resultants"),
     Column("cal_step", "JSON", "status of every calibration step"),
+    Column("data_release", "VARCHAR", "release of the survey that L2 was made again for (R7)"),
 )
 """What the product's own metadata say; a product that does not carry a fact has null."""
 
@@ -138,7 +139,7 @@ CONTENT: tuple[Column, ...] = (
 
 LIFE: tuple[Column, ...] = (
     Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
-    Column("state", "VARCHAR", "current, superseded, overwritten, removed or refused"),
+    Column("state", "VARCHAR", "current, superseded, overwritten, removed, lost or refused"),
     Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
     Column("access", "VARCHAR", "public or operations: who may see it (R1)"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
@@ -168,7 +169,7 @@ RECORDS = Table(
     (
         *_RECORD,
         Column("run_id", "VARCHAR", "the Dagster run"),
-        Column("statement", "VARCHAR", "what it is about: publication, attempt or receipt"),
+        Column("statement", "VARCHAR", "what it is about: publication, attempt, receipt, release"),
     ),
     order=("committed_at", "record_id"),
 )
@@ -213,7 +214,7 @@ TRANSITIONS = Table(
     "what one commit record states to have happened to one generation of a product",
     (
         *_RECORD,
-        Column("transition", "VARCHAR", "superseded, removed or overwritten"),
+        Column("transition", "VARCHAR", "superseded, removed, overwritten, lost or published"),
         Column("name", "VARCHAR", "the product"),
         Column("made_by", "VARCHAR", "the commit record of the generation"),
         Column("sha256", "VARCHAR", "of the generation's file"),
@@ -282,6 +283,21 @@ RECEIPTS = Table(
     ),
     order=("partition", "committed_at"),
 )
+RELEASES = Table(
+    "releases",
+    "what happened to one data release, as one commit record states it",
+    (
+        *_RECORD,
+        Column("release", "VARCHAR", "r0, r1, ..."),
+        Column("survey", "VARCHAR", "whose release it is"),
+        Column("phase", "VARCHAR", "begun or published"),
+        Column("declaration", "VARCHAR", "sha256 of the file that declares it"),
+        Column("content", "VARCHAR", "that file"),
+        Column("software", "JSON", "versions by package name with which it was begun"),
+        Column("exposures", "VARCHAR[]", "what it is made from, when it was begun"),
+    ),
+    order=("committed_at", "record_id"),
+)
 UNFIT_VALUES = Table(
     "unfit_values",
     "one value of a product's metadata that the column it belongs to cannot hold",
@@ -323,7 +339,7 @@ ARCHIVE_TABLES: tuple[Table, ...] = tuple(map(_table_of_archive, archive_catalog
 
 TABLES: tuple[Table, ...] = (
     RECORDS, PRODUCTS, PLACES, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
-    UNFIT_VALUES, *ARCHIVE_TABLES,
+    RELEASES, UNFIT_VALUES, *ARCHIVE_TABLES,
 )  # fmt: skip
 
 IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"
