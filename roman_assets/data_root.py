@@ -9,6 +9,7 @@ from pathlib import Path
 
 DATA_ROOT_VARIABLE = "ROMAN_ASSETS_DATA"
 ARCHIVE_VARIABLE = "ROMAN_ASSETS_ARCHIVE"
+SSC_VARIABLE = "ROMAN_ASSETS_SSC"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class DataRoot:
     def set_aside(self) -> Path:
         """What could not be used, each with its reason."""
         return self.path / "set_aside"
+
+    @property
+    def ssc_exchange(self) -> str:
+        """Where SOC and SSC leave files for each other: a directory, or ``s3://bucket/prefix``."""
+        place = os.environ.get(SSC_VARIABLE, "").rstrip("/")
+        return place or str(self.path / "ssc")
 
     @property
     def archive(self) -> Path:

@@ -13,6 +13,7 @@ from roman_assets.assets.specs import handover_specs, product_specs, upstream_sp
 from roman_assets.automation.availability import availability_sensor
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
 from roman_assets.automation.fold import registry_fold_sensor
+from roman_assets.automation.handover import handover_sensor
 from roman_assets.automation.jobs import (
     deadline_report_job,
     deadline_report_schedule,
@@ -51,6 +52,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         sensors=[
             landing_sensor,
             visit_sensor,
+            handover_sensor,
             deadline_sensor,
             alert_sensor,
             partition_window_sensor,

@@ -26,8 +26,9 @@ PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
     Step.FORMATTING: exposure_partitions,
     Step.EXPOSURE: exposure_partitions,
     Step.VISIT: visit_partitions,
-    Step.EXPOSURE_DELIVERY: exposure_partitions,
-    Step.VISIT_DELIVERY: visit_partitions,
+    Step.MICROLENSING: visit_partitions,
+    Step.SPECTRA: exposure_partitions,
+    Step.COMBINED_SPECTRA: visit_partitions,
 }
 """What keys the products of a step."""
 
@@ -76,8 +77,9 @@ _SOFTWARE: Mapping[Step, str] = {
     Step.FORMATTING: "sdf",
     Step.EXPOSURE: "romancal",
     Step.VISIT: "romancal",
-    Step.EXPOSURE_DELIVERY: "gdps",
-    Step.VISIT_DELIVERY: "ssc",
+    Step.MICROLENSING: "msos",
+    Step.SPECTRA: "gdps",
+    Step.COMBINED_SPECTRA: "gdps",
 }
 """What makes the products of a step, for the graph."""
 

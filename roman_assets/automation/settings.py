@@ -10,8 +10,10 @@ from roman_assets.products.visit_policy import VisitReserve
 
 RESERVE_VARIABLE = "ROMAN_ASSETS_VISIT_RESERVE_HOURS"
 WINDOW_VARIABLE = "ROMAN_ASSETS_PARTITION_WINDOW_DAYS"
+SSC_RESERVE_VARIABLE = "ROMAN_ASSETS_SSC_RESERVE_HOURS"
 
 DEFAULT_WINDOW = timedelta(days=60)
+DEFAULT_SSC_RESERVE = timedelta(hours=72)
 
 
 def visit_reserve() -> VisitReserve:
@@ -27,6 +29,18 @@ def visit_reserve() -> VisitReserve:
         return VisitReserve()
     fixed = timedelta(hours=hours)
     return VisitReserve(least=fixed, most=fixed)
+
+
+def ssc_reserve() -> timedelta:
+    """Give how long before its products are due the SSC is told of a visit that lacks something.
+
+    Raises
+    ------
+    BadInputError
+        If the variable is no positive number.
+    """
+    hours = _positive(SSC_RESERVE_VARIABLE)
+    return DEFAULT_SSC_RESERVE if hours is None else timedelta(hours=hours)
 
 
 def partition_window() -> timedelta:

@@ -72,6 +72,8 @@ class ClockEvent(StrEnum):
     ANCILLARY = "ancillary_received"
     """The last of the three before: all ancillary data are in."""
     ALL_RECEIVED = "all_received"
+    HANDED_OVER = "handed_over"
+    """The SSC was told that the L2 images are ready (R12)."""
     QUEUED = "queued"
     STARTED = "started"
     FINISHED = "finished"
@@ -91,6 +93,8 @@ class ProductState(StrEnum):
     FAILED = "failed"
     WAITING_FOR_DOWNLINK = "waiting for downlink"
     WAITING_FOR_ANCILLARY = "waiting for ancillary data"
+    WAITING_FOR_SSC = "waiting for SSC"
+    """The L2 images are handed over; the Science Support Center has not delivered (R12)."""
     QUEUED = "queued"
     RUNNING = "running"
     MADE_LATE = "made late"
@@ -98,7 +102,7 @@ class ProductState(StrEnum):
     MADE_UNTIMED = "made, no clock"
     """No receipt is on record, so that nothing says when it was due."""
     NOT_EXPECTED = "not expected"
-    """The SOC makes none: it is the Science Support Center's, or there is none (R12)."""
+    """The SOC makes none of such an exposure or visit (R12)."""
 
 
 class Blame(StrEnum):
@@ -110,6 +114,8 @@ class Blame(StrEnum):
     """Packets were in, ancillary data were awaited."""
     QUEUE = "queue"
     """All was there, and nothing worked on it."""
+    SSC = "ssc"
+    """The Science Support Center had been told, and had not delivered what could be used (R12)."""
     RETRIES = "retries"
     """Attempts that failed for a passing fault, and the waits for the next."""
     INPUT = "input"

@@ -52,10 +52,12 @@ class Step(StrEnum):
     FORMATTING = "formatting"
     EXPOSURE = "exposure"
     VISIT = "visit"
-    EXPOSURE_DELIVERY = "exposure_delivery"
-    """Takes in what the SSC delivers of an exposure (R12)."""
-    VISIT_DELIVERY = "visit_delivery"
-    """Takes in what the SSC delivers of a visit (R12)."""
+    MICROLENSING = "microlensing"
+    """Takes in what the SSC's microlensing pipeline (MSOS) makes of a visit (R12)."""
+    SPECTRA = "spectra"
+    """Takes in what the SSC's grism and prism pipelines (GDPS) make of an exposure (R12)."""
+    COMBINED_SPECTRA = "combined_spectra"
+    """Takes in what the SSC's grism and prism pipelines (GDPS) make of a visit (R12)."""
     HANDOVER = "handover"
     """Makes nothing: it tells the SSC which L2 of an exposure or visit are ready (R12)."""
     RELEASE = "release"
@@ -67,10 +69,10 @@ class Step(StrEnum):
 SOC_STEPS = (Step.FORMATTING, Step.EXPOSURE, Step.VISIT)
 """The steps that compute."""
 
-DELIVERY_STEPS = (Step.EXPOSURE_DELIVERY, Step.VISIT_DELIVERY)
+DELIVERY_STEPS = (Step.MICROLENSING, Step.SPECTRA, Step.COMBINED_SPECTRA)
 """The steps that take in what the SSC computed."""
 
-VISIT_STEPS = frozenset({Step.VISIT, Step.VISIT_DELIVERY})
+VISIT_STEPS = frozenset({Step.VISIT, Step.MICROLENSING, Step.COMBINED_SPECTRA})
 """The steps whose partitions are visits; those of the others that make something are exposures."""
 
 
@@ -198,96 +200,96 @@ KINDS: tuple[ProductKind, ...] = (
     ),
     ProductKind(
         "microlensing_reference_frame", "referenceframe", "asdf", Level.L3, Scope.GROUP_DETECTOR,
-        Step.VISIT_DELIVERY, "MsosStackModel",
+        Step.MICROLENSING, "MsosStackModel",
         "Stack of a visit's L2 images of one detector, the frame of its photometry.",
         None, MICROLENSING, "SSC/MSOS/wfi_microlensing_reference_frame_level_3",
     ),
     ProductKind(
         "microlensing_periodic_dqa", "periodicdqa", "parquet", Level.L3, Scope.GROUP_DETECTOR,
-        Step.VISIT_DELIVERY, None, "Quality of the photometry of a visit on one detector.",
+        Step.MICROLENSING, None, "Quality of the photometry of a visit on one detector.",
         "microlensing_reference_frame", MICROLENSING,
         "SSC/MSOS/wfi_microlensing_dqa_photometry_level_3",
     ),
     ProductKind(
         "microlensing_object_fiducial_catalog", "objectfiducialcatalog", "parquet", Level.L4,
-        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        Scope.GROUP_DETECTOR, Step.MICROLENSING, None,
         "Positions and magnitudes of the objects of one detector's reference frame.",
         "microlensing_reference_frame", MICROLENSING,
         "SSC/MSOS/wfi_microlensing_object_fiducial_catalog_level_4",
     ),
     ProductKind(
         "microlensing_object_periodic_catalog", "objectperiodiccatalog", "parquet", Level.L4,
-        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        Scope.GROUP_DETECTOR, Step.MICROLENSING, None,
         "Magnitudes of the objects of one detector in the exposures of a visit.",
         "microlensing_reference_frame", MICROLENSING,
         "SSC/MSOS/wfi_microlensing_object_periodic_catalog_level_4",
     ),
     ProductKind(
         "microlensing_light_curve_catalog", "lightcurvecatalog", "parquet", Level.L4,
-        Scope.GROUP_DETECTOR, Step.VISIT_DELIVERY, None,
+        Scope.GROUP_DETECTOR, Step.MICROLENSING, None,
         "Light curves of the objects of one detector over the season, up to and with a visit.",
         "microlensing_reference_frame", MICROLENSING,
         "SSC/MSOS/wfi_microlensing_light_curve_catalog_level_4",
     ),
     ProductKind(
         "microlensing_variability_catalog", "variabilitycatalog", "parquet", Level.L4, Scope.GROUP,
-        Step.VISIT_DELIVERY, None, "Variability of the season's objects, up to and with a visit.",
+        Step.MICROLENSING, None, "Variability of the season's objects, up to and with a visit.",
         None, MICROLENSING, "SSC/MSOS/wfi_microlensing_variability_catalog_level_4",
     ),
     ProductKind(
         "microlensing_event_catalog", "eventcatalog", "parquet", Level.L4, Scope.GROUP,
-        Step.VISIT_DELIVERY, None, "Microlensing events of the season, up to and with a visit.",
+        Step.MICROLENSING, None, "Microlensing events of the season, up to and with a visit.",
         None, MICROLENSING, "SSC/MSOS/wfi_microlensing_event_catalog_level_4",
     ),
     ProductKind(
-        "microlensing_events_dqa", "eventsdqa", "json", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY,
+        "microlensing_events_dqa", "eventsdqa", "json", Level.L4, Scope.GROUP, Step.MICROLENSING,
         None, "Report on the quality of the season's events.", "microlensing_event_catalog",
         MICROLENSING, "SSC/MSOS/wfi_microlensing_dqa_events_level_4",
     ),
     ProductKind(
         "microlensing_longterm_dqa", "longtermdqa", "json", Level.L4, Scope.GROUP,
-        Step.VISIT_DELIVERY, None, "Report on the quality of the season's photometry.", None,
+        Step.MICROLENSING, None, "Report on the quality of the season's photometry.", None,
         MICROLENSING, "SSC/MSOS/wfi_microlensing_dqa_photometry_level_4",
     ),
     ProductKind(
         "microlensing_detection_efficiency_catalog", "detectionefficiencycatalog", "parquet",
-        Level.L4, Scope.GROUP, Step.VISIT_DELIVERY, None,
+        Level.L4, Scope.GROUP, Step.MICROLENSING, None,
         "Which injected events the search finds, up to and with a visit.",
         "microlensing_event_catalog", MICROLENSING,
         "SSC/MSOS/wfi_microlensing_detection_efficiency_catalog_level_4",
     ),
     ProductKind(
         "spec_location_table", "speclocationtable", "parquet", Level.L4, Scope.DETECTOR,
-        Step.EXPOSURE_DELIVERY, None, "Where the spectra of sources lie on one L2 image.", "cal",
+        Step.SPECTRA, None, "Where the spectra of sources lie on one L2 image.", "cal",
         SPECTROSCOPY, "SSC/GDPS/wfi_spec_location_table_level_4",
     ),
     ProductKind(
         "spec_decontam_2d", "specdecontam2d", "asdf", Level.L4, Scope.DETECTOR,
-        Step.EXPOSURE_DELIVERY, None, "2-D spectra of one L2 image without those they overlap.",
+        Step.SPECTRA, None, "2-D spectra of one L2 image without those they overlap.",
         "cal", SPECTROSCOPY, "SSC/GDPS/wfi_spec_decontam_2d_level_4",
     ),
     ProductKind(
-        "spec_dqa_2d", "specdqa2d", "json", Level.L4, Scope.DETECTOR, Step.EXPOSURE_DELIVERY, None,
+        "spec_dqa_2d", "specdqa2d", "json", Level.L4, Scope.DETECTOR, Step.SPECTRA, None,
         "Report on the quality of the 2-D spectra of one L2 image.", "cal", SPECTROSCOPY,
         "SSC/GDPS/wfi_spec_dqa_2d_level_4",
     ),
     ProductKind(
         "spec_individual_1d", "specindividual1d", "parquet", Level.L4, Scope.DETECTOR,
-        Step.EXPOSURE_DELIVERY, None, "1-D spectra of the sources on one L2 image.", "cal",
+        Step.SPECTRA, None, "1-D spectra of the sources on one L2 image.", "cal",
         SPECTROSCOPY, "SSC/GDPS/wfi_spec_individual_1d_level_4",
     ),
     ProductKind(
         "spec_combined_1d", "speccombined1d", "parquet", Level.L4, Scope.GROUP,
-        Step.VISIT_DELIVERY, None, "1-D spectra of sources, combined from a visit's exposures.",
+        Step.COMBINED_SPECTRA, None, "1-D spectra of sources, combined from a visit's exposures.",
         None, SPECTROSCOPY, "SSC/GDPS/wfi_spec_combined_1d_level_4",
     ),
     ProductKind(
-        "spec_catalog", "speccatalog", "parquet", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY, None,
-        "Sources of a visit with what was measured in their spectra.", None, SPECTROSCOPY,
+        "spec_catalog", "speccatalog", "parquet", Level.L4, Scope.GROUP, Step.COMBINED_SPECTRA,
+        None, "Sources of a visit with what was measured in their spectra.", None, SPECTROSCOPY,
         "SSC/GDPS/wfi_spec_catalog_level_4",
     ),
     ProductKind(
-        "spec_catalog_dqa", "speccatalogdqa", "json", Level.L4, Scope.GROUP, Step.VISIT_DELIVERY,
+        "spec_catalog_dqa", "speccatalogdqa", "json", Level.L4, Scope.GROUP, Step.COMBINED_SPECTRA,
         None, "Report on the quality of a visit's spectroscopic catalogue.", "spec_catalog",
         SPECTROSCOPY, "SSC/GDPS/wfi_spec_catalog_dqa_level_4",
     ),

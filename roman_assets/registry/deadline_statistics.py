@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from roman_assets.products.deadline import ProductState
-from roman_assets.products.kind import Level, Step
+from roman_assets.products.kind import VISIT_STEPS, Level
 from roman_assets.products.observation import DETECTORS
 
 FORECAST_WINDOW = timedelta(hours=24)
@@ -211,7 +211,7 @@ class DeadlineStatistics:
 
 def _work(groups: pd.DataFrame) -> pd.Series[int]:
     """Give the number of products, those of a visit once a kind."""
-    return groups["products"].where(groups["step"] != Step.VISIT.value, 1)
+    return groups["products"].where(~groups["step"].isin(VISIT_STEPS), 1)
 
 
 def _weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:

@@ -41,6 +41,7 @@ from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.schema import (
     ATTEMPTS,
+    HANDOVERS,
     IS_AVAILABLE,
     METADATA,
     PRODUCTS,
@@ -384,6 +385,7 @@ _LINE = {
             "software": "JSON",
             "exposures": ["VARCHAR"],
         },
+        "handover": {"manifest": "VARCHAR", "digest": "VARCHAR", "images": "INTEGER"},
     }
 }
 """What a line of the journal holds, for DuckDB."""
@@ -587,6 +589,7 @@ _EVENT_COLUMNS = {
         "ancillary": ClockEvent.ANCILLARY,
         "all_received": ClockEvent.ALL_RECEIVED,
     },
+    HANDOVERS.name: {"handed_over": ClockEvent.HANDED_OVER},
 }
 """The clock events that have a column in the table of what a record is about."""
 

@@ -23,7 +23,15 @@ import pyarrow as pa
 
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
-from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, expected_kinds
+from roman_assets.products.kind import (
+    DELIVERY_STEPS,
+    KINDS,
+    VISIT_STEPS,
+    Level,
+    Maker,
+    ProductKind,
+    expected_kinds,
+)
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
 
 GROUPS = "ledger_groups"
@@ -78,7 +86,9 @@ def detectors_in(mask: float | None) -> tuple[str, ...]:
 
 
 def define_ledger(
-    connection: duckdb.DuckDBPyConnection, deadlines: Mapping[Level, Deadline] = DEADLINES
+    connection: duckdb.DuckDBPyConnection,
+    deadlines: Mapping[Level, Deadline] = DEADLINES,
+    makers: frozenset[Maker] = frozenset(Maker),
 ) -> None:
     """Define the ledger's macros on a connection whose current database is a registry.
 
@@ -91,8 +101,10 @@ def define_ledger(
         The connection.
     deadlines
         The table of deadlines.
+    makers
+        Whose products are expected.
     """
-    for name, table in (("kinds", _kinds()), ("deadlines", _deadlines(deadlines))):
+    for name, table in (("kinds", _kinds(makers)), ("deadlines", _deadlines(deadlines))):
         connection.register("_incoming", table)
         connection.execute(f"create or replace temp table ledger_{name} as from _incoming")
         connection.unregister("_incoming")
@@ -103,19 +115,25 @@ def define_ledger(
 
 
 @functools.cache
-def _kinds() -> pa.Table:
-    """Give which kinds the SOC makes of each survey and exposure type; '' stands for not known."""
-    made_here = [kind for kind in KINDS if kind.maker is Maker.SOC]
+def _kinds(makers: frozenset[Maker]) -> pa.Table:
+    """Give which kinds are made of each survey and exposure type; '' stands for not known.
+
+    What the SOC does not make is listed as not expected; the SSC lists only what it makes.
+    """
     certain = [
         kind
-        for kind in made_here
+        for kind in KINDS
         if all(kind in expected_kinds(s, t) for s in Survey for t in ExposureType)
     ]
     rows = [_kind_row("", "", kind, True) for kind in certain]
     for survey in Survey:
         for exposure_type in ExposureType:
             expected = expected_kinds(survey, exposure_type)
-            rows += [_kind_row(survey, exposure_type, kind, kind in expected) for kind in made_here]
+            rows += [
+                _kind_row(survey, exposure_type, kind, kind in expected)
+                for kind in KINDS
+                if kind.maker in makers and (kind.maker is Maker.SOC or kind in expected)
+            ]
     return pa.Table.from_pylist(rows)
 
 
@@ -129,6 +147,8 @@ def _kind_row(
         "level": kind.level.value,
         "scope": kind.scope.value,
         "step": kind.step.value,
+        "of_visit": kind.step in VISIT_STEPS,
+        "delivered": kind.maker is Maker.SSC,
         "suffix": f"{kind.suffix}.{kind.extension}",
         "expected": expected,
     }
@@ -148,6 +168,9 @@ def _deadlines(deadlines: Mapping[Level, Deadline]) -> pa.Table:
         ]
     )
 
+
+_DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
+_OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
 
 # A set of detectors is a bit mask: bit n for WFIn, bit 0 for what is not made by detector.
 _FACTS = f"""
@@ -197,13 +220,19 @@ tries as materialized (
         where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
     ) left join faults using (record_id)
 ),
+handed as materialized (
+    -- when the SSC was told that L2 images are ready
+    select "partition", handed_over from handovers
+    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+),
 publications as materialized (
     select records.record_id, records.step, records."partition",
         records.committed_at as published, coalesce(attempts.started, records.committed_at)
             as started,
         row_number() over (partition by records.step, records."partition"
             order by records.committed_at desc, records.record_id desc) = 1 as latest,
-        attempts.last_try
+        attempts.last_try, coalesce(attempts.queued, attempts.started, records.committed_at)
+            as asked_for
     from records left join attempts using (record_id)
     where statement = 'publication' and (
         visits is null or split_part(records."partition", '_', 1) in (select unnest(visits)))
@@ -296,36 +325,52 @@ visit_progress as materialized (
 )
 """
 
-_MISSING = """
+_MISSING = f"""
+told as materialized (
+    select "partition", max(handed_over) as handed_over from handed group by "partition"
+),
 missing as materialized (
     -- what is expected and not made, divided into what failed and what may still come
     select "partition", visit, survey, optical_element, step, level, kind, stage, failed,
         if(unknown, null, mask) as detectors, if(unknown, 1, bit_count(mask)) as products,
-        null::varchar[] as file_sets, if(failed, reason, null) as reason
+        null::varchar[] as file_sets, if(failed, reason, rejection) as reason
     from (
         select x."partition", x.visit, x.survey, x.optical_element, k.step, k.level, k.kind,
             x.planned = 0 as unknown,
-            if(k.step = 'formatting', x.l1_stage, x.l2_stage) as stage,
+            case when k.step = 'formatting' then x.l1_stage
+                when k.delivered and h.handed_over is not null
+                    then if(d.running, '{ProductState.RUNNING}', '{ProductState.WAITING_FOR_SSC}')
+                else x.l2_stage end as stage,
             if(k.step = 'formatting', x.l1_reason, x.l2_reason) as reason,
+            if(k.delivered, d.error, null) as rejection,
             if(k.scope = 'detector', x.planned, 1) & ~coalesce(m.detectors, 0) as lacking,
-            if(k.step = 'formatting', x.unformatted,
-                if(k.scope = 'detector', x.uncalibrated, 0)) as hopeless,
+            case when k.step = 'formatting' then x.unformatted
+                when k.delivered then x.uncalibrated & ~x.calibrated
+                when k.scope = 'detector' then x.uncalibrated else 0 end as hopeless,
             unnest([false, true]) as failed,
             case when unknown then if(failed, 0, 1)
                 when failed then lacking & hopeless else lacking & ~hopeless end as mask
         from exposures x
         join ledger_kinds k on k.survey = coalesce(x.survey, '')
-            and k.exposure_type = coalesce(x.exposure_type, '') and k.expected and k.step <> 'visit'
+            and k.exposure_type = coalesce(x.exposure_type, '') and k.expected and not k.of_visit
         left join first_made m on m."partition" = x."partition" and m.kind = k.kind
+        left join told h on h."partition" = x."partition"
+        left join steps d on d."partition" = x."partition" and d.step = k.step
     ) where mask <> 0
     union all
-    select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind, v.stage,
-        v.failed, null, 1, null, if(v.failed, v.reason, null)
+    select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind,
+        case when k.delivered and h.handed_over is not null
+            then if(d.running, '{ProductState.RUNNING}', '{ProductState.WAITING_FOR_SSC}')
+            else v.stage end as stage_now,
+        v.failed and stage_now <> '{ProductState.RUNNING}', null, 1, null,
+        case when v.failed then v.reason when k.delivered then d.error end
     from visit_progress v
     join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
-        and k.expected and k.step = 'visit'
+        and k.expected and k.of_visit
+    left join told h on h."partition" = v."partition"
+    left join steps d on d."partition" = v."partition" and d.step = k.step
     anti join first_made m on m."partition" = v."partition" and m.kind = k.kind
-    anti join refused r on r."partition" = v."partition" and r.step = 'visit'
+    anti join refused r on r."partition" = v."partition" and r.step = k.step and k.step = 'visit'
         and r.file_set like '%\\_p\\_v%' escape '\\'
     union all
     -- skycells of a visit that could not be made
@@ -343,16 +388,17 @@ missing as materialized (
 """
 
 # A work is a publication, or an open one: what a step has still to do for a partition.
-_WORKS = """
+_WORKS = f"""
 works as materialized (
     select record_id, step, "partition", split_part("partition", '_', 1) as visit, started,
-        published, false as open, true as awaited,
+        published, false as open, true as awaited, asked_for,
         lag(published) over (
             partition by step, "partition" order by published, record_id) as previous
     from publications semi join made using (record_id)
     union all
     select step || ' ' || "partition", step, "partition", visit,
-        coalesce(running_since, moment::timestamptz), moment::timestamptz, true, awaited, null
+        coalesce(running_since, moment::timestamptz), moment::timestamptz, true, awaited,
+        coalesce(running_since, moment::timestamptz), null
     from (select step, "partition", any_value(visit) as visit, bool_or(not failed) as awaited
         from missing group by step, "partition")
     left join steps using (step, "partition")
@@ -369,13 +415,19 @@ inputs_of as materialized (
     asof left join (select * from works where step = 'formatting' and not open) f
         on f."partition" = w."partition" and f.published <= w.started
     union all
+    select w.record_id, coalesce(e.record_id, if(w.open, 'exposure ' || w."partition", null)),
+        coalesce(e.published, if(w.open, moment::timestamptz, null))
+    from (select * from works where step in {_DELIVERIES} and step not in {_OF_VISITS}) w
+    asof left join (select * from works where step = 'exposure' and not open) e
+        on e."partition" = w."partition" and e.published <= w.started
+    union all
     select w.record_id, arg_max(e.record_id, (e.open, e.published, x.all_received)),
         max(e.published)
     from works w
     join works e on e.visit = w.visit and e.step = 'exposure' and e.awaited
         and e.published <= w.started
     left join received x on x."partition" = e."partition"
-    where w.step = 'visit' group by w.record_id
+    where w.step in {_OF_VISITS} group by w.record_id
 ),
 timed as materialized (
     select w.record_id, any_value(i.input) as input,
@@ -399,17 +451,24 @@ timed as materialized (
 chained as materialized (
     -- the moments along the critical path of a work: of its step and of the steps before
     select w.record_id, w.step, w."partition", w.open, w.published,
-        t.asked, t.first_start_again, t.unusable_again, s.execution_end, s.all_received,
-        if(w.step = 'visit', least(s.packets, t.first_start), s.packets) as packets,
-        if(w.step = 'visit', least(s.ancillary, t.first_start), s.ancillary) as ancillary,
+        w.step in {_DELIVERIES} as delivered,
+        if(delivered and h.handed_over > w.previous, h.handed_over, t.asked) as asked,
+        t.first_start_again, if(delivered, null, t.unusable_again) as unusable_again,
+        s.execution_end, s.all_received,
+        if(w.step in {_OF_VISITS}, least(s.packets, t.first_start), s.packets) as packets,
+        if(w.step in {_OF_VISITS}, least(s.ancillary, t.first_start), s.ancillary) as ancillary,
         t2.first_start as first_start_2, t2.unusable as unusable_2, t2.usable as usable_2,
         w2.started as started_2, w2.published as published_2,
         t1.first_start as first_start_1, t1.unusable as unusable_1, t1.usable as usable_1,
         w1.started as started_1, w1.published as published_1,
-        t.first_start as first_start_0, t.unusable as unusable_0, t.usable as usable_0,
-        w.started as started_0
+        case when delivered then coalesce(h.handed_over, if(w.open, moment::timestamptz, null)) end
+            as handed_over,
+        if(delivered, w.asked_for, null) as delivered_at,
+        t.first_start as first_start_0, if(delivered, null, t.unusable) as unusable_0,
+        if(delivered, null, t.usable) as usable_0, w.started as started_0
     from works w
     join timed t using (record_id)
+    asof left join handed h on h."partition" = w."partition" and h.handed_over <= w.started
     left join works w1 on w1.record_id = t.input
     left join timed t1 on t1.record_id = w1.record_id
     left join works w2 on w2.record_id = t1.input
@@ -434,6 +493,8 @@ _CHAIN = (
     ("ancillary", Blame.ANCILLARY),
     *((f"{moment}_2", blame) for moment, blame in _OF_STEP),
     *((f"{moment}_1", blame) for moment, blame in _OF_STEP),
+    ("handed_over", Blame.QUEUE),
+    ("delivered_at", Blame.SSC),
     *((f"{moment}_0", blame) for moment, blame in _OF_STEP[:-1]),
     ("until", Blame.COMPUTATION),
 )
@@ -514,7 +575,7 @@ from (
     select "partition", visit, survey, exposure_type, optical_element, true from visit_progress
 ) p
 join ledger_kinds k on k.survey = p.survey and k.exposure_type = p.exposure_type
-    and not k.expected and (k.step = 'visit') = p.of_visit
+    and not k.expected and k.of_visit = p.of_visit
 """
 
 

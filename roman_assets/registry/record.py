@@ -162,6 +162,8 @@ class Statement(StrEnum):
     """What is in of an exposure."""
     RELEASE = "release"
     """That a data release was begun, or is published."""
+    HANDOVER = "handover"
+    """What the SSC was told."""
 
 
 class Outcome(StrEnum):
@@ -262,12 +264,30 @@ class ReleaseStatement(_Frozen):
     exposures: tuple[str, ...] = ()
 
 
+class Handover(_Frozen):
+    """That the SSC was told which L2 images of an exposure or visit are ready (R12).
+
+    Parameters
+    ----------
+    manifest
+        Where the manifest is in the exchange with the SSC.
+    digest
+        Identifies what it says: the images, by name and content, and what lacks.
+    images
+        Number of images.
+    """
+
+    manifest: str
+    digest: Sha256
+    images: NonNegativeInt
+
+
 class CommitRecord(_Frozen):
     """The products that one step made for one partition, published together.
 
     A record can also state what happens to products made before: all of it, or nothing.
-    Some records have no products: they say what is in of an exposure, or how far an attempt has
-    come.
+    Some records have no products: they say what is in of an exposure, how far an attempt has
+    come, or what the SSC was told.
 
     Parameters
     ----------
@@ -301,6 +321,8 @@ class CommitRecord(_Frozen):
         What is in, in records about that.
     release
         What happened to a data release, in records about that.
+    handover
+        What the SSC was told, in records about that.
     """
 
     record_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
@@ -317,6 +339,7 @@ class CommitRecord(_Frozen):
     attempt: Attempt | None = None
     receipt: ExposureReceipt | None = None
     release: ReleaseStatement | None = None
+    handover: Handover | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -136,6 +136,28 @@ class VisitExposure:
 
 
 @dataclass(frozen=True)
+class ToldSsc:
+    """What the SSC was told last of an exposure or visit (R12).
+
+    Parameters
+    ----------
+    manifest
+        Where the manifest is in the exchange with the SSC.
+    digest
+        Identifies what it says.
+    images
+        Number of L2 images.
+    handed_over
+        When (UTC).
+    """
+
+    manifest: str
+    digest: str
+    images: int
+    handed_over: datetime
+
+
+@dataclass(frozen=True)
 class DeadlineOverview:
     """What an operator sees of the deadline ledger at a glance.
 
@@ -817,6 +839,24 @@ detector, skycell, release, step, partition, access
                     ClockEvent(event): moment.astimezone(UTC)
                     for event, moment in (row["events"] or {}).items()
                 },
+            )
+            for row in rows
+        }
+
+    def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
+        """Give what the SSC was told last of exposures and visits (R12); others are absent."""
+        rows = self._rows(
+            """
+            select "partition", manifest, digest, images, handed_over from handovers
+            where "partition" in $partitions
+            qualify row_number() over (
+                partition by "partition" order by committed_at desc, record_id desc) = 1
+            """,
+            {"partitions": sorted(set(partitions))},
+        )
+        return {
+            row.pop("partition"): ToldSsc(
+                **{**row, "handed_over": row["handed_over"].astimezone(UTC)}
             )
             for row in rows
         }

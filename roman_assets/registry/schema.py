@@ -169,7 +169,11 @@ RECORDS = Table(
     (
         *_RECORD,
         Column("run_id", "VARCHAR", "the Dagster run"),
-        Column("statement", "VARCHAR", "what it is about: publication, attempt, receipt, release"),
+        Column(
+            "statement",
+            "VARCHAR",
+            "what it is about: publication, attempt, receipt, release or handover",
+        ),
     ),
     order=("committed_at", "record_id"),
 )
@@ -298,6 +302,18 @@ RELEASES = Table(
     ),
     order=("committed_at", "record_id"),
 )
+HANDOVERS = Table(
+    "handovers",
+    "what the SSC was told of an exposure or visit, as one commit record states it",
+    (
+        *_RECORD,
+        Column("manifest", "VARCHAR", "where the manifest is in the exchange with the SSC"),
+        Column("digest", "VARCHAR", "identifies what it says"),
+        Column("images", "INTEGER", "number of L2 images"),
+        Column("handed_over", "TIMESTAMPTZ", "when, UTC"),
+    ),
+    order=("partition", "committed_at"),
+)
 UNFIT_VALUES = Table(
     "unfit_values",
     "one value of a product's metadata that the column it belongs to cannot hold",
@@ -339,7 +355,7 @@ ARCHIVE_TABLES: tuple[Table, ...] = tuple(map(_table_of_archive, archive_catalog
 
 TABLES: tuple[Table, ...] = (
     RECORDS, PRODUCTS, PLACES, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
-    RELEASES, UNFIT_VALUES, *ARCHIVE_TABLES,
+    RELEASES, HANDOVERS, UNFIT_VALUES, *ARCHIVE_TABLES,
 )  # fmt: skip
 
 IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"

@@ -10,7 +10,7 @@ from functools import cached_property
 import duckdb
 
 from roman_assets.products.deadline import DEADLINES, Deadline
-from roman_assets.products.kind import Level, Step
+from roman_assets.products.kind import Level, Maker, Step
 from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.registry.ledger import define_ledger
 from roman_assets.rehearsal.downlink import Downlink, Receipts, receipts
@@ -127,5 +127,5 @@ class Rehearsal:
     def registry(self) -> duckdb.DuckDBPyConnection:
         """Give the registry that the rehearsal leaves, in memory, with the ledger defined on it."""
         connection = registry_of(self.log, self.scenario.faults, self.scenario.receipts)
-        define_ledger(connection, self.scenario.deadlines)
+        define_ledger(connection, self.scenario.deadlines, frozenset({Maker.SOC}))
         return connection

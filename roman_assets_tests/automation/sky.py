@@ -19,6 +19,7 @@ from dagster import (
     build_sensor_context,
 )
 
+from roman_assets.automation.handover import handover_sensor
 from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
@@ -193,6 +194,10 @@ class Sky:
     def look_at_visits(self) -> list[RunRequest]:
         """Let the visit sensor look, and create the runs it asks for."""
         return self._look(visit_sensor)
+
+    def look_at_handover(self) -> None:
+        """Let the hand-over sensor look."""
+        self._look(handover_sensor)
 
     def _look(self, sensor: Any) -> list[RunRequest]:
         fold(self.root)

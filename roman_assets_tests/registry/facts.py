@@ -22,6 +22,7 @@ from roman_assets.registry.record import (
     Attempt,
     CommitRecord,
     ExposureReceipt,
+    Handover,
     Outcome,
     ProductEntry,
     Statement,
@@ -160,6 +161,15 @@ class Facts:
         self.attempt(
             step, partition, start=start, end=end, queued=queued, outcome=Outcome.FINISHED,
             names=names, failed=failed, error=error,
+        )  # fmt: skip
+
+    def handed_over(self, partition: str, hour: float) -> None:
+        """Tell that the SSC was told of the L2 images of an exposure or visit."""
+        self.attempts += 1
+        told = Handover(manifest="x.json", digest=f"{self.attempts:064x}", images=1)
+        self._write(
+            Step.HANDOVER, partition, hour, statement=Statement.HANDOVER, handover=told,
+            events={ClockEvent.HANDED_OVER: at(hour)},
         )  # fmt: skip
 
     def fold(self) -> None:

@@ -8,8 +8,15 @@ from hypothesis import HealthCheck, given, settings
 
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
-from roman_assets.products.kind import Step
-from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.products.kind import (
+    KIND_BY_NAME,
+    KINDS,
+    Maker,
+    Scope,
+    Step,
+    expected_kinds,
+)
+from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.record import Outcome
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
@@ -241,13 +248,112 @@ def test_an_exposure_known_by_packets_alone_waits_for_its_executed_visit(facts: 
     ("survey", "exposure_type"),
     [(Survey.GBTDS, ExposureType.WFI_IMAGE), (Survey.HLWAS, ExposureType.WFI_SPECTRAL)],
 )
-def test_what_the_ssc_makes_is_not_expected(
+def test_l3_and_l4_of_the_soc_are_not_expected_where_the_ssc_makes_them(
     facts: Facts, survey: Survey, exposure_type: ExposureType
 ) -> None:
     facts.receipt(survey=survey, exposure_type=exposure_type)
     found = ledger(facts, 900)
-    assert set(found[found["level"].isin(["L3", "L4"])]["state"]) == {ProductState.NOT_EXPECTED}
-    assert set(found[found["level"].isin(["L1", "L2"])]["state"]) == {ProductState.OVERDUE}
+    by_soc = found["kind"].isin([kind.name for kind in KINDS if kind.maker is Maker.SOC])
+    derived = found["level"].isin(["L3", "L4"])
+    assert set(found[derived & by_soc]["state"]) == {ProductState.NOT_EXPECTED}
+    assert set(found[~derived]["state"]) == {ProductState.OVERDUE}
+    expected = {
+        kind.name for kind in expected_kinds(survey, exposure_type) if kind.maker is Maker.SSC
+    }
+    assert set(found[~by_soc]["kind"]) == expected
+    assert set(found[~by_soc]["state"]) == {ProductState.OVERDUE}
+
+
+SPECTRAL = {"exposure_type": ExposureType.WFI_SPECTRAL, "optical_element": OpticalElement.F158}
+SPECTRA = ("spec_location_table", "spec_individual_1d")
+BULGE = {"survey": Survey.GBTDS}
+
+
+def bulge_names(*kinds: str) -> list[str]:
+    """Names of products that the SSC makes of the visit."""
+    stems = {Scope.GROUP: "f158", Scope.GROUP_DETECTOR: "wfi01_f158"}
+    found = (KIND_BY_NAME[f"microlensing_{kind}"] for kind in kinds)
+    group = f"r{VISIT[1:6]}_p_v{VISIT[6:]}"
+    return [f"{group}_{stems[kind.scope]}_{kind.suffix}.{kind.extension}" for kind in found]
+
+
+def test_what_is_handed_over_waits_for_the_ssc_and_its_hours_are_counted_apart(
+    facts: Facts,
+) -> None:
+    calibrated(facts, **SPECTRAL)
+    delivered = {"kind": "spec_individual_1d"}
+    assert states(facts, 6, **delivered) == {ProductState.QUEUED}
+    facts.handed_over(EXPOSURE, 7)
+    found = ledger(facts, 10, **delivered)
+    assert set(found["state"]) == {ProductState.WAITING_FOR_SSC}
+    assert sorted(found["detector"]) == ["WFI01", "WFI02"]
+    assert spent(found) == {"downlink": 1, "queue": 1 + 1 + 2, "computation": 2, "ssc": 3}
+    late = ledger(facts, 7 * 24 + 1, **delivered)
+    assert set(late["state"]) == {ProductState.OVERDUE}
+    assert set(late["stage"]) == {ProductState.WAITING_FOR_SSC}
+    assert set(late["blame"]) == {Blame.SSC}
+
+
+def test_a_delivery_in_time_keeps_the_deadline_and_the_time_it_took_is_the_ssc_s(
+    facts: Facts,
+) -> None:
+    calibrated(facts, **SPECTRAL)
+    facts.handed_over(EXPOSURE, 7)
+    facts.published(
+        Step.SPECTRA, EXPOSURE, exposure_names(EXPOSURE, SPECTRA), start=40, end=42, queued=39
+    )
+    found = ledger(facts, 50, kind="spec_individual_1d")
+    assert set(found["state"]) == {ProductState.MADE_IN_TIME}
+    assert spent(found) == {"downlink": 1, "queue": 4 + 1, "computation": 2 + 2, "ssc": 32}
+    assert states(facts, 50, kind="spec_decontam_2d") == {ProductState.WAITING_FOR_SSC}
+
+
+def test_a_rejected_delivery_is_the_ssc_s_to_correct(facts: Facts) -> None:
+    calibrated(facts, **SPECTRAL)
+    facts.handed_over(EXPOSURE, 7)
+    facts.attempt(Step.SPECTRA, EXPOSURE, queued=20, start=21, end=22, outcome=Outcome.BAD_INPUT)
+    waiting = ledger(facts, 30, kind="spec_individual_1d")
+    assert set(waiting["state"]) == {ProductState.WAITING_FOR_SSC}
+    assert waiting["reason"].str.contains("SomeError").all()
+    facts.published(
+        Step.SPECTRA, EXPOSURE, exposure_names(EXPOSURE, SPECTRA), start=60, end=61, queued=60
+    )
+    assert spent(ledger(facts, 70, kind="spec_individual_1d"))["ssc"] == 53
+
+
+def test_a_visit_of_the_bulge_waits_for_the_ssc_until_it_delivers(facts: Facts) -> None:
+    calibrated(facts, **BULGE)
+    facts.handed_over(VISIT, 6)
+    assert states(facts, 8, partition=VISIT, kind="microlensing_event_catalog") == {
+        ProductState.WAITING_FOR_SSC
+    }
+    assert states(facts, 8, partition=VISIT, kind="coadd") == {ProductState.NOT_EXPECTED}
+    names = bulge_names("reference_frame", "event_catalog")
+    facts.published(Step.MICROLENSING, VISIT, names, start=130, end=131, queued=130)
+    late = ledger(facts, 140, kind="microlensing_reference_frame")
+    assert set(late["state"]) == {ProductState.MADE_LATE}
+    assert set(late["blame"]) == {Blame.SSC}
+    assert states(facts, 140, kind="microlensing_event_catalog") == {ProductState.MADE_IN_TIME}
+
+
+def test_what_is_delivered_again_has_a_clock_of_its_own_from_the_hand_over(facts: Facts) -> None:
+    calibrated(facts, **BULGE)
+    names = bulge_names("event_catalog")
+    facts.handed_over(VISIT, 6)
+    facts.published(Step.MICROLENSING, VISIT, names, start=20, end=21, queued=20)
+    facts.handed_over(VISIT, 500)
+    facts.published(Step.MICROLENSING, VISIT, names, start=600, end=601, queued=600)
+    found = ledger(facts, 700, kind="microlensing_event_catalog")
+    again = found[found["generation"] == 2]
+    assert spent(again) == {"ssc": 100, "computation": 1}
+    assert set(again["state"]) == {ProductState.MADE_IN_TIME}
+    assert [time.to_pydatetime() for time in again["due"]] == [at(500 + 7 * 24)]
+
+
+def test_a_visit_whose_images_all_failed_fails_for_the_ssc_too(facts: Facts) -> None:
+    facts.receipt(**BULGE)
+    facts.attempt(Step.FORMATTING, EXPOSURE, start=2, end=3, outcome=Outcome.BAD_INPUT)
+    assert states(facts, 8, kind="microlensing_event_catalog") == {ProductState.FAILED}
 
 
 def two_exposures(facts: Facts, **second) -> None:

@@ -1,0 +1,168 @@
+"""The sensor that tells the SSC which L2 images are ready (R12).
+
+It compares states: the L2 of each visit and exposure that the SSC works on, with what the SSC was
+told last. So an image that is made again is handed over again, and nothing is handed over twice. A
+visit that lacks something is handed over in part when the SSC has no more than `ssc_reserve` left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from roman_assets.assets.partition_work import DATA_VERSION_TAG
+from roman_assets.assets.specs import EXPOSURE_HANDOVER, VISIT_HANDOVER
+from roman_assets.automation.in_progress import partitions_in_progress
+from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.settings import ssc_reserve
+from roman_assets.automation.visits import visit_of_key
+from roman_assets.data_root import DataRoot
+from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.products.deadline import CLOCK_START, Deadline
+from roman_assets.products.kind import Level
+from roman_assets.products.observation import VisitId
+from roman_assets.products.visit_policy import VisitDecision, VisitProgress, decide
+from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from roman_assets.pipelines.ssc.handover import HandoverManifest, ReadyImages
+    from roman_assets.registry.registry import ToldSsc
+
+VISITS_PER_TICK = 200
+"""So many visits are compared in one tick: those that have changed first, the others in turns."""
+
+
+@dataclass
+class HandoverWatch:
+    """The visits of an installation of which the SSC is still to be told something.
+
+    Like `roman_assets.automation.visits.VisitWatch` it is a memory that spares work and decides
+    nothing; empty after a restart, when everything is compared.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    _waiting: dict[VisitId, None] = field(default_factory=dict)
+    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @property
+    def waiting(self) -> int:
+        """Number of visits that wait."""
+        return len(self._waiting)
+
+    def ready(self, instance: dg.DagsterInstance, now: datetime) -> list[ReadyImages]:
+        """Give what the SSC is to be told now."""
+        from roman_assets.pipelines.manifest import visit_manifests
+        from roman_assets.pipelines.ssc.handover import ready_images
+        from roman_assets.registry.deadline_settings import deadlines_of
+        from roman_assets.registry.registry import Registry
+
+        with Registry(self.root) as registry:
+            changed = map(visit_of_key, self._changes.look(registry, now).partitions)
+            self._waiting = dict.fromkeys([*changed, *self._waiting])
+            visits = list(self._waiting)[:VISITS_PER_TICK]
+            if not visits:
+                return []
+            manifests = visit_manifests(self.root, registry, visits)
+            found = {visit: list(ready_images(manifests[visit])) for visit in visits}
+            told = registry.handovers(one.partition for ready in found.values() for one in ready)
+        busy = partitions_in_progress(instance)
+        deadlines = deadlines_of(self.root)
+        chosen = []
+        for visit, ready in found.items():
+            del self._waiting[visit]
+            for one in ready:
+                progress = _progress(one, told.get(one.partition), busy, deadlines)
+                decision = decide(progress, now, ssc_reserve())
+                if decision in (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL):
+                    chosen.append(one)
+                if decision is not VisitDecision.LEAVE:
+                    # also those to be told now: the next look sees that they were
+                    self._waiting[visit] = None
+        return chosen
+
+
+def _progress(
+    ready: ReadyImages,
+    told: ToldSsc | None,
+    busy: Iterable[str],
+    deadlines: Mapping[Level, Deadline],
+) -> VisitProgress:
+    """Tell the policy of visits how far the hand-over is."""
+    manifest, deadline = ready.manifest, deadlines[ready.level]
+    start = manifest.executed.get(CLOCK_START[deadline.origin])
+    mine = {str(manifest.visit), ready.partition}
+    if ready.of_visit:
+        at_work = any(str(visit_of_key(key)) in mine for key in busy if is_exposure(key))
+    else:
+        at_work = ready.partition in busy
+    return VisitProgress(
+        inputs=len(ready.members),
+        awaited=ready.awaited,
+        at_work=at_work,
+        up_to_date=told is not None and told.digest == ready.digest,
+        made=None if told is None else told.handed_over,
+        due=None if start is None else deadline.due(start),
+    )
+
+
+_watches: dict[DataRoot, HandoverWatch] = {}
+
+
+@dg.sensor(
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the SSC which L2 images of GBTDS visits and spectroscopic exposures are "
+    "ready, and again when they are made again.",
+)
+def handover_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SensorResult | dg.SkipReason:
+    """Write a manifest for every exposure and visit whose L2 the SSC does not know yet."""
+    from roman_assets.pipelines.ssc.handover import hand_over
+
+    root = installation.root
+    watch = _watches.setdefault(root, HandoverWatch(root))
+    told = hand_over(root, watch.ready(context.instance, datetime.now(UTC)))
+    if not told:
+        return dg.SkipReason(f"{watch.waiting} visits wait for exposures or their deadline")
+    exposures = [one.partition for one in told if is_exposure(one.partition)]
+    visits = [one.partition for one in told if not is_exposure(one.partition)]
+    return dg.SensorResult(
+        asset_events=[handover_event(root, one) for one in told],
+        dynamic_partitions_requests=[
+            exposure_partitions.build_add_request(exposures),
+            visit_partitions.build_add_request(visits),
+        ],
+        skip_reason=None,
+    )
+
+
+def handover_event(root: DataRoot, manifest: HandoverManifest) -> dg.AssetMaterialization:
+    """Report that the SSC was told."""
+    from roman_assets.archive.exchange import Exchange
+
+    return dg.AssetMaterialization(
+        EXPOSURE_HANDOVER if is_exposure(manifest.partition) else VISIT_HANDOVER,
+        partition=manifest.partition,
+        metadata={
+            "survey": manifest.survey.value,
+            "optical_element": manifest.optical_element.value,
+            "images": len(manifest.images),
+            "missing": dg.MetadataValue.json(list(manifest.missing)),
+            "manifest": dg.MetadataValue.path(Exchange.of(root).location(manifest.key)),
+            "handed_over": dg.MetadataValue.timestamp(manifest.handed_over_at),
+            "expected": dg.MetadataValue.json(list(manifest.products)),
+        },
+        tags={DATA_VERSION_TAG: manifest.digest},
+    )
