@@ -16,6 +16,7 @@ from roman_assets.cli import (
     operate,
     products,
     rehearse,
+    reproduce,
     retention,
     simulate,
     upkeep,
@@ -84,6 +85,7 @@ app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
 app.command(rich_help_panel="See and fetch products")(products.history)
 app.command(rich_help_panel="See and fetch products")(products.provenance)
+app.command(rich_help_panel="Reprocess")(reproduce.reproduce)
 app.command(rich_help_panel="Reprocess")(retention.retention)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)

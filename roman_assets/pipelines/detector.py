@@ -156,7 +156,10 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
 def _step_arguments(task: DetectorTask) -> dict[str, dict[str, Any]]:
     if task.astrometric_catalog is None:
         return {}
-    return {"tweakreg": {"abs_refcat": str(task.astrometric_catalog)}}
+    # by a name of its own: tweakreg writes what it is told into the WCS
+    catalog = task.uncal.with_name(task.astrometric_catalog.name)
+    catalog.symlink_to(task.astrometric_catalog)
+    return {"tweakreg": {"abs_refcat": catalog.name}}
 
 
 def require_usable(uncal: Path) -> None:

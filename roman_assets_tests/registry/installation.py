@@ -36,7 +36,16 @@ from roman_assets.registry.schema import TABLES
 from roman_assets.registry.tiers import TieredDatabase, read_snapshot, tier_path
 
 VISIT = "r0001001001001001001"
-_ABOUT_PRODUCTS = {"metadata", "inputs", "context", "software", "references", "archived", "access"}
+_ABOUT_PRODUCTS = {
+    "fingerprint",
+    "metadata",
+    "inputs",
+    "context",
+    "software",
+    "references",
+    "archived",
+    "access",
+}
 ANY_FINGERPRINT = fingerprint((), None, {})
 
 

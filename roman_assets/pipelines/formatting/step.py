@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,11 @@ from asdf.exceptions import ValidationError
 
 import roman_assets
 from roman_assets.archive.durability import disk_space
+from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.ancillary import (
-    Ephemeris,
     ExecutedExposure,
     ExecutedVisit,
     MATable,
@@ -42,7 +42,7 @@ from roman_assets.pipelines.provenance import file_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
 from roman_assets.products.deadline import Clock, utc_now
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import Scope, Step
 from roman_assets.products.name import FileSet, ProductName
 from roman_assets.products.observation import ExposureId
 from roman_assets.registry.record import (
@@ -51,6 +51,7 @@ from roman_assets.registry.record import (
     WorkFailure,
     fingerprint,
 )
+from roman_assets.registry.registry import Registry
 
 _T = TypeVar("_T", DetectorReadout, GuideWindowReadout, FaceTelemetry)
 _PACKAGES = ("rad", "roman-datamodels")
@@ -63,12 +64,14 @@ def format_exposure(
     *,
     run: Run | None = None,
     force: bool = False,
+    routine: bool = False,
     clock: Clock = utc_now,
 ) -> StepResult:
     """Make and publish L1 of an exposure: science, guide windows and FACE.
 
     A product that exists as it would be made is not made again. A detector whose content cannot be
-    used fails alone.
+    used fails alone. When a person asks, L1 is made again with the definitive ephemeris once that
+    is in, or by newer software; routine work leaves it as it is (R3, R8).
 
     Parameters
     ----------
@@ -80,6 +83,9 @@ def format_exposure(
         The run it is done in.
     force
         Make everything again.
+    routine
+        Nobody asked for L1 again: products made of the same packets stay, whatever ephemeris or
+        software came since.
     clock
         Gives the time.
 
@@ -98,8 +104,10 @@ def format_exposure(
     landing = LandingArea(root)
     with StepAttempt(root, Step.FORMATTING, str(exposure), run, clock) as attempt:
         receipt = _complete_receipt(landing, exposure, clock)
-        work = _Work.plan(landing, receipt)
+        work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
         kept = reusable(root, work.fingerprints, force)
+        if routine and not force:
+            kept |= _of_same_packets(root, work)
         with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
             maker = _Maker(work, scratch, kept)
             maker.make()
@@ -112,6 +120,78 @@ def format_exposure(
                 reused=kept.values(),
                 attempt=attempt,
             )
+
+
+def _of_same_packets(root: DataRoot, work: _Work) -> dict[str, ProductEntry]:
+    """Give the products that were made of these packets, by name, if their files are there (R8)."""
+    archive = Archive.of(root)
+    with Registry(root) as registry:
+        current = registry.current(work.fingerprints)
+    return {
+        name: entry
+        for name, entry in current.items()
+        if work.packets in entry.inputs and archive.has_blob(entry.sha256, entry.size)
+    }
+
+
+def make_level1(
+    landing: LandingArea, exposure: ExposureId, wanted: ProductEntry, scratch: Path
+) -> Path:
+    """Make one L1 product again as its record says, without publishing it.
+
+    Parameters
+    ----------
+    landing
+        Where its packets and documents are retained.
+    exposure
+        Of the product.
+    wanted
+        What the record says of it.
+    scratch
+        A directory of the caller's own.
+
+    Raises
+    ------
+    BadInputError
+        If the packets or the ephemeris that it was made of are not there any more, or it cannot be
+        made.
+    """
+    receipt = landing.receipt(exposure)
+    packets, ephemeris = wanted.inputs
+    work = _Work.plan(landing, receipt, retained_ephemeris(landing, ephemeris))
+    if work.packets != packets:
+        raise BadInputError(
+            wanted.name, "inputs",
+            f"the packets and documents of {packets.name} ({packets.sha256}) were replaced: the "
+            f"landing area has {work.packets.sha256} now",
+            "bring back into the landing area what was there when it was made",
+        )  # fmt: skip
+    alone = wanted.product_name.kind.scope is not Scope.EXPOSURE
+    others = set(work.fingerprints) - {wanted.name} if alone else set()
+    maker = _Maker(work, scratch, others)
+    maker.make()
+    made = {str(output.name): output.path for output in maker.outputs}
+    if wanted.name not in made:
+        reasons = "; ".join(failure.message for failure in maker.failures) or "nothing was made"
+        raise BadInputError(wanted.name, "L0", reasons, "see `roman-assets status`")
+    return made[wanted.name]
+
+
+def retained_ephemeris(landing: LandingArea, recorded: ProductInput) -> Path:
+    """Give the ephemeris that a record names, out of the landing area.
+
+    Raises
+    ------
+    BadInputError
+        If it is gone, or its content is another.
+    """
+    path = landing.path / recorded.name
+    if not path.is_file() or sha256_of(path) != recorded.sha256:
+        raise BadInputError(
+            path, "ephemeris", f"the one with the sha256 {recorded.sha256} is gone",
+            "bring it back into the landing area",
+        )  # fmt: skip
+    return path
 
 
 def _complete_receipt(landing: LandingArea, exposure: ExposureId, clock: Clock) -> Receipt:
@@ -134,28 +214,31 @@ class _Work:
 
     landing: LandingArea
     observation: Observation
-    inputs: tuple[ProductInput, ...]
+    packets: ProductInput
+    ephemeris: ProductInput
     software: Mapping[str, str]
     facts: Mapping[str, Any]
 
     @classmethod
-    def plan(cls, landing: LandingArea, receipt: Receipt) -> _Work:
+    def plan(cls, landing: LandingArea, receipt: Receipt, orbit_file: Path) -> _Work:
         visit, executed, table = _documents(landing, receipt.exposure)
-        ephemeris = _ephemeris(receipt)
+        ephemeris = open_ephemeris(orbit_file)
         middle = executed.start_time + (executed.end_time - executed.start_time) / 2
         observation = Observation(
             receipt.exposure, visit, executed, table, ephemeris.state(middle), ephemeris.kind
         )
-        software = {"roman_assets": roman_assets.__version__} | {
-            package: importlib.metadata.version(package) for package in _PACKAGES
-        }
         packets = ProductInput(name=f"{receipt.exposure}_l0", sha256=receipt.content_version)
         facts = {
             "survey": str(visit.survey),
             "exposure_type": str(visit.exposure_type),
             "nexposures": visit.nexposures,
         }
-        return cls(landing, observation, (packets, file_input(ephemeris.path)), software, facts)
+        orbit = file_input(orbit_file)
+        return cls(landing, observation, packets, orbit, formatting_software(), facts)
+
+    @property
+    def inputs(self) -> tuple[ProductInput, ...]:
+        return self.packets, self.ephemeris
 
     @property
     def fingerprint(self) -> str:
@@ -190,21 +273,28 @@ def _documents(
     return visit, executed, table.truncated(executed.nresultants)
 
 
-def _ephemeris(receipt: Receipt) -> Ephemeris:
-    """Open the definitive ephemeris if there is one, else the predicted (R3)."""
+def formatting_software() -> dict[str, str]:
+    """Give the versions of the packages that decide what L1 contains."""
+    return {"roman_assets": roman_assets.__version__} | {
+        package: importlib.metadata.version(package) for package in _PACKAGES
+    }
+
+
+def _best_ephemeris(receipt: Receipt) -> Path:
+    """Give the definitive ephemeris if there is one, else the predicted (R3)."""
     path = receipt.definitive_ephemeris or receipt.ephemeris
     if path is None:
         raise BadInputError(
             receipt.exposure, "ephemeris", "it is gone since all was received",
             "deliver an ephemeris that covers the exposure",
         )  # fmt: skip
-    return open_ephemeris(path)
+    return path
 
 
 class _Maker:
     """Makes the files of an exposure, one detector after the other."""
 
-    def __init__(self, work: _Work, scratch: Path, kept: Mapping[str, ProductEntry]) -> None:
+    def __init__(self, work: _Work, scratch: Path, kept: Container[str]) -> None:
         self._work = work
         self._scratch = scratch
         self._kept = kept
