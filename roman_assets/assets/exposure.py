@@ -10,6 +10,7 @@ from roman_assets.assets.partition_work import (
     PartitionOutcome,
     StepEvent,
     fixed_context,
+    is_routine,
     run_of,
     step_events,
 )
@@ -39,13 +40,19 @@ ROMANCAL_POOL = "romancal"
     retry_policy=RETRY_POLICY,
 )
 def level1(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
-    """Format L1 from the packets and ancillary data of an exposure (R2, R3)."""
+    """Format L1 from the packets and ancillary data of an exposure (R2, R3).
+
+    Materialized by a person or a backfill, L1 is made again with the definitive ephemeris if that
+    is in; runs that sensors ask for leave L1 of the same packets as it is (R8).
+    """
     from roman_assets.pipelines.formatting.step import format_exposure
 
     root = installation.root
 
     def work(key: str) -> PartitionOutcome:
-        result = format_exposure(root, ExposureId.parse(key), run=run_of(context))
+        result = format_exposure(
+            root, ExposureId.parse(key), run=run_of(context), routine=is_routine(context)
+        )
         return outcome_of(root, Step.FORMATTING, key, result)
 
     yield from step_events(context, work)

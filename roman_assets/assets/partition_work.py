@@ -81,6 +81,14 @@ def fixed_context(context: dg.AssetExecutionContext) -> str | None:
     return context.run.tags.get(CONTEXT_TAG)
 
 
+def is_routine(context: dg.AssetExecutionContext) -> bool:
+    """Tell whether a sensor asked for the run: nothing makes L1 again by itself (R3, R8)."""
+    return _SENSOR_TAG in context.run.tags
+
+
+_SENSOR_TAG = "dagster/sensor_name"
+
+
 def step_events(
     context: dg.AssetExecutionContext, work: Callable[[str], PartitionOutcome]
 ) -> Iterator[StepEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,45 @@ def format_exposure(
                 reused=kept.values(),
                 attempt=attempt,
             )
+
+
+def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
+    """Tell why L1 of an exposure would be made again if somebody asked for it now.
+
+    Returns
+    -------
+    tuple of str
+        For people; empty when all L1 is as it would be made.
+
+    Raises
+    ------
+    BadInputError
+        If something of the exposure has not been received; it names what.
+    """
+    landing = LandingArea(root)
+    receipt = _complete_receipt(landing, exposure, utc_now)
+    work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
+    with Registry(root) as registry:
+        current = registry.current(work.fingerprints)
+    reasons = [f"{name} is not there" for name in sorted(work.fingerprints.keys() - current.keys())]
+    for entry in current.values():
+        reasons += _differences(entry, work)
+    return tuple(dict.fromkeys(reasons))
+
+
+def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
+    if made.fingerprint == work.fingerprint:
+        return
+    before = {item.name: item for item in made.inputs}
+    if before.get(work.packets.name) != work.packets:
+        yield "other packets or documents are in"
+    if work.ephemeris not in made.inputs:
+        old = ", ".join(name for name in before if name != work.packets.name) or "none"
+        kind = work.observation.ephemeris_kind.lower()
+        yield f"the {kind} ephemeris {work.ephemeris.name} in place of {old}"
+    for package, version in work.software.items():
+        if made.software.get(package) != version:
+            yield f"{package} {version} in place of {made.software.get(package, 'none')}"
 
 
 def _of_same_packets(root: DataRoot, work: _Work) -> dict[str, ProductEntry]:

@@ -17,7 +17,7 @@ from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.formatting import step as step_module
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt_record import record_receipts
-from roman_assets.pipelines.formatting.step import format_exposure
+from roman_assets.pipelines.formatting.step import format_exposure, why_again
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.name import ProductName
 from roman_assets.registry.registry import Registry
@@ -186,15 +186,46 @@ def test_an_incomplete_exposure_makes_nothing_and_says_what_is_missing(root, orb
 
 
 def test_l1_made_again_after_the_definitive_ephemeris_says_so(root, orbit, tmp_path):
-    downlink = deliver(root, orbit)
-    format_exposure(root, EXPOSURE)
-    final = write_oem(tmp_path / "final.oem", "DEFINITIVE", offset=5.0).read_text()
-    downlink.send_ephemeris("final", final)
-    LandingArea(root).scan()
+    with_definitive_ephemeris(root, orbit, tmp_path)
     result = format_exposure(root, EXPOSURE)
     science = opened(root, next(e for e in result.made if "uncal" in e.name))
     assert science.meta.ephemeris.type == "DEFINITIVE"
     assert len(result.made) == 3
+
+
+def with_definitive_ephemeris(root, orbit, tmp_path):
+    """Format an exposure, and receive the definitive ephemeris after it."""
+    downlink = deliver(root, orbit)
+    first = format_exposure(root, EXPOSURE)
+    final = write_oem(tmp_path / "final.oem", "DEFINITIVE", offset=5.0).read_text()
+    downlink.send_ephemeris("final", final)
+    LandingArea(root).scan()
+    return first
+
+
+def test_routine_work_leaves_l1_as_it_is_when_the_definitive_ephemeris_is_in(root, orbit, tmp_path):
+    first = with_definitive_ephemeris(root, orbit, tmp_path)
+    routine = format_exposure(root, EXPOSURE, routine=True)
+    assert (routine.made, routine.record_id) == ((), None)
+    assert contents(routine) == contents(first)
+
+
+def test_routine_work_makes_l1_again_of_repaired_packets(root, orbit, tmp_path):
+    with_definitive_ephemeris(root, orbit, tmp_path)
+    Downlink(root).send("repair", telemetry_of(detectors=ONE, seed=7))
+    LandingArea(root).scan()
+    result = format_exposure(root, EXPOSURE, routine=True)
+    science = opened(root, next(e for e in result.made if "uncal" in e.name))
+    assert science.meta.ephemeris.type == "DEFINITIVE"
+
+
+def test_it_is_told_why_l1_would_be_made_again_before_it_is(root, orbit, tmp_path):
+    with_definitive_ephemeris(root, orbit, tmp_path)
+    (reason,) = why_again(root, EXPOSURE)
+    assert reason.startswith("the definitive ephemeris final")
+    assert "in place of predicted" in reason
+    format_exposure(root, EXPOSURE)
+    assert why_again(root, EXPOSURE) == ()
 
 
 def test_a_crash_before_publishing_leaves_nothing_and_a_rerun_makes_all(root, orbit, monkeypatch):
