@@ -44,6 +44,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
 from roman_assets.registry.fold import (
     HEALPIX_NSIDE,
+    NO_RECORD,
     READ_BY_FOLD,
     apply_incoming,
     fold,
@@ -80,6 +81,7 @@ _FOOTPRINT = """'POLYGON ICRS ' || concat_ws(' ',
 
 _INCOMING = f"""
 create temp table incoming as
+{NO_RECORD} union all by name (
 with exposures as (
     select i // {EXPOSURES_OF_VISIT} as v, timestamptz '2027-01-01' + to_seconds(i * 140) as begun,
         'r' || lpad((10 + v % {PROGRAMS})::varchar, 5, '0')
@@ -118,17 +120,8 @@ select md5(exposure || any_value(work.end)) as record_id, any_value(work.step) a
             'footprint', {_FOOTPRINT}),
         'archived': null::struct(rad_schema varchar, sections integer[]), 'access': 'public'}}
     ) as products,
-    []::struct(transition varchar, name varchar, made_by varchar, sha256 varchar, reason varchar,
-        cause varchar)[] as transitions,
-    []::json[] as sections, []::struct(file_set varchar, error varchar, message varchar)[]
-        as failures,
-    map {{'all_received': any_value(begun) + to_hours(8), 'finished': any_value(made)}} as events,
-    null::struct(attempt_id varchar, outcome varchar, error varchar, message varchar,
-        last_try boolean) as attempt,
-    null::struct(survey varchar, exposure_type varchar, optical_element varchar,
-        detectors varchar[], nexposures integer, truncated boolean, lacks_packets boolean,
-        lacks_ancillary boolean) as receipt
-from entries group by exposure, work
+    map {{'all_received': any_value(begun) + to_hours(8), 'finished': any_value(made)}} as events
+from entries group by exposure, work)
 """
 
 

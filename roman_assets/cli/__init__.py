@@ -17,6 +17,7 @@ from roman_assets.cli import (
     operate,
     products,
     rehearse,
+    reprocess,
     reproduce,
     retention,
     simulate,
@@ -88,6 +89,11 @@ app.command(rich_help_panel="See and fetch products")(products.history)
 app.command(rich_help_panel="See and fetch products")(products.provenance)
 app.command(name="format", rich_help_panel="Reprocess")(formatting.format_again)
 app.command(rich_help_panel="Reprocess")(reproduce.reproduce)
+app.command(rich_help_panel="Reprocess")(reprocess.impact)
+app.command(rich_help_panel="Reprocess")(reprocess.propose)
+app.command(rich_help_panel="Reprocess")(reprocess.proposals)
+app.command(rich_help_panel="Reprocess")(reprocess.approve)
+app.command(rich_help_panel="Reprocess")(reprocess.reject)
 app.command(rich_help_panel="Reprocess")(retention.retention)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)

@@ -73,8 +73,8 @@ _EARLY_PHOTOM_SCALE = 0.98
 _TWEAKREG_MATCHING = {"abs_tolerance": 0.3, "abs_sigma": 2.5, "abs_nclip": 10}
 _LEDGER = Path("config", "roman", "observatory.json")
 _SERVER_CONFIG = Path("config", "roman", "server_config")
-_MAPPINGS = Path("mappings", "roman")
-_REFERENCES = Path("references", "roman", "wfi")
+MAPPINGS = Path("mappings", "roman")
+REFERENCES = Path("references", "roman", "wfi")
 _USE_AFTER = "2020-01-01 00:00:00"
 _NONE = "N/A"
 _ANY_TYPE = "|".join(ExposureType)
@@ -205,11 +205,11 @@ def build_crds_cache(
     settings = CacheSettings(window, seed)
     active_pixels(window)
     with disk_space(path):
-        for directory in (_MAPPINGS, _REFERENCES, _LEDGER.parent, ASTROMETRIC_CATALOG.parent):
+        for directory in (MAPPINGS, REFERENCES, _LEDGER.parent, ASTROMETRIC_CATALOG.parent):
             make_directory(path / directory)
         with locked(path / _LEDGER.parent):
             ledger = _open_ledger(path, settings)
-            _remove_leftovers(path / _REFERENCES)
+            _remove_leftovers(path / REFERENCES)
             _cover_fields(path, ledger, tuple(sky_fields))
             coverage = _coverage(ledger)
             for detector in wanted:
@@ -230,9 +230,9 @@ def set_operational_context(path: Path, context: str) -> None:
     BadInputError
         If the cache has no such context.
     """
-    if not (path / _MAPPINGS / context).is_file():
+    if not (path / MAPPINGS / context).is_file():
         raise BadInputError(
-            path, "context", f"{context} is not in the cache", f"choose one of {CONTEXTS}"
+            path, "context", f"{context} is not in the cache", "choose one that is there"
         )
     with disk_space(path), locked(path / _LEDGER.parent):
         _write_server_config(path, context)
@@ -261,7 +261,7 @@ def stored_epsf(path: Path, detector: str, element: OpticalElement) -> EpsfGrid:
     name = _existing_ledger(path).files.get(f"epsf {detector} {element}")
     if name is None:
         raise BadInputError(path, "epsf", f"none for {detector} {element}", "add both to the cache")
-    return _read_epsf(path / _REFERENCES / name)
+    return _read_epsf(path / REFERENCES / name)
 
 
 def _read_epsf(path: Path) -> EpsfGrid:
@@ -306,7 +306,7 @@ def _open_ledger(path: Path, settings: CacheSettings) -> _Ledger:
                 "use another data root for other settings",
             )
     ledger.files = {
-        key: name for key, name in ledger.files.items() if (path / _REFERENCES / name).is_file()
+        key: name for key, name in ledger.files.items() if (path / REFERENCES / name).is_file()
     }
     return ledger
 
@@ -363,7 +363,7 @@ def _make_references(
         if progress is not None:
             progress(reference.key, done, len(lacking))
         name = _free_name(ledger, reference)
-        _save(reference.make(), path / _REFERENCES / name)
+        _save(reference.make(), path / REFERENCES / name)
         ledger.files[reference.key] = name
         ledger.write(path)
         added.append(name)
@@ -481,7 +481,7 @@ def _apcorr(
 ) -> _Reference:
     def make() -> Any:
         grids = {
-            element: _read_epsf(path / _REFERENCES / ledger.files[f"epsf {detector} {element}"])
+            element: _read_epsf(path / REFERENCES / ledger.files[f"epsf {detector} {element}"])
             for element in filters
         }
         return references.apcorr(detector, grids)
@@ -652,7 +652,7 @@ def _write_mapping(
     # the checksum is that of the text without its own line
     covered = "".join(row for row in text("").splitlines(True) if "sha1sum" not in row)
     complete = text(crds_utils.str_checksum(covered)).encode()
-    target = path / _MAPPINGS / str(header["name"])
+    target = path / MAPPINGS / str(header["name"])
     if not target.is_file() or target.read_bytes() != complete:
         write_durably(target, complete)
 

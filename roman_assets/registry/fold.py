@@ -386,9 +386,27 @@ _LINE = {
             "exposures": ["VARCHAR"],
         },
         "handover": {"manifest": "VARCHAR", "digest": "VARCHAR", "images": "INTEGER"},
+        "proposal": {
+            "proposal_id": "VARCHAR",
+            "change": {"cause": "VARCHAR", "value": "VARCHAR"},
+            "author": "VARCHAR",
+            "reason": "VARCHAR",
+            "exposures": ["VARCHAR"],
+            "visits": ["VARCHAR"],
+            "impact": "JSON",
+        },
+        "decision": {
+            "proposal_id": "VARCHAR",
+            "verdict": "VARCHAR",
+            "author": "VARCHAR",
+            "reason": "VARCHAR",
+        },
     }
 }
 """What a line of the journal holds, for DuckDB."""
+
+NO_RECORD = f"select unnest(from_json('{{}}', '{json.dumps(_LINE['record'])}')) where false"
+"""No row, with the columns of ``incoming`` (see `apply_incoming`)."""
 
 # Reading whole lines and taking them apart is four times as fast as read_json. JSON has no raw
 # control characters, so a delimiter that is one never occurs.
@@ -573,6 +591,15 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"insert into {NEWEST}.{RELEASES.name} by name "
         f'select {record}, unnest("release") from incoming where "release" is not null'
+    )
+    connection.execute(
+        f"insert into {NEWEST}.proposals by name "
+        f"select {record}, proposal.* exclude (change), unnest(proposal.change) "
+        "from incoming where proposal is not null"
+    )
+    connection.execute(
+        f"insert into {NEWEST}.decisions by name select {record}, unnest(decision) "
+        "from incoming where decision is not null"
     )
 
 

@@ -164,6 +164,10 @@ class Statement(StrEnum):
     """That a data release was begun, or is published."""
     HANDOVER = "handover"
     """What the SSC was told."""
+    PROPOSAL = "proposal"
+    """That somebody proposes to make products again early (R15)."""
+    DECISION = "decision"
+    """What was decided about a proposal, and by whom (R15)."""
 
 
 class Outcome(StrEnum):
@@ -282,12 +286,98 @@ class Handover(_Frozen):
     images: NonNegativeInt
 
 
+class Cause(StrEnum):
+    """What can make products worth making again."""
+
+    CONTEXT = "context"
+    """Another CRDS pipeline context."""
+    SOFTWARE = "software"
+    """Another version of a package."""
+    EPHEMERIS = "ephemeris"
+    """A definitive ephemeris (R3)."""
+    LEVEL0 = "level0"
+    """Packets or ancillary data that were repaired, or formatted wrongly."""
+
+
+class Change(_Frozen):
+    """Something new that products were not made with.
+
+    Parameters
+    ----------
+    cause
+        What kind of thing it is.
+    value
+        Which one: ``roman_0003.pmap``, ``romancal=1.2.0``, a file of the landing area; exposures
+        separated by blanks.
+    """
+
+    cause: Cause
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.cause} {self.value}"
+
+
+class Proposal(_Frozen):
+    """A proposal to make products again early (R15).
+
+    Parameters
+    ----------
+    proposal_id
+        Unique, at most 30 characters.
+    change
+        What they would be made with.
+    author, reason
+        Who proposes it, and why.
+    exposures
+        The exposures to be made again.
+    visits
+        The visits whose L3 and L4 are made again, after their exposures.
+    impact
+        What it was said to change and cost, for people and programs.
+    """
+
+    proposal_id: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,30}$")]
+    change: Change
+    author: str
+    reason: str
+    exposures: tuple[str, ...] = ()
+    visits: tuple[str, ...] = ()
+    impact: dict[str, Any] = Field(default_factory=dict)
+
+
+class Verdict(StrEnum):
+    """What can be decided about a proposal."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class Decision(_Frozen):
+    """What a person decided about a proposal (R15); the first decision counts.
+
+    Parameters
+    ----------
+    proposal_id
+        Which one.
+    verdict
+        What.
+    author, reason
+        Who decided, and why.
+    """
+
+    proposal_id: str
+    verdict: Verdict
+    author: str
+    reason: str
+
+
 class CommitRecord(_Frozen):
     """The products that one step made for one partition, published together.
 
     A record can also state what happens to products made before: all of it, or nothing.
     Some records have no products: they say what is in of an exposure, how far an attempt has
-    come, or what the SSC was told.
+    come, what the SSC was told, or what is proposed and decided.
 
     Parameters
     ----------
@@ -323,6 +413,8 @@ class CommitRecord(_Frozen):
         What happened to a data release, in records about that.
     handover
         What the SSC was told, in records about that.
+    proposal, decision
+        What is proposed or decided, in records about that.
     """
 
     record_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
@@ -340,6 +432,8 @@ class CommitRecord(_Frozen):
     receipt: ExposureReceipt | None = None
     release: ReleaseStatement | None = None
     handover: Handover | None = None
+    proposal: Proposal | None = None
+    decision: Decision | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -1223,6 +1223,47 @@ detector, skycell, release, step, partition, access
             if prepare is not None:
                 prepare(connection)
             yield connection.sql(sql, params=dict(parameters))
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """Give all proposals to make products again, in the order in which they were made (R15).
+
+        Returns
+        -------
+        list of dict
+            What was proposed, ``proposed_at`` (UTC), and of the first decision about it
+            ``verdict``, ``decided_by``, ``decision_reason`` and ``decided_at``, None while it is
+            open.
+        """
+        return self._rows(
+            """
+            with first_proposed as (
+                select * from proposals qualify row_number() over (
+                    partition by proposal_id order by committed_at, record_id) = 1
+            ), first_decided as (
+                select proposal_id, verdict, author as decided_by, reason as decision_reason,
+                    committed_at as decided_at
+                from decisions qualify row_number() over (
+                    partition by proposal_id order by committed_at, record_id) = 1
+            )
+            select proposal_id, cause, value, author, reason, exposures, visits, impact,
+                committed_at as proposed_at, verdict, decided_by, decision_reason, decided_at
+            from first_proposed left join first_decided using (proposal_id)
+            order by committed_at, proposal_id
+            """,
+            {},
+        )
+
+    def connection(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Give the newest snapshot for a question of several statements, alone among the threads.
+
+        Temporary tables may be made in it; they are the asker's.
+
+        Raises
+        ------
+        PassingFaultError
+            If something cannot be read.
+        """
+        return self._asked()
 
     @contextmanager
     def _asked(self) -> Iterator[duckdb.DuckDBPyConnection]:

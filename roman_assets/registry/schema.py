@@ -169,11 +169,7 @@ RECORDS = Table(
     (
         *_RECORD,
         Column("run_id", "VARCHAR", "the Dagster run"),
-        Column(
-            "statement",
-            "VARCHAR",
-            "what it is about: publication, attempt, receipt, release or handover",
-        ),
+        Column("statement", "VARCHAR", "what it is about: publication, attempt, receipt ..."),
     ),
     order=("committed_at", "record_id"),
 )
@@ -314,6 +310,34 @@ HANDOVERS = Table(
     ),
     order=("partition", "committed_at"),
 )
+PROPOSALS = Table(
+    "proposals",
+    "one proposal to make products again early (R15)",
+    (
+        *_RECORD,
+        Column("proposal_id", "VARCHAR", "which one"),
+        Column("cause", "VARCHAR", "context, software, ephemeris or level0"),
+        Column("value", "VARCHAR", "what they would be made with"),
+        Column("author", "VARCHAR", "who proposes it"),
+        Column("reason", "VARCHAR", "why"),
+        Column("exposures", "VARCHAR[]", "the exposures to be made again"),
+        Column("visits", "VARCHAR[]", "the visits whose L3 and L4 are made again"),
+        Column("impact", "JSON", "what it was said to change and cost"),
+    ),
+    order=("committed_at",),
+)
+DECISIONS = Table(
+    "decisions",
+    "what one person decided about a proposal (R15)",
+    (
+        *_RECORD,
+        Column("proposal_id", "VARCHAR", "which one"),
+        Column("verdict", "VARCHAR", "approved or rejected"),
+        Column("author", "VARCHAR", "who decided"),
+        Column("reason", "VARCHAR", "why"),
+    ),
+    order=("committed_at",),
+)
 UNFIT_VALUES = Table(
     "unfit_values",
     "one value of a product's metadata that the column it belongs to cannot hold",
@@ -355,7 +379,7 @@ ARCHIVE_TABLES: tuple[Table, ...] = tuple(map(_table_of_archive, archive_catalog
 
 TABLES: tuple[Table, ...] = (
     RECORDS, PRODUCTS, PLACES, INPUTS, TRANSITIONS, EVENTS, FAILURES, ATTEMPTS, RECEIPTS,
-    RELEASES, HANDOVERS, UNFIT_VALUES, *ARCHIVE_TABLES,
+    RELEASES, HANDOVERS, PROPOSALS, DECISIONS, UNFIT_VALUES, *ARCHIVE_TABLES,
 )  # fmt: skip
 
 IS_AVAILABLE = f"state in {tuple(state.value for state in sorted(AVAILABLE))}"

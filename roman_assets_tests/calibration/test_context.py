@@ -20,11 +20,6 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.crds_cache import CONTEXTS, set_operational_context
 from roman_assets.products.observation import ExposureType, OpticalElement
-from roman_assets_tests.observatory.conftest import (  # noqa: F401
-    _small_cache,
-    small_cache,
-    use_cache,
-)
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 VARIABLES = ("CRDS_PATH", "CRDS_OBSERVATORY", "CRDS_SERVER_URL", "CRDS_READONLY_CACHE")
@@ -57,26 +52,26 @@ def test_what_the_operator_set_stays(bare_environment, tmp_path):
     assert "CRDS_READONLY_CACHE" not in os.environ
 
 
-def test_the_newest_context_is_operational(small_cache, use_cache):  # noqa: F811
+def test_the_newest_context_is_operational(small_cache, use_cache):
     use_cache(small_cache)
     assert operational_context() == CONTEXTS[-1]
     assert known_contexts() == CONTEXTS
 
 
-def test_a_new_operational_context_is_seen_at_once(small_cache, use_cache):  # noqa: F811
+def test_a_new_operational_context_is_seen_at_once(small_cache, use_cache):
     use_cache(small_cache)
     assert operational_context() == CONTEXTS[1]
     set_operational_context(small_cache, CONTEXTS[0])
     assert operational_context() == CONTEXTS[0]
 
 
-def test_a_named_context_wins(small_cache, use_cache):  # noqa: F811
+def test_a_named_context_wins(small_cache, use_cache):
     use_cache(small_cache)
     use_context(CONTEXTS[0])
     assert operational_context() == CONTEXTS[0]
 
 
-def test_romancal_follows_the_context_in_use(small_cache, use_cache):  # noqa: F811
+def test_romancal_follows_the_context_in_use(small_cache, use_cache):
     from stpipe import crds_client
 
     use_cache(small_cache)
@@ -99,7 +94,7 @@ def test_only_contexts_can_be_used(name):
         use_context(name)
 
 
-def test_a_context_that_is_fixed_beforehand_is_one_that_the_cache_has(small_cache, use_cache):  # noqa: F811
+def test_a_context_that_is_fixed_beforehand_is_one_that_the_cache_has(small_cache, use_cache):
     use_cache(small_cache)
     assert require_context(CONTEXTS[0]) == CONTEXTS[0]
     with pytest.raises(BadInputError, match=rf"no roman_0009\.pmap; it has {CONTEXTS[0]}"):
@@ -108,13 +103,13 @@ def test_a_context_that_is_fixed_beforehand_is_one_that_the_cache_has(small_cach
         require_context("latest")
 
 
-def test_a_missing_cache_is_an_error_that_can_be_caught(use_cache, tmp_path):  # noqa: F811
+def test_a_missing_cache_is_an_error_that_can_be_caught(use_cache, tmp_path):
     use_cache(tmp_path / "nothing")
     with pytest.raises(BadInputError, match="server_config"):
         operational_context()
 
 
-def test_references_of_an_exposure_are_named(small_cache, use_cache):  # noqa: F811
+def test_references_of_an_exposure_are_named(small_cache, use_cache):
     use_cache(small_cache)
     found = best_references("WFI01", OpticalElement.DARK, ExposureType.WFI_IM_DARK, START)
     assert found["gain"] == "roman_wfi_gain_0001.asdf"
@@ -122,7 +117,7 @@ def test_references_of_an_exposure_are_named(small_cache, use_cache):  # noqa: F
     assert found["refpix"] == "N/A"
 
 
-def test_a_filter_the_cache_lacks_is_told(small_cache, use_cache):  # noqa: F811
+def test_a_filter_the_cache_lacks_is_told(small_cache, use_cache):
     use_cache(small_cache)
     with pytest.raises(BadInputError, match="F213"):
         best_references(
@@ -130,7 +125,7 @@ def test_a_filter_the_cache_lacks_is_told(small_cache, use_cache):  # noqa: F811
         )
 
 
-def test_a_context_the_cache_lacks_is_told(small_cache, use_cache):  # noqa: F811
+def test_a_context_the_cache_lacks_is_told(small_cache, use_cache):
     use_cache(small_cache)
     with pytest.raises(BadInputError, match=r"roman_0009\.pmap"):
         best_references(
@@ -142,7 +137,7 @@ def test_a_context_the_cache_lacks_is_told(small_cache, use_cache):  # noqa: F81
         )
 
 
-def test_the_astrometric_catalogue_lies_in_the_cache(small_cache, use_cache, tmp_path):  # noqa: F811
+def test_the_astrometric_catalogue_lies_in_the_cache(small_cache, use_cache, tmp_path):
     use_cache(small_cache)
     path = astrometric_catalog(DataRoot(tmp_path))
     assert path is not None

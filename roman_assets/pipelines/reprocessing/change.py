@@ -1,0 +1,182 @@
+"""What can be new: a CRDS context, a package, a definitive ephemeris, repaired packets (R3, R15).
+
+Each cause knows which images it affects. What is affected is always asked of the registry as it is
+now, so that what has been made again is affected no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from roman_assets.calibration.comparison import ContextComparison, ReferenceChange
+from roman_assets.calibration.context import configure_crds, require_context
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.formatting.ancillary import EphemerisKind, open_ephemeris
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId
+from roman_assets.registry.affected import AffectedProducts, CalibratedImages
+from roman_assets.registry.record import Cause, Change
+from roman_assets.registry.registry import Registry
+
+ReferenceChanges = list[tuple[CalibratedImages, tuple[ReferenceChange, ...]]]
+"""Images that CRDS cannot tell apart, and which of their references would be others."""
+
+STEPS: Mapping[Cause, tuple[Step, ...]] = {
+    Cause.CONTEXT: (Step.EXPOSURE,),
+    Cause.SOFTWARE: (Step.FORMATTING, Step.EXPOSURE),
+    Cause.EPHEMERIS: (Step.FORMATTING, Step.EXPOSURE),
+    Cause.LEVEL0: (Step.FORMATTING, Step.EXPOSURE),
+}
+"""The work to be done again for an exposure; its visit follows."""
+
+
+def context_change(root: DataRoot, context: str) -> Change:
+    """Give the change to a context.
+
+    Raises
+    ------
+    BadInputError
+        If the cache has none of that name.
+    """
+    configure_crds(root)
+    return Change(cause=Cause.CONTEXT, value=require_context(context))
+
+
+def software_change(text: str) -> Change:
+    """Give the change to a version of a package, ``romancal=1.2.0``; by default that installed.
+
+    Raises
+    ------
+    BadInputError
+        If no version is given and the package is not installed.
+    """
+    package, _, version = text.partition("=")
+    try:
+        return Change(
+            cause=Cause.SOFTWARE, value=f"{package}={version or metadata.version(package)}"
+        )
+    except metadata.PackageNotFoundError as error:
+        raise BadInputError(
+            "software", text, "no such package is installed", "give its version: package=1.2.3"
+        ) from error
+
+
+def ephemeris_change(root: DataRoot, name: str) -> Change:
+    """Give the change to a definitive ephemeris in the landing area (R3).
+
+    Raises
+    ------
+    BadInputError
+        If the file is not there, or holds no definitive ephemeris.
+    """
+    _definitive_range(root, name)
+    return Change(cause=Cause.EPHEMERIS, value=Path(name).name)
+
+
+def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
+    """Give the change of exposures whose packets or formatting were wrong.
+
+    Raises
+    ------
+    BadInputError
+        If one of them is none, or has no L1.
+    """
+    wanted = sorted(set(exposures))
+    for text in wanted:
+        try:
+            ExposureId.parse(text)
+        except ValueError as error:
+            raise BadInputError("exposure", text, str(error), "name exposures") from error
+    known = set(registry.find(exposure=wanted, kind="uncal")["exposure"])
+    for text in (one for one in wanted if one not in known):
+        raise BadInputError(
+            "exposure",
+            text,
+            "there is no L1 of it",
+            "see `roman-assets status` for those there are",
+        )
+    return Change(cause=Cause.LEVEL0, value=" ".join(wanted))
+
+
+def choose_images(
+    root: DataRoot,
+    change: Change,
+    products: AffectedProducts,
+    before: datetime | None = None,
+) -> ReferenceChanges:
+    """Choose the images that a change affects; tell which references change, if it is of these.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    change
+        What is new.
+    products
+        Takes the choice.
+    before
+        Of repaired exposures, only what was made before this time (UTC).
+
+    Raises
+    ------
+    BadInputError
+        If what is new is not there any more.
+    """
+    return _CHOICES[change.cause](root, change.value, products, before)
+
+
+def _by_references(
+    root: DataRoot, context: str, products: AffectedProducts, before: datetime | None
+) -> ReferenceChanges:
+    configure_crds(root)
+    return products.choose_by_references(ContextComparison(context, products.contexts()))
+
+
+def _by_software(
+    root: DataRoot, software: str, products: AffectedProducts, before: datetime | None
+) -> ReferenceChanges:
+    package, _, version = software.partition("=")
+    products.choose_by_software(package, version)
+    return []
+
+
+def _by_ephemeris(
+    root: DataRoot, name: str, products: AffectedProducts, before: datetime | None
+) -> ReferenceChanges:
+    products.choose_by_ephemeris(*_definitive_range(root, name))
+    return []
+
+
+def _by_exposures(
+    root: DataRoot, exposures: str, products: AffectedProducts, before: datetime | None
+) -> ReferenceChanges:
+    products.choose_exposures(exposures.split(), before)
+    return []
+
+
+_CHOICES: Mapping[
+    Cause, Callable[[DataRoot, str, AffectedProducts, datetime | None], ReferenceChanges]
+] = {
+    Cause.CONTEXT: _by_references,
+    Cause.SOFTWARE: _by_software,
+    Cause.EPHEMERIS: _by_ephemeris,
+    Cause.LEVEL0: _by_exposures,
+}
+
+
+def _definitive_range(root: DataRoot, name: str) -> tuple[datetime, datetime]:
+    path = root.landing / Path(name).name
+    if not path.is_file():
+        raise BadInputError(
+            path, "ephemeris", "it is not in the landing area", "deliver it there (docs/l0.md)"
+        )
+    ephemeris = open_ephemeris(path)
+    if ephemeris.kind is not EphemerisKind.DEFINITIVE:
+        raise BadInputError(
+            path, "ephemeris", f"it is {ephemeris.kind.lower()}", "name a definitive one"
+        )
+    return ephemeris.start, ephemeris.stop

@@ -1,0 +1,345 @@
+"""The SOC's gate: proposals to make products again early, and what a person decides (R15).
+
+Proposals and decisions are commit records: nothing is made again before there is an approval, with
+its author, among them. The first decision about a proposal counts, and no other is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from roman_assets.calibration.context import configure_crds, operational_context
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.reprocessing.change import choose_images
+from roman_assets.pipelines.reprocessing.impact import Impact, impact_of
+from roman_assets.products.deadline import Clock, utc_now
+from roman_assets.products.kind import Step
+from roman_assets.registry.affected import AffectedProducts
+from roman_assets.registry.fold import all_folded, fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import (
+    WHOLE_ARCHIVE,
+    Cause,
+    Change,
+    CommitRecord,
+    Decision,
+    Proposal,
+    Statement,
+    Verdict,
+)
+from roman_assets.registry.registry import Registry
+
+_MOST_NAMED = 3
+
+
+class ProposalState(StrEnum):
+    """What has become of a proposal."""
+
+    OPEN = "open"
+    REJECTED = "rejected"
+    APPROVED = "approved"
+    """Something of it is still to be made again."""
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class DecidedProposal:
+    """A proposal with what was decided.
+
+    Parameters
+    ----------
+    proposal
+        What was proposed.
+    proposed_at
+        When, UTC.
+    decision
+        The decision that counts, None while it is open.
+    decided_at
+        When, UTC; None likewise.
+    """
+
+    proposal: Proposal
+    proposed_at: datetime
+    decision: Decision | None = None
+    decided_at: datetime | None = None
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether it may be carried out."""
+        return self.decision is not None and self.decision.verdict is Verdict.APPROVED
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an approved proposal is.
+
+    Parameters
+    ----------
+    exposures, visits
+        What is still to be made again.
+    of_exposures, of_visits
+        The numbers that were proposed.
+    """
+
+    exposures: frozenset[str]
+    visits: frozenset[str]
+    of_exposures: int
+    of_visits: int
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.exposures and not self.visits
+
+
+def propose(
+    root: DataRoot, impact: Impact, *, author: str, reason: str, clock: Clock = utc_now
+) -> Proposal:
+    """Put a proposal on record: what its impact says is to be made again.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    impact
+        What was found (`roman_assets.pipelines.reprocessing.impact.impact_of`).
+    author, reason
+        Who proposes it, and why.
+    clock
+        Gives the time.
+
+    Raises
+    ------
+    BadInputError
+        If nothing would change, or author or reason is empty.
+    PassingFaultError
+        If the disk is full.
+    """
+    _require_said(author=author, reason=reason)
+    if impact.products.empty:
+        raise BadInputError(
+            str(impact.change), "products", "nothing would change", "there is nothing to propose"
+        )
+    proposal = Proposal(
+        proposal_id=uuid.uuid4().hex[:12],
+        change=impact.change,
+        author=author,
+        reason=reason,
+        exposures=impact.exposures,
+        visits=impact.visits,
+        impact=impact.summary(),
+    )
+    _record(root, clock, statement=Statement.PROPOSAL, proposal=proposal)
+    fold(root)
+    return proposal
+
+
+def decide(
+    root: DataRoot,
+    proposal_id: str,
+    verdict: Verdict,
+    *,
+    author: str,
+    reason: str,
+    despite_changes: bool = False,
+    clock: Clock = utc_now,
+) -> Decision:
+    """Put on record what a person decides about a proposal, once (R15).
+
+    Parameters
+    ----------
+    root
+        The installation.
+    proposal_id
+        Which one.
+    verdict
+        An approval lets it be made again; a rejection is final.
+    author, reason
+        Who decides, and why.
+    despite_changes
+        Approve although the situation is another than when it was proposed.
+    clock
+        Gives the time.
+
+    Raises
+    ------
+    BadInputError
+        If there is no such proposal, if it is decided, if author or reason is empty, or if the
+        situation has changed since; nothing is recorded then.
+    PassingFaultError
+        If the disk is full.
+    """
+    _require_said(author=author, reason=reason)
+    _require_open(root, proposal_id)
+    if verdict is Verdict.APPROVED and not despite_changes:
+        _require_unchanged(root, proposal_of(root, proposal_id).proposal)
+    decision = Decision(proposal_id=proposal_id, verdict=verdict, author=author, reason=reason)
+    # Who decides holds the lock of the fold: of two at once the second sees what the first decided.
+    with all_folded(root):
+        _require_open(root, proposal_id)
+        _record(root, clock, statement=Statement.DECISION, decision=decision)
+    fold(root)
+    return decision
+
+
+def proposals(root: DataRoot) -> tuple[DecidedProposal, ...]:
+    """Give all proposals with what was decided, in the order in which they were made."""
+    fold(root)
+    with Registry(root) as registry:
+        return tuple(map(_decided, registry.proposals()))
+
+
+def proposal_of(root: DataRoot, proposal_id: str) -> DecidedProposal:
+    """Give one proposal.
+
+    Raises
+    ------
+    BadInputError
+        If there is none of that name.
+    """
+    for one in proposals(root):
+        if one.proposal.proposal_id == proposal_id:
+            return one
+    raise BadInputError(
+        f"proposal {proposal_id}",
+        "id",
+        "there is no such proposal",
+        "see `roman-assets proposals` for those there are",
+    )
+
+
+def approved_proposal(root: DataRoot, proposal_id: str) -> DecidedProposal:
+    """Give a proposal that may be carried out (R15).
+
+    Raises
+    ------
+    BadInputError
+        If there is none of that name, or it is not approved.
+    """
+    found = proposal_of(root, proposal_id)
+    if not found.is_approved:
+        raise BadInputError(
+            f"proposal {proposal_id}",
+            "decision",
+            "it is not approved",
+            f"let a person decide: roman-assets approve {proposal_id} --by NAME --reason TEXT",
+        )
+    return found
+
+
+def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
+    """Tell in what the situation is another than when something was proposed, for people."""
+    changes = []
+    if proposal.change.cause is Cause.CONTEXT:
+        configure_crds(root)
+        operational = operational_context()
+        if operational != proposal.change.value:
+            changes.append(f"the operational context is {operational}")
+    impact = impact_of(root, proposal.change)
+    for what, then, now in (
+        ("exposures", proposal.exposures, impact.exposures),
+        ("visits", proposal.visits, impact.visits),
+    ):
+        changes += _differences(what, set(then), set(now))
+    return changes
+
+
+def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
+    """Tell what of an approved proposal is still to be made again.
+
+    An exposure is done when the change affects it no more, a visit when all its coadds are younger
+    than the decision and than the L2 they are made from.
+    """
+    proposal = decided.proposal
+    with Registry(root) as registry, registry.connection() as connection:
+        affected = AffectedProducts(connection, [*proposal.exposures, *proposal.visits])
+        choose_images(root, proposal.change, affected, decided.decided_at)
+        products = affected.products()
+        old = affected.visits_not_made_since(proposal.visits, decided.decided_at)
+    return Progress(
+        exposures=frozenset(products["exposure"].dropna()),
+        visits=frozenset(products[products["step"] == Step.VISIT]["visit"]) | old,
+        of_exposures=len(proposal.exposures),
+        of_visits=len(proposal.visits),
+    )
+
+
+def state_of(root: DataRoot, decided: DecidedProposal) -> ProposalState:
+    """Tell what has become of a proposal."""
+    if decided.decision is None:
+        return ProposalState.OPEN
+    if not decided.is_approved:
+        return ProposalState.REJECTED
+    return ProposalState.DONE if progress(root, decided).is_done else ProposalState.APPROVED
+
+
+def _require_said(**fields: str) -> None:
+    for field, text in fields.items():
+        if not text.strip():
+            raise BadInputError("proposal", field, "it is empty", f"say the {field}")
+
+
+def _require_open(root: DataRoot, proposal_id: str) -> None:
+    found = proposal_of(root, proposal_id)
+    if found.decision is not None:
+        raise BadInputError(
+            f"proposal {proposal_id}",
+            "decision",
+            f"{found.decision.author} {found.decision.verdict} it on "
+            f"{found.decided_at:%Y-%m-%d %H:%M:%S} UTC: {found.decision.reason}",
+            "a decision stands; propose anew if something else is wanted",
+        )
+
+
+def _require_unchanged(root: DataRoot, proposal: Proposal) -> None:
+    if changes := changes_since(root, proposal):
+        raise BadInputError(
+            f"proposal {proposal.proposal_id}",
+            "situation",
+            f"it has changed since: {'; '.join(changes)}",
+            "propose anew, or approve it with --despite-changes",
+        )
+
+
+def _differences(what: str, then: set[str], now: set[str]) -> list[str]:
+    told = []
+    for names, verb in ((now - then, "more are"), (then - now, "are no longer")):
+        if names:
+            dots = " ..." if len(names) > _MOST_NAMED else ""
+            listed = ", ".join(sorted(names)[:_MOST_NAMED])
+            told.append(f"{len(names)} {what} {verb} affected ({listed}{dots})")
+    return told
+
+
+def _record(root: DataRoot, clock: Clock, **content: Any) -> None:
+    Journal(root).write(
+        CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE, committed_at=clock(), **content)
+    )
+
+
+def _decided(row: Mapping[str, Any]) -> DecidedProposal:
+    proposal = Proposal(
+        proposal_id=row["proposal_id"],
+        change=Change(cause=row["cause"], value=row["value"]),
+        author=row["author"],
+        reason=row["reason"],
+        exposures=tuple(row["exposures"] or ()),
+        visits=tuple(row["visits"] or ()),
+        impact=json.loads(row["impact"] or "{}"),
+    )
+    if row["verdict"] is None:
+        return DecidedProposal(proposal, row["proposed_at"])
+    decision = Decision(
+        proposal_id=row["proposal_id"],
+        verdict=row["verdict"],
+        author=row["decided_by"],
+        reason=row["decision_reason"],
+    )
+    return DecidedProposal(proposal, row["proposed_at"], decision, row["decided_at"])
