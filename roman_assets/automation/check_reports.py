@@ -71,22 +71,30 @@ def reported_states(
     states: dict[CheckOfPartition, ReportedState] = {}
     for info in found:
         place = (info.check_key, info.partition_key or "")
-        if place in wanted:
-            passed = info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED
-            states[place] = ReportedState(passed=True) if passed else _not_passed(instance, *place)
+        if place not in wanted:
+            continue
+        if info.latest_execution_status is AssetCheckExecutionRecordStatus.SUCCEEDED:
+            states[place] = ReportedState(passed=True)
+        elif (said := _said_last(instance, *place)) is not None:
+            states[place] = said
     return states
 
 
-def _not_passed(
+def _said_last(
     instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
-) -> ReportedState:
-    (record,) = instance.event_log_storage.get_asset_check_execution_history(
+) -> ReportedState | None:
+    """Look an evaluation up; a run may be at work that plans the next, or the first."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
         key, limit=1, status=_EVALUATED, partition_filter=PartitionKeyFilter(key=partition)
     )
-    event = record.event and record.event.dagster_event
+    if not records:
+        return None
+    event = records[0].event and records[0].event.dagster_event
     evaluation = event.event_specific_data if event else None
     if not isinstance(evaluation, AssetCheckEvaluation):
         return ReportedState(passed=False)
+    if evaluation.passed:
+        return ReportedState(passed=True)
     state, blame = (
         None if entry is None else str(entry.value)
         for entry in map(evaluation.metadata.get, (STATE_METADATA, BLAME_METADATA))

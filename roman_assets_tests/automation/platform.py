@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterEventType, DagsterInstance, DagsterRun
 
 from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
 from roman_assets.data_root import DataRoot
@@ -104,6 +104,63 @@ def running_platform(root: DataRoot, *, webserver: bool = True) -> Iterator[Plat
             kill_group(process)
 
 
+@contextmanager
+def running_dev(root: DataRoot, **environment: str) -> Iterator[Platform]:
+    """Run ``roman-assets dev`` as an operator does, until its UI answers; at the end stop it."""
+    log = root.path / "platform.log"
+    port = free_port()
+    with log.open("ab") as output:
+        process = _start(
+            ["roman-assets", "--data", str(root.path), "dev", "--port", str(port)],
+            root, output, **environment,
+        )  # fmt: skip
+    platform = Platform(root, port, process, log)
+    try:
+        platform.wait_for(lambda: platform.ask("{ version }"), "an answer of the UI")
+        yield platform
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def command(root: DataRoot, *arguments: str) -> str:
+    """Run ``roman-assets`` as an operator of an installation; give what it prints."""
+    program = Path(sys.executable).with_name("roman-assets")
+    done = subprocess.run(
+        [str(program), *arguments],
+        env=dagster_environment(root) | {"COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def process_of(instance: DagsterInstance, run: DagsterRun) -> int:
+    """Give the process that executes a run."""
+    entries = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    events = [entry.dagster_event for entry in entries]
+    pids = [
+        event.engine_event_data.metadata["pid"].value
+        for event in events
+        if event is not None and "pid" in event.engine_event_data.metadata
+    ]
+    return int(str(pids[-1]))
+
+
+def tree_of(pid: int) -> list[int]:
+    """Give a process and all that it and they started, the first first."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a program with all that it started, as a power cut would."""
     with suppress(ProcessLookupError):
@@ -111,11 +168,13 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _start(program: list[str], root: DataRoot, output: Any) -> subprocess.Popen[bytes]:
+def _start(
+    program: list[str], root: DataRoot, output: Any, **environment: str
+) -> subprocess.Popen[bytes]:
     path = Path(sys.executable).with_name(program[0])
     return subprocess.Popen(
         [str(path), *program[1:]],
-        env=dagster_environment(root),
+        env=dagster_environment(root) | environment,
         stdout=output,
         stderr=output,
         start_new_session=True,

@@ -7,11 +7,18 @@ import pytest
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
+    AssetKey,
+    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
+    DagsterRun,
     SkipReason,
     build_sensor_context,
 )
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 
 from roman_assets.automation import deadlines
 from roman_assets.automation.alerts import AlertLog
@@ -220,3 +227,25 @@ def test_what_has_failed_is_told_again_when_it_is_late_with_its_blame(
         blames = [one.metadata.get("blame") for one in found]
         said[clock.hour] = [blame and blame.value for blame in blames]
     assert said == {4: [None], 20: [], 27: ["input"], 28: []}
+
+
+def test_what_a_run_at_work_has_still_to_check_is_reported(
+    facts: Facts, instance: DagsterInstance, clock: Clock
+) -> None:
+    formatted(facts)
+    facts.attempt(Step.EXPOSURE, FIRST, start=4)
+    run = instance.add_run(DagsterRun(job_name="exposure_products"))
+    planned = AssetCheckEvaluationPlanned(
+        asset_key=AssetKey("cal"),
+        check_name="in_time",
+        partitions_subset=DefaultPartitionsSubset({FIRST}),
+    )
+    event = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+        job_name=run.job_name,
+        event_specific_data=planned,
+    )
+    instance.report_dagster_event(event, run.run_id)
+    clock.hour = 60
+    assert ("cal", FIRST, "overdue", True) in told(reported(facts, instance))
+    assert reported(facts, instance) == []

@@ -15,7 +15,6 @@ import pytest
 from dagster import (
     AssetKey,
     DagsterEventType,
-    DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
     RunsFilter,
@@ -32,6 +31,7 @@ from roman_assets_tests.automation.platform import (
     Platform,
     default_places,
     kill_group,
+    process_of,
     running_platform,
 )
 
@@ -109,17 +109,6 @@ def run_at(platform: Platform, step: str) -> tuple[DagsterRun, int]:
         return None
 
     return platform.wait_for(found, f"the step {step}")
-
-
-def process_of(instance: DagsterInstance, run: DagsterRun) -> int:
-    entries = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
-    events = [entry.dagster_event for entry in entries]
-    pids = [
-        event.engine_event_data.metadata["pid"].value
-        for event in events
-        if event is not None and "pid" in event.engine_event_data.metadata
-    ]
-    return int(str(pids[-1]))
 
 
 def wait_for_success(platform: Platform) -> None:
