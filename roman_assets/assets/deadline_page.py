@@ -16,13 +16,14 @@ from roman_assets.products.observation import Survey
 from roman_assets.registry.deadline_statistics import FORECAST_WINDOW, DeadlineStatistics
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PICTURE_NAME = "deadlines.png"
 PAGE_NAME = "deadlines.html"
 MOST_URGENT = 40
-"""Rows that the page lists."""
+"""Rows of a list on the page."""
 
 _STATE_COLOURS: Mapping[str, str] = {
     ProductState.OVERDUE: "#b2182b",
@@ -239,6 +240,8 @@ def report_html(statistics: DeadlineStatistics, picture: bytes) -> str:
         f'src="data:image/png;base64,{base64.b64encode(picture).decode()}">',
         _section("From the start of the clock to publication", _percentile_table(statistics)),
         _section("Most urgent", _urgent_table(statistics)),
+        _section("Deadlines missed, by what took most of the time", _blame_table(statistics)),
+        _section("Made late, newest first", _late_table(statistics)),
     ]
     return _PAGE.format(title="Deadlines", style=_STYLE, body="\n".join(sections))
 
@@ -271,27 +274,51 @@ def _percentile_table(statistics: DeadlineStatistics) -> str:
 
 def _urgent_table(statistics: DeadlineStatistics) -> str:
     groups = statistics.groups
-    urgent = groups[
-        groups["state"].isin([ProductState.OVERDUE.value, ProductState.FAILED.value])
-        | groups["at_risk"].astype(bool)
-    ].head(MOST_URGENT)
-    urgent = urgent.astype(object).where(urgent.notna(), None)
+    urgent = groups["state"].isin([ProductState.OVERDUE.value, ProductState.FAILED.value])
+    chosen = groups[urgent | groups["at_risk"].astype(bool)].head(MOST_URGENT)
+    return _group_table(chosen) or "<p>Nothing is overdue, failed or at risk.</p>"
+
+
+def _late_table(statistics: DeadlineStatistics) -> str:
+    groups = statistics.groups
+    late = groups[groups["state"] == ProductState.MADE_LATE.value]
+    chosen = late.sort_values("made", ascending=False, kind="stable").head(MOST_URGENT)
+    return _group_table(chosen) or "<p>Nothing was made late.</p>"
+
+
+def _blame_table(statistics: DeadlineStatistics) -> str:
+    missed = statistics.missed_by_blame()
+    rows = [[str(level), *(f"{int(n):,}" for n in missed.loc[level])] for level in missed.index]
+    if not rows:
+        return "<p>No deadline was missed.</p>"
+    return _table(["level", *missed.columns], rows)
+
+
+def _group_table(groups: pd.DataFrame) -> str:
+    plain = groups.astype(object).where(groups.notna(), None)
     rows = [
         [
-            f"{row['state']}, {row['stage']}" if row["stage"] else str(row["state"]),
-            str(row["partition"]), str(row["survey"]), str(row["level"]), str(row["kind"]),
-            str(row["products"]), "" if row["due"] is None else f"{row['due']:%m-%d %H:%M}",
+            _state(row), str(row["partition"]), str(row["survey"]), str(row["level"]),
+            str(row["kind"]), str(row["products"]), _minute(row["due"]), _minute(row["made"]),
             _number(row["margin_hours"]), str(row["blame"] or ""), str(row["reason"] or ""),
         ]
-        for row in urgent.to_dict("records")
+        for row in plain.to_dict("records")
     ]  # fmt: skip
-    if not rows:
-        return "<p>Nothing is overdue, failed or at risk.</p>"
     heads = (
-        "state", "made for", "survey", "level", "kind", "products", "due (UTC)", "margin (h)",
-        "blame", "reason",
+        "state", "made for", "survey", "level", "kind", "products", "due (UTC)", "made (UTC)",
+        "margin (h)", "blame", "reason",
     )  # fmt: skip
-    return _table(heads, rows)
+    return _table(heads, rows) if rows else ""
+
+
+def _state(row: Mapping[Any, Any]) -> str:
+    if row["state"] == ProductState.OVERDUE:
+        return f"{row['state']}, {row['stage']}"
+    return f"at risk, {row['state']}" if row["at_risk"] else str(row["state"])
+
+
+def _minute(moment: pd.Timestamp | None) -> str:
+    return "" if moment is None else f"{moment:%m-%d %H:%M}"
 
 
 def _number(value: float | None) -> str:

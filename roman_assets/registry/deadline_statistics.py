@@ -91,6 +91,19 @@ class DeadlineStatistics:
         states = [state.value for state in ProductState if state.value in table.index]
         return table.loc[states]
 
+    def missed_by_blame(self) -> pd.DataFrame:
+        """Count products made late, overdue, or failed and past their due time.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Number of products by level (rows) and blame (columns).
+        """
+        missed = self.groups[self.groups["blame"].notna()]
+        return missed.pivot_table(
+            index="level", columns="blame", values="products", aggfunc="sum", fill_value=0
+        )
+
     def percentiles(self) -> pd.DataFrame:
         """Give how long products took from the start of their clock, h, by level and survey.
 
