@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +51,7 @@ from roman_assets.registry.record import (
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.registry.tiers import TieredDatabase, read_snapshot
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -58,6 +60,8 @@ CELLS = tuple(f"270p65x{x}y70" for x in range(50, 54))
 FINGERPRINT = "0" * 64
 PRODUCTS_PER_EXPOSURE = 109
 ROUNDS = 7
+AIM_SECONDS = 1.0
+"""The command is to answer within this: what its ratio is counted against."""
 
 
 class Night:
@@ -194,9 +198,12 @@ def build(root: DataRoot, visits: int) -> datetime:
     return night.end
 
 
-def by_pandas(registry: Registry, now: datetime) -> dict[str, int]:
+def by_pandas(root: DataRoot, now: datetime) -> dict[str, int]:
     """Answer from the same facts: products by state, and the most urgent rows."""
-    with registry._asked() as connection:
+    with closing(TieredDatabase(root)) as database:
+        snapshot = read_snapshot(root.registry)
+        database.show(snapshot.tiers if snapshot else ())
+        connection = database.connection
         read = {
             name: connection.sql(f"select {columns} from {name}").to_arrow_table().to_pandas()
             for name, columns in (
@@ -322,19 +329,23 @@ def main() -> None:
         root = DataRoot((options.keep or Path(work) / "data").absolute())
         now = Night(visits).end
         if not root.registry.exists():
+            begun = time.perf_counter()
             build(root, visits)
+            print(f"registry built after {time.perf_counter() - begun:.0f} s", flush=True)
         with Registry(root) as registry:
-            ours, theirs = by_ledger(registry, now), by_pandas(registry, now)
+            ours, theirs = by_ledger(registry, now), by_pandas(root, now)
             print(f"{sum(ours.values())} products of {2 * visits} exposures: {ours}")
             if ours != theirs:
                 raise SystemExit(f"the alternative finds {theirs}")
             mine = median_seconds(lambda: by_ledger(registry, now))
-            pandas = median_seconds(lambda: by_pandas(registry, now), 3)
+            pandas = median_seconds(lambda: by_pandas(root, now), 3)
         command = command_seconds(root, now)
     print(f"ledger {mine:.3f} s, pandas {pandas:.3f} s, roman-assets deadlines {command:.3f} s")
-    print(
-        f"ratio deadlines_million_rows: {pandas / mine:.2f} (alternative / ours, higher is better)"
-    )
+    for name, ratio in (
+        ("deadlines_million_rows", pandas / mine),
+        ("deadlines_command_million_rows", AIM_SECONDS / command),
+    ):
+        print(f"ratio {name}: {ratio:.2f} (alternative / ours, higher is better)")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import duckdb
-import pyarrow as pa
 
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
@@ -104,10 +103,12 @@ def define_ledger(
     makers
         Whose products are expected.
     """
-    for name, table in (("kinds", _kinds(makers)), ("deadlines", _deadlines(deadlines))):
-        connection.register("_incoming", table)
-        connection.execute(f"create or replace temp table ledger_{name} as from _incoming")
-        connection.unregister("_incoming")
+    for name, rows in (("kinds", _kinds(makers)), ("deadlines", _deadlines(deadlines))):
+        connection.execute(
+            f"create or replace temp table ledger_{name} as "
+            "select unnest(row) from (select unnest($rows) as row)",
+            {"rows": rows},
+        )
     visits = "visits := null::varchar[]"
     groups = hours_spent(f"from {JUDGED}(moment, visits := visits)")
     for name, body in ((JUDGED, _JUDGED), (GROUPS, groups), (PRODUCTS, _PRODUCTS)):
@@ -115,7 +116,7 @@ def define_ledger(
 
 
 @functools.cache
-def _kinds(makers: frozenset[Maker]) -> pa.Table:
+def _kinds(makers: frozenset[Maker]) -> list[dict[str, str | bool]]:
     """Give which kinds are made of each survey and exposure type; '' stands for not known.
 
     What the SOC does not make is listed as not expected; the SSC lists only what it makes.
@@ -134,7 +135,7 @@ def _kinds(makers: frozenset[Maker]) -> pa.Table:
                 for kind in KINDS
                 if kind.maker in makers and (kind.maker is Maker.SOC or kind in expected)
             ]
-    return pa.Table.from_pylist(rows)
+    return rows
 
 
 def _kind_row(
@@ -154,19 +155,17 @@ def _kind_row(
     }
 
 
-def _deadlines(deadlines: Mapping[Level, Deadline]) -> pa.Table:
+def _deadlines(deadlines: Mapping[Level, Deadline]) -> list[dict[str, str | int]]:
     microsecond = timedelta(microseconds=1)
-    return pa.Table.from_pylist(
-        [
-            {
-                "level": level.value,
-                "origin": deadline.origin.value,
-                "latency_us": deadline.latency // microsecond,
-                "warning_us": deadline.warning // microsecond,
-            }
-            for level, deadline in deadlines.items()
-        ]
-    )
+    return [
+        {
+            "level": level.value,
+            "origin": deadline.origin.value,
+            "latency_us": deadline.latency // microsecond,
+            "warning_us": deadline.warning // microsecond,
+        }
+        for level, deadline in deadlines.items()
+    ]
 
 
 _DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
@@ -189,16 +188,18 @@ received as materialized (
 ),
 made as materialized (
     -- products of one kind that one record made, for the first time or again
-    select record_id, kind, any_value(level) as level, any_value(step) as step,
-        any_value("partition") as "partition", any_value(visit) as visit,
-        any_value(survey) as survey, any_value(optical_element) as optical_element,
-        generation = 1 as first, count(*) as products,
-        bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
-    from products
-    where release = 'p' and (visits is null or visit in (select unnest(visits)))
-        -- what a data release makes, or makes again, has no prompt deadline
-        and (data_release is null or generation = 1)
-    group by record_id, kind, generation = 1
+    select counted.*, records.step, records."partition"
+    from (
+        select record_id, kind, any_value(level) as level, any_value(visit) as visit,
+            any_value(survey) as survey, any_value(optical_element) as optical_element,
+            generation = 1 as first, count(*) as products,
+            bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
+        from products
+        where release = 'p' and (visits is null or visit in (select unnest(visits)))
+            -- what a data release makes, or makes again, has no prompt deadline
+            and (data_release is null or generation = 1)
+        group by record_id, kind, generation = 1
+    ) counted join records using (record_id)
 ),
 faults as materialized (
     -- records of file sets that could not be made: may they be made by trying again?

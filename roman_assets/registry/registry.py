@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from roman_assets.access import Role
 from roman_assets.archive.store import Archive
@@ -31,9 +28,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.products.observation import ExposureId, VisitId
-from roman_assets.registry.area import Area, Cone, Polygon, areas_of
 from roman_assets.registry.deadline_settings import deadlines_of
-from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.ledger import (
     ATTEMPTS_AS_FAR,
     GROUP_COLUMNS,
@@ -74,6 +69,12 @@ from roman_assets.registry.tiers import (
     refresh_snapshot,
     registry_directory,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from roman_assets.registry.area import Area, Cone, Polygon
 
 OneOrMore = str | Iterable[str] | None
 
@@ -299,6 +300,8 @@ detector, skycell, release, step, partition, access
             If the cone is not on the sky, or the polygon not convex or too wide
             (`Footprint.of_region`).
         """
+        from roman_assets.registry.area import areas_of
+
         values = {
             "name": name, "kind": kind, "level": level, "exposure": exposure, "visit": visit,
             "program": program, "survey": survey, "exposure_type": exposure_type,
@@ -1052,33 +1055,34 @@ detector, skycell, release, step, partition, access
         )  # fmt: skip
         moment = now or datetime.now(UTC)
         visits = _visits_of({"visit": visit, "partition": partition})
-        chosen = f"from judged where {' and '.join(conditions) or 'true'}"
-        order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, made'
-        most_urgent = f"select * {chosen} {order} limit $limit"
+        order = f'{MOST_URGENT_FIRST}, "partition", level, kind, made'
+        most_urgent = f"from chosen order by {order} limit $limit"
         columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
         deadlines = deadlines_of(self._root)
+        # one statement, so that the ledger is worked out once and not written down
+        sql = f"""
+            with chosen as materialized (
+                from {JUDGED}($now, visits := $visits) where {" and ".join(conditions) or "true"}
+            ), counted as (
+                select survey, level, step, state, sum(products)::bigint as products,
+                    sum(products) filter (at_risk)::bigint as at_risk,
+                    min(margin_hours) as least_margin_hours
+                from chosen group by survey, level, step, state
+            ), urgent as (
+                select {columns} from ({hours_spent(most_urgent)})
+            )
+            select (select list(counted order by survey, level, step, state) from counted),
+                (select list(urgent order by {order}) from urgent)
+        """
+        values = {**parameters, "now": moment, "visits": visits, "limit": limit}
         with self._asked() as connection:
             define_ledger(connection, deadlines)
-            connection.execute(
-                f"create or replace temp table judged as from {JUDGED}($now, visits := $visits)",
-                {"now": moment, "visits": visits},
-            )
-            counts = connection.execute(
-                "select survey, level, step, state, sum(products)::bigint as products, "
-                "sum(products) filter (at_risk)::bigint as at_risk, "
-                f"min(margin_hours) as least_margin_hours {chosen} "
-                "group by survey, level, step, state order by all",
-                parameters,
-            )
-            counted = _as_dicts(counts)
-            rows = connection.execute(
-                f"select {columns} from ({hours_spent(most_urgent)}) {order}",
-                parameters | {"limit": limit},
-            )
-            urgent = [
-                row | {"detectors": detectors_in(row["detectors"])} for row in _as_dicts(rows)
-            ]
-            return DeadlineOverview(moment, counted, urgent)
+            ((counts, rows),) = connection.execute(sql, values).fetchall()
+        return DeadlineOverview(
+            moment,
+            counts or [],
+            [row | {"detectors": detectors_in(row["detectors"])} for row in rows or ()],
+        )
 
     def _ledger(
         self,
@@ -1166,6 +1170,11 @@ detector, skycell, release, step, partition, access
     def _find_in_areas(
         self, areas: Sequence[Area], columns: str, where: str, parameters: dict[str, Any]
     ) -> pd.DataFrame:
+        import numpy as np
+        import pyarrow as pa
+
+        from roman_assets.registry.footprint import Footprint
+
         widest = self._widest_footprint()
         # The first area selects by pixels; each is asked exactly.
         low, high = areas[0].pixel_ranges(widest)
@@ -1424,11 +1433,6 @@ _VISIT_DIGITS = 19
 _OF_EXPOSURES = re.compile(r"r(\d{6,19})", re.ASCII)
 _OF_VISIT = re.compile(r"r(\d{5})_[^_]+_v(\d{14})", re.ASCII)
 _WILDCARD = re.compile(r"[*?\[]")
-
-
-def _as_dicts(answer: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    columns = [column[0] for column in answer.description]
-    return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 
 
 def _visits_of(values: Mapping[str, Any]) -> list[str] | None:
