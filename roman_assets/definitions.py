@@ -9,12 +9,15 @@ import dagster as dg
 
 from roman_assets.assets import exposure, visit
 from roman_assets.assets.deadline_report import deadline_report
-from roman_assets.assets.specs import handover_specs, product_specs, upstream_specs
+from roman_assets.assets.delivered import DELIVERED
+from roman_assets.assets.specs import handover_specs, upstream_specs
 from roman_assets.automation.availability import availability_sensor
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
+from roman_assets.automation.deliveries import delivery_sensor
 from roman_assets.automation.fold import registry_fold_sensor
 from roman_assets.automation.handover import handover_sensor
 from roman_assets.automation.jobs import (
+    DELIVERY_JOBS,
     deadline_report_job,
     deadline_report_schedule,
     exposure_products,
@@ -24,7 +27,6 @@ from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.retention import retention_schedule, retention_sweep
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
-from roman_assets.products.kind import DELIVERY_STEPS
 from roman_assets.resources import Installation
 
 
@@ -40,19 +42,26 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         assets=[
             *upstream_specs(),
             *handover_specs(),
-            *(spec for step in DELIVERY_STEPS for spec in product_specs(step)),
             exposure.level1,
             exposure.level2,
             visit.manifest,
             visit.level3,
+            *DELIVERED,
             deadline_report,
         ],
-        jobs=[exposure_products, visit_products, deadline_report_job, retention_sweep],
+        jobs=[
+            exposure_products,
+            visit_products,
+            *DELIVERY_JOBS.values(),
+            deadline_report_job,
+            retention_sweep,
+        ],
         schedules=[deadline_report_schedule, retention_schedule],
         sensors=[
             landing_sensor,
             visit_sensor,
             handover_sensor,
+            delivery_sensor,
             deadline_sensor,
             alert_sensor,
             partition_window_sensor,

@@ -85,7 +85,7 @@ class SetAside:
         Parameters
         ----------
         content
-            A file, or bytes that never were one.
+            A file or directory, or bytes that never were one.
         error
             Why.
         move
@@ -158,6 +158,11 @@ def _place(content: Path | bytes, target: Path, *, move: bool) -> None:
             content.rename(target)
             fsync_directory(target.parent)
             return
+    if content.is_dir():
+        shutil.copytree(content, target)
+        if move:
+            shutil.rmtree(content)
+        return
     draft = temporary_name(target)
     try:
         shutil.copyfile(content, draft)

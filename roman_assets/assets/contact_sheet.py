@@ -27,11 +27,12 @@ def contact_sheet(images: Sequence[tuple[str, Path]], left_out: int = 0) -> str:
     size = next(size for most, size in _THUMBNAIL_SIZES if len(images) <= most)
     drawings = quicklooks([path for _, path in images], size)
     pictures = [
-        _inline(label, drawing) for (label, _), drawing in zip(images, drawings, strict=True)
+        inline(label, drawing) for (label, _), drawing in zip(images, drawings, strict=True)
     ]
     return " ".join([*pictures, f"and {left_out} more"] if left_out else pictures)
 
 
-def _inline(label: str, drawing: bytes) -> str:
+def inline(label: str, drawing: bytes) -> str:
+    """Give a PNG as Markdown with everything inline."""
     encoded = base64.b64encode(drawing).decode()
     return f"![{label}](data:image/png;base64,{encoded})"

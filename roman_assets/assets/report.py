@@ -15,7 +15,7 @@ from roman_assets.assets.specs import kinds_of
 from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
-from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.kind import Maker, ProductKind, Step
 from roman_assets.products.visit_policy import MISSING
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PRODUCTS_METADATA = "products"
 REUSED_METADATA = "reused"
 
-QUICKLOOK_KINDS = frozenset({"cal", "coadd"})
+QUICKLOOK_KINDS = frozenset({"cal", "coadd", "microlensing_reference_frame"})
 """Kinds whose images are drawn in the UI."""
 
 
@@ -164,6 +164,9 @@ def _provenance(entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
 
 
 def _quality(kind: ProductKind, entries: Sequence[RegisteredProduct]) -> dict[str, Any]:
+    if kind.maker is Maker.SSC:
+        rows = [entry.metadata["rows"] for entry in entries if "rows" in entry.metadata]
+        return {"dagster/row_count": sum(rows)} if rows else {}
     if kind.extension == "parquet":
         return {"dagster/row_count": total} if (total := source_count(entries)) is not None else {}
     residuals = [value for value in alignment_residuals(entries).values() if value is not None]
@@ -225,6 +228,8 @@ def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
 def _pictures(
     archive: Archive, kind: ProductKind, entries: Sequence[RegisteredProduct]
 ) -> dict[str, Any]:
+    if kind.maker is Maker.SSC and kind.extension == "parquet":
+        return _table_picture(archive, kind, entries)
     if kind.name not in QUICKLOOK_KINDS:
         return {}
     from roman_assets.assets.contact_sheet import MOST_PICTURES, contact_sheet
@@ -232,3 +237,19 @@ def _pictures(
     drawn = entries[:MOST_PICTURES]
     images = [(str(entry.product_name.file_set), archive.local(entry.sha256)) for entry in drawn]
     return {"quick_look": dg.MetadataValue.md(contact_sheet(images, len(entries) - len(drawn)))}
+
+
+def _table_picture(
+    archive: Archive, kind: ProductKind, entries: Sequence[RegisteredProduct]
+) -> dict[str, Any]:
+    """Draw the first table of a kind whose tables are drawn."""
+    from roman_assets.assets.contact_sheet import inline
+    from roman_assets.pipelines.ssc.picture import TABLE_PICTURES, draw_table
+
+    table = TABLE_PICTURES.get(kind.name)
+    if table is None:
+        return {}
+    drawing = draw_table(archive.local(entries[0].sha256), table)
+    if drawing is None:
+        return {}
+    return {"quick_look": dg.MetadataValue.md(inline(entries[0].name, drawing))}

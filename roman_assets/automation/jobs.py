@@ -9,9 +9,9 @@ from __future__ import annotations
 import dagster as dg
 
 from roman_assets.assets.deadline_report import DEADLINE_REPORT
-from roman_assets.assets.specs import VISIT_MANIFEST, asset_keys
+from roman_assets.assets.specs import PARTITIONS, VISIT_MANIFEST, asset_keys
 from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import DELIVERY_STEPS, Step
 
 exposure_products = dg.define_asset_job(
     "exposure_products",
@@ -28,6 +28,18 @@ visit_products = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="VISIT L3 and its L4 from the L2 of one visit.",
 )
+
+DELIVERY_JOBS = {
+    step: dg.define_asset_job(
+        f"{step}_delivery",
+        selection=[*asset_keys(step)],
+        partitions_def=PARTITIONS[step],
+        executor_def=dg.in_process_executor,
+        description="What the SSC delivered of one exposure or visit (R12).",
+    )
+    for step in DELIVERY_STEPS
+}
+"""By the step that takes it in."""
 
 deadline_report_job = dg.define_asset_job(
     "deadline_report_job",

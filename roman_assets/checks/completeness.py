@@ -1,4 +1,7 @@
-"""Whether a step made all file sets of its partition: one failing detector fails alone."""
+"""Whether a step made all file sets of its partition: one failing detector fails alone.
+
+Of the steps that take in what the SSC delivers: whether a delivery was rejected, and why.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ CHECKS: Mapping[Step, dg.AssetCheckKey] = {
     Step.FORMATTING: dg.AssetCheckKey(dg.AssetKey("uncal"), "all_detectors_made"),
     Step.EXPOSURE: dg.AssetCheckKey(dg.AssetKey("cal"), "all_detectors_made"),
     Step.VISIT: dg.AssetCheckKey(dg.AssetKey("coadd"), "all_skycells_made"),
+    Step.MICROLENSING: dg.AssetCheckKey(
+        dg.AssetKey("microlensing_event_catalog"), "deliveries_taken_in"
+    ),
+    Step.SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_individual_1d"), "deliveries_taken_in"),
+    Step.COMBINED_SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_combined_1d"), "deliveries_taken_in"),
 }
 
 

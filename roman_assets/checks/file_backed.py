@@ -12,6 +12,11 @@ from roman_assets.products.kind import Step
 CHECKS: Mapping[Step, dg.AssetCheckKey] = {
     Step.EXPOSURE: dg.AssetCheckKey(dg.AssetKey("exposure_catalog"), "files_only"),
     Step.VISIT: dg.AssetCheckKey(dg.AssetKey("visit_catalog"), "files_only"),
+    Step.MICROLENSING: dg.AssetCheckKey(
+        dg.AssetKey("microlensing_light_curve_catalog"), "files_only"
+    ),
+    Step.SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_individual_1d"), "files_only"),
+    Step.COMBINED_SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_combined_1d"), "files_only"),
 }
 
 

@@ -32,6 +32,10 @@ CHECKS: Mapping[tuple[Step, Level], dg.AssetCheckKey] = {
         (Step.EXPOSURE, Level.L4): "exposure_catalog",
         (Step.VISIT, Level.L3): "coadd",
         (Step.VISIT, Level.L4): "visit_catalog",
+        (Step.MICROLENSING, Level.L3): "microlensing_reference_frame",
+        (Step.MICROLENSING, Level.L4): "microlensing_event_catalog",
+        (Step.SPECTRA, Level.L4): "spec_individual_1d",
+        (Step.COMBINED_SPECTRA, Level.L4): "spec_combined_1d",
     }.items()
 }
 """The check of each level, by the step that makes it."""

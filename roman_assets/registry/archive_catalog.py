@@ -137,6 +137,14 @@ class ArchiveCatalog:
         found = (schema for schema in self.schemas if schema.datamodel == datamodel)
         return next(found, None)
 
+    def schema_named(self, name: str) -> ArchiveSchema:
+        """Give a schema by rad's name without version; `KeyError` for any other."""
+        found = (schema for schema in self.schemas if schema.name == name)
+        try:
+            return next(found)
+        except StopIteration:
+            raise KeyError(name) from None
+
 
 @functools.cache
 def archive_catalog() -> ArchiveCatalog:

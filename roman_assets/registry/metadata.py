@@ -1,7 +1,7 @@
 """What the registry takes from a product's own metadata.
 
 Only the metadata are read: the YAML header of an ASDF file, the footer of a Parquet file, the
-JSON of an association. No array is loaded.
+JSON of an association or a report. No array is loaded.
 """
 
 from __future__ import annotations
@@ -98,6 +98,43 @@ def product_metadata(path: Path, name: ProductName) -> ProductMetadata:
     return ProductMetadata(_facts(path, name, header), archived)
 
 
+def delivered_metadata(name: ProductName, meta: Mapping[str, Any]) -> ProductMetadata:
+    """Choose from metadata that came beside a file of the SSC (R12).
+
+    Parameters
+    ----------
+    name
+        The file's official name.
+    meta
+        Its metadata, flat, as its schema in rad has them.
+
+    Raises
+    ------
+    BadInputError
+        If a time or the footprint is none.
+    """
+    source = Path(str(name))
+    facts = {
+        "start_time": _moment(source, meta, "expstart", "visit_start_time_mjd"),
+        "end_time": _moment(source, meta, "expend", "visit_end_time_mjd"),
+        "exposure_time": _number(source, meta, "exptime", float),
+        **_place(source, _value(meta, "s_region")),
+    }
+    schema = archive_catalog().schema_named(str(name.kind.rad_schema))
+    return ProductMetadata(
+        {column: value for column, value in facts.items() if value is not None},
+        archive_values(schema, meta),
+    )
+
+
+def _moment(source: Path, meta: Mapping[str, Any], utc: str, mjd: str) -> str | None:
+    """Give a time that is stated in UTC or as a modified Julian date."""
+    if (stated := _time(source, meta, utc)) is not None:
+        return stated
+    days = _number(source, meta, mjd, float)
+    return None if days is None else _iso_utc({"value": days, "format": "mjd"})
+
+
 def archive_values(schema: ArchiveSchema, meta: Mapping[str, Any]) -> ArchiveValues:
     """Choose from metadata what the metadata tables need.
 
@@ -174,17 +211,17 @@ def _parquet_header(path: Path) -> _Header:
     )
 
 
-def _association_header(path: Path) -> _Header:
-    association = json.loads(path.read_text())
-    if not isinstance(association, dict):
-        raise ValueError("an association is a JSON object")
-    return _Header(_flattened(association))
+def _json_header(path: Path) -> _Header:
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    return _Header(_flattened(content))
 
 
 _READERS: dict[str, Callable[[Path], _Header]] = {
     "asdf": _asdf_header,
     "parquet": _parquet_header,
-    "json": _association_header,
+    "json": _json_header,
 }
 
 
@@ -286,8 +323,6 @@ def _place(path: Path, s_region: str | None) -> dict[str, Any]:
     try:
         footprint = Footprint.parse(s_region)
     except ValueError as error:
-        raise BadInputError(
-            path, "meta.wcsinfo.s_region", str(error), "make the file again"
-        ) from error
+        raise BadInputError(path, "s_region", str(error), "make the file again") from error
     ra, dec = footprint.centre
     return {"ra": ra, "dec": dec, "radius": footprint.radius, "footprint": s_region}

@@ -1,0 +1,62 @@
+"""The assets that the SSC makes: what it delivers of a visit or an exposure is taken in (R12)."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from roman_assets.assets.partition_work import (
+    BACKFILL_POLICY,
+    RETRY_POLICY,
+    PartitionOutcome,
+    StepEvent,
+    run_of,
+    step_events,
+)
+from roman_assets.assets.specs import PARTITIONS, product_specs
+from roman_assets.assets.step_outcome import outcome_of
+from roman_assets.checks.completeness import completeness_spec
+from roman_assets.checks.file_backed import files_only_spec
+from roman_assets.checks.in_time import in_time_specs
+from roman_assets.errors import BadInputError
+from roman_assets.products.kind import DELIVERY_STEPS, Step
+from roman_assets.resources import Installation
+
+EXCHANGE_POOL = "ssc_exchange"
+"""Deliveries are taken in one after the other."""
+
+
+def _delivered(step: Step) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"receive_{step}",
+        specs=product_specs(step),
+        check_specs=[completeness_spec(step), *in_time_specs(step), files_only_spec(step)],
+        partitions_def=PARTITIONS[step],
+        can_subset=True,
+        backfill_policy=BACKFILL_POLICY,
+        retry_policy=RETRY_POLICY,
+        pool=EXCHANGE_POOL,
+    )
+    def receive(
+        context: dg.AssetExecutionContext, installation: Installation
+    ) -> Iterator[StepEvent]:
+        """Check what the SSC delivered of a partition, and publish it as a whole or not at all."""
+        from roman_assets.pipelines.ssc.intake import take_in
+
+        root = installation.root
+
+        def work(key: str) -> PartitionOutcome:
+            result = take_in(root, step, key, run=run_of(context))
+            if not (result.made or result.reused or result.failures):
+                raise BadInputError(
+                    key, "delivery", "the SSC has delivered nothing of it",
+                    "wait for a delivery: it is taken in by itself (docs/ssc.md)",
+                )  # fmt: skip
+            return outcome_of(root, step, key, result)
+
+        yield from step_events(context, work)
+
+    return receive
+
+
+DELIVERED: tuple[dg.AssetsDefinition, ...] = tuple(map(_delivered, DELIVERY_STEPS))
+"""One for each step that takes in deliveries."""

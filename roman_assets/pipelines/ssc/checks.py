@@ -1,0 +1,401 @@
+"""What is checked of a delivery before anything of it becomes a product (R12).
+
+All faults are looked for, so that the SSC corrects them at once. Each is a `BadInputError`: file,
+field, reason, remedy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from roman_assets.archive.store import sha256_of
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.ssc.delivery import Address, Delivery, delivered_name
+from roman_assets.pipelines.ssc.notification import NOTIFICATION, DeliveredFile, metadata_of
+from roman_assets.products.kind import VISIT_STEPS, ProductKind, expected_kinds
+from roman_assets.products.name import DetectorFileSet, GroupDetectorFileSet, ProductName
+from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.registry.delivered_schema import schema_faults
+from roman_assets.registry.metadata import (
+    ProductMetadata,
+    delivered_metadata,
+    product_metadata,
+)
+from roman_assets.registry.record import ProductInput
+from roman_assets.registry.registry import RegisteredProduct, Registry
+
+CLOCKS_DIFFER = timedelta(minutes=10)
+"""So far the clocks of SOC and SSC may be apart."""
+
+CREATED = "ssc_created"
+"""The fact of a delivered product that says when the SSC made it."""
+
+_AGAIN = "correct it and deliver again"
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A delivered file without a fault.
+
+    Parameters
+    ----------
+    name
+        Its official name.
+    path
+        The copy that was checked.
+    sent
+        What the SSC says about it.
+    metadata
+        What the registry and the metadata tables take from that.
+    """
+
+    name: ProductName
+    path: Path
+    sent: DeliveredFile
+    metadata: ProductMetadata
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the checks of a delivery found.
+
+    Parameters
+    ----------
+    files
+        Those without a fault.
+    faults
+        All faults; a delivery with one is rejected as a whole.
+    """
+
+    files: tuple[CheckedFile, ...]
+    faults: tuple[BadInputError, ...]
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What the registry knows of the exposure or visit of a delivery."""
+
+    survey: Survey
+    exposure_type: ExposureType
+    optical_elements: frozenset[str]
+    expected: tuple[ProductKind, ...]
+
+    @classmethod
+    def of(cls, registry: Registry, address: Address, source: str) -> _Observed:
+        visit = (
+            VisitId.parse(address.partition)
+            if address.step in VISIT_STEPS
+            else ExposureId.parse(address.partition).visit
+        )
+        seen = [
+            one
+            for one in registry.exposures_of_visit(visit)
+            if one.cal and address.partition in (str(visit), str(one.exposure))
+        ]
+        known = [(one.survey, one.exposure_type) for one in seen]
+        survey_name, type_name = known[0] if known else (None, None)
+        if survey_name is None or type_name is None:
+            raise BadInputError(
+                source,
+                "filename",
+                f"there is no L2 image of {address.partition}",
+                "deliver what is made from L2 images that were handed over",
+            )
+        survey, exposure_type = Survey(survey_name), ExposureType(type_name)
+        return cls(
+            survey,
+            exposure_type,
+            frozenset(
+                str(entry.product_name.file_set.optical_element)
+                for one in seen
+                for entry in one.cal
+            ),
+            expected_kinds(survey, exposure_type, (address.step,)),
+        )
+
+
+def check_delivery(
+    registry: Registry, delivery: Delivery, copies: Mapping[str, Path], now: datetime
+) -> Findings:
+    """Check a delivery.
+
+    Parameters
+    ----------
+    registry
+        What there is, folded.
+    delivery
+        The delivery.
+    copies
+        Copies of its files that nobody else writes to, by name; they count, not the originals.
+    now
+        UTC.
+    """
+    try:
+        address, sent = delivery.address(), delivery.notification.files
+        observed = _Observed.of(registry, address, delivery.name)
+    except BadInputError as fault:
+        return Findings((), (fault,))
+    faults = list(_listing_faults(delivery))
+    known = _Known.of(registry, sent)
+    files = []
+    for file in sent:
+        try:
+            name = delivered_name(file.filename, delivery.name)
+        except BadInputError as fault:
+            faults.append(fault)
+            continue
+        check = _FileCheck(delivery, file, name, copies.get(file.filename), observed, known)
+        found = list(check.faults(now))
+        faults += found
+        if not found and (metadata := check.metadata(faults)) is not None:
+            files.append(CheckedFile(name, copies[file.filename], file, metadata))
+    return Findings(tuple(files), tuple(faults))
+
+
+def _listing_faults(delivery: Delivery) -> Iterator[BadInputError]:
+    """Compare the files there are with those that the notification names."""
+    named = Counter(file.filename for file in delivery.notification.files)
+    for name, times in named.items():
+        if times > 1:
+            yield BadInputError(
+                f"{delivery.name}/{name}", "filename", f"is named {times} times in {NOTIFICATION}",
+                "name each file once",
+            )  # fmt: skip
+    for file in delivery.files:
+        relative = file.key.relative_to(delivery.place)
+        if not file.is_regular:
+            reason = "is a link or a device, no file of its own"
+        elif len(relative.parts) > 1:
+            reason = "lies in a directory within the delivery"
+        elif relative.name not in named and relative.name != NOTIFICATION:
+            reason = f"is not named in {NOTIFICATION}"
+        else:
+            continue
+        yield BadInputError(
+            f"{delivery.name}/{relative}", "file", reason,
+            f"deliver exactly the files that {NOTIFICATION} names",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the registry knows of what a delivery names, and what the delivery has itself."""
+
+    generations: Mapping[str, tuple[RegisteredProduct, ...]]
+    current: Mapping[str, RegisteredProduct]
+    delivered: frozenset[ProductInput]
+
+    @classmethod
+    def of(cls, registry: Registry, sent: Iterable[DeliveredFile]) -> _Known:
+        files = list(sent)
+        inputs = {item.name for file in files for item in file.inputs}
+        leaders = {leader for file in files if (leader := _leader(file.filename)) is not None}
+        names = {file.filename for file in files if _is_official(file.filename)}
+        official = {name for name in inputs if _is_official(name)}
+        return cls(
+            registry.generations(official),
+            registry.current(leaders | names),
+            frozenset(ProductInput(name=file.filename, sha256=file.sha256) for file in files),
+        )
+
+    def has(self, item: ProductInput) -> bool:
+        generations = self.generations.get(item.name, ())
+        return item in self.delivered or any(item.sha256 == one.sha256 for one in generations)
+
+
+@dataclass(frozen=True)
+class _FileCheck:
+    """The checks of one file."""
+
+    delivery: Delivery
+    sent: DeliveredFile
+    name: ProductName
+    copy: Path | None
+    observed: _Observed
+    known: _Known
+
+    def faults(self, now: datetime) -> Iterator[BadInputError]:
+        yield from self._content_faults()
+        yield from self._kind_faults()
+        yield from self._metadata_faults()
+        yield from self._input_faults()
+        yield from self._time_faults(now)
+
+    def metadata(self, faults: list[BadInputError]) -> ProductMetadata | None:
+        """Read what the registry takes; what cannot be read is another fault."""
+        assert self.copy is not None
+        try:
+            _open(self.copy, self.name)
+            found = delivered_metadata(self.name, metadata_of(self.sent))
+            rows = _rows(self.copy, self.name)
+        except BadInputError as error:
+            faults.append(
+                BadInputError(self._source, error.field, error.reason, "write the file again")
+            )
+            return None
+        known = {
+            "survey": self.observed.survey.value,
+            "exposure_type": self.observed.exposure_type.value,
+            **({} if rows is None else {"rows": rows}),
+        }
+        return ProductMetadata({**found.facts, **known}, found.archived)
+
+    def _content_faults(self) -> Iterator[BadInputError]:
+        if self.copy is None:
+            yield self._fault("file", f"is named in {NOTIFICATION} and not there", "deliver it")
+            return
+        size = self.copy.stat().st_size
+        if size != self.sent.file_size:
+            yield self._fault(
+                "fileSize", f"has {size} bytes, {self.sent.file_size} are stated",
+                "copy the file again, or correct the notification",
+            )  # fmt: skip
+        elif (found := sha256_of(self.copy)) != self.sent.sha256:
+            yield self._fault(
+                "sha256", f"is {found}, {self.sent.sha256} is stated",
+                "copy the file again, or correct the notification",
+            )  # fmt: skip
+
+    def _kind_faults(self) -> Iterator[BadInputError]:
+        kind, element = self.name.kind, str(self.name.file_set.optical_element)
+        if kind not in self.observed.expected:
+            yield self._fault(
+                "filename",
+                f"{kind.name} is not made of {self.observed.survey} {self.observed.exposure_type}",
+                "deliver it for an exposure or visit of which it is made",
+            )
+        if element not in self.observed.optical_elements:
+            elements = ", ".join(sorted(self.observed.optical_elements))
+            yield self._fault("filename", f"is of {element}, its L2 images of {elements}", _AGAIN)
+
+    def _metadata_faults(self) -> Iterator[BadInputError]:
+        metadata = metadata_of(self.sent)
+        for field, reason in schema_faults(str(self.name.kind.rad_schema), metadata):
+            yield self._fault(f"metadata.{field}", reason, "follow rad's schema")
+        for field, stated in _said_by_name(self.name, self.observed.survey).items():
+            found = metadata.get(field)
+            if found is not None and str(found).lower() != str(stated).lower():
+                yield self._fault(
+                    f"metadata.{field}", f"is {found!r}, the file's name says {stated!r}", _AGAIN
+                )
+        for field in ("filename", "file_date"):
+            if field in self.sent.metadata and self.sent.metadata[field] != metadata[field]:
+                yield self._fault(
+                    f"metadata.{field}", f"is {self.sent.metadata[field]!r}, the notification says "
+                    f"{metadata[field]!r}", "leave it out: the SOC adds it",
+                )  # fmt: skip
+
+    def _input_faults(self) -> Iterator[BadInputError]:
+        for item in self.sent.inputs:
+            if item.name == self.sent.filename:
+                yield self._fault("inputs", "names the file itself", _AGAIN)
+            elif not self.known.has(item):
+                yield self._fault(
+                    "inputs", f"{item.name} with the sha256 {item.sha256} is not on record",
+                    "name the products that it was made from, as handed over or delivered",
+                )  # fmt: skip
+        leader = _leader(self.sent.filename)
+        if leader is None:
+            return
+        named = {item.sha256 for item in self.sent.inputs if item.name == leader}
+        mine = {one.sha256 for one in self.known.delivered if one.name == leader}
+        current = self.known.current.get(leader)
+        wanted = mine or ({current.sha256} if current is not None else set())
+        if not named & wanted:
+            yield self._fault(
+                "inputs", f"it was not made from the present {leader}",
+                f"make it from {leader} with the sha256 {', '.join(wanted) or 'of a delivery'} "
+                "and name that among its inputs (R14)",
+            )  # fmt: skip
+
+    def _time_faults(self, now: datetime) -> Iterator[BadInputError]:
+        created = self.sent.file_creation_timestamp
+        if created > now + CLOCKS_DIFFER:
+            yield self._fault(
+                "fileCreationTimestamp", f"{created.isoformat()} is still to come", _AGAIN
+            )
+        current = self.known.current.get(self.sent.filename)
+        before = None if current is None else current.metadata.get(CREATED)
+        if current is None or before is None or current.sha256 == self.sent.sha256:
+            return
+        if created <= datetime.fromisoformat(before):
+            yield self._fault(
+                "fileCreationTimestamp",
+                f"{created.isoformat()} is not after {before}, when the file was made that is in "
+                "the archive with another content",
+                "deliver the newest file; a corrected one has a later time",
+            )
+
+    @property
+    def _source(self) -> str:
+        return f"{self.delivery.name}/{self.sent.filename}"
+
+    def _fault(self, field: str, reason: str, remedy: str) -> BadInputError:
+        return BadInputError(self._source, field, reason, remedy)
+
+
+def _open(path: Path, name: ProductName) -> None:
+    """Read a file as what its name says: by its data model if rad has one."""
+    product_metadata(path, name)
+    if name.kind.datamodel is None:
+        return
+    from roman_datamodels import datamodels
+
+    wanted = getattr(datamodels, name.kind.datamodel)
+    try:
+        with datamodels.open(path) as model:
+            model.validate()
+            found = type(model)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInputError(path, "data model", str(error).partition("\n")[0], _AGAIN) from error
+    if found is not wanted:
+        raise BadInputError(
+            path, "data model", f"is a {found.__name__}, not a {wanted.__name__}", _AGAIN
+        )
+
+
+def _rows(path: Path, name: ProductName) -> int | None:
+    """Give the number of rows of a table."""
+    return pq.read_metadata(path).num_rows if name.kind.extension == "parquet" else None
+
+
+def _leader(filename: str) -> str | None:
+    try:
+        leader = ProductName.parse(filename).leader
+    except ValueError:
+        return None
+    return None if leader is None else str(leader)
+
+
+def _is_official(text: str) -> bool:
+    try:
+        ProductName.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _said_by_name(name: ProductName, survey: Survey) -> dict[str, Any]:
+    """Give what metadata must say, if they say it, given the file's name."""
+    visit, file_set = name.visit, name.file_set
+    assert visit is not None
+    said: dict[str, Any] = {
+        "program": visit.program,
+        "optical_element": file_set.optical_element,
+        "segment": visit.segment,
+        "visit": visit.visit,
+        "observation_id": visit.digits,
+        "subcategory": survey.subcategory,
+    }
+    if isinstance(file_set, DetectorFileSet | GroupDetectorFileSet):
+        said["detector"] = file_set.detector
+    if survey is Survey.GAS:
+        del said["subcategory"]
+    return said

@@ -1,0 +1,255 @@
+"""Deliveries as they lie in the exchange: whole or arriving, and for which exposure or visit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from roman_assets.archive.exchange import FROM_SSC, Exchange, ExchangedFile
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.ssc.notification import (
+    LARGEST_NOTIFICATION,
+    NOTIFICATION,
+    Notification,
+)
+from roman_assets.products.kind import VISIT_STEPS, Maker, Step
+from roman_assets.products.name import ProductName
+
+PATIENCE = timedelta(hours=6)
+"""A delivery of which nothing has changed for so long does not become whole by itself."""
+
+QUIET = timedelta(minutes=2)
+"""A notification that cannot be read, and has not changed for so long, is not being written."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+class Arrival(StrEnum):
+    """How far a delivery has come."""
+
+    ARRIVING = "arriving"
+    """Files lack, or are not whole, and may still come."""
+    HERE = "here"
+    """It can be looked at: it is whole, or nothing more is to be expected."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """For what a delivery is: a step, and its exposure or visit."""
+
+    step: Step
+    partition: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery in the exchange.
+
+    Parameters
+    ----------
+    name
+        Its directory.
+    files
+        What is in it, at any depth.
+    exchange
+        Where it is.
+    """
+
+    name: str
+    files: tuple[ExchangedFile, ...]
+    exchange: Exchange
+
+    @property
+    def place(self) -> PurePosixPath:
+        """Its place in the exchange."""
+        return FROM_SSC / self.name
+
+    @cached_property
+    def by_name(self) -> dict[str, ExchangedFile]:
+        """The files that lie in it directly, by name."""
+        return {file.key.name: file for file in self.files if file.key.parent == self.place}
+
+    @property
+    def version(self) -> str:
+        """Differs when anything in it was written again."""
+        lines = sorted(f"{file.key} {file.size} {file.version}" for file in self.files)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def changed(self) -> datetime:
+        """When something of it was written last (UTC)."""
+        return datetime.fromtimestamp(max(file.changed for file in self.files), UTC)
+
+    @cached_property
+    def notification(self) -> Notification:
+        """What the SSC says about it.
+
+        Raises
+        ------
+        BadInputError
+            If there is no notification, or none that can be read.
+        """
+        source = f"{self.name}/{NOTIFICATION}"
+        file = self.by_name.get(NOTIFICATION)
+        if file is None:
+            raise BadInputError(
+                source, "file", "the delivery has no notification", "deliver it again, with one"
+            )
+        if not file.is_regular or file.size > LARGEST_NOTIFICATION:
+            raise BadInputError(
+                source, "file", "not a regular file of reasonable size", "write the file itself"
+            )
+        content = self.exchange.read(file.key, LARGEST_NOTIFICATION)
+        return Notification.parse(content, source)
+
+    def arrival(self, now: datetime) -> Arrival:
+        """Tell whether it can be looked at.
+
+        What is whole is here. What is not may still be on its way: for `PATIENCE` since something
+        of it changed last, or for `QUIET` if only the notification cannot be read.
+        """
+        waited = now - self.changed
+        if NOTIFICATION not in self.by_name:
+            whole, patience = False, PATIENCE
+        else:
+            try:
+                whole, patience = self._is_whole(), PATIENCE
+            except BadInputError:
+                whole, patience = False, QUIET
+        return Arrival.HERE if whole or waited >= patience else Arrival.ARRIVING
+
+    def _is_whole(self) -> bool:
+        """Whether no file lacks or is shorter than stated; longer ones will not get shorter."""
+        return all(
+            file.filename in self.by_name and self.by_name[file.filename].size >= file.file_size
+            for file in self.notification.files
+        )
+
+    def address(self) -> Address:
+        """Tell for what it is, by the names of its files.
+
+        Raises
+        ------
+        BadInputError
+            If it has no notification that can be read, or its files are not of one exposure or
+            visit, or none of them is the SSC's to deliver.
+        """
+        found: dict[Address, str] = {}
+        bad: list[BadInputError] = []
+        for file in self.notification.files:
+            try:
+                name = delivered_name(file.filename, self.name)
+            except BadInputError as error:
+                bad.append(error)
+                continue
+            step = name.kind.step
+            partition = name.visit if step in VISIT_STEPS else name.exposure
+            if partition is None:
+                raise BadInputError(
+                    f"{self.name}/{name}", "filename", "is of no visit",
+                    "deliver prompt products by visit",
+                )  # fmt: skip
+            found.setdefault(Address(step, str(partition)), file.filename)
+        if not found:
+            raise bad[0]
+        if len(found) > 1:
+            (one, first), (other, second), *_ = found.items()
+            raise BadInputError(
+                f"{self.name}/{second}",
+                "filename",
+                f"is of {other.step} {other.partition}, while {first} is of {one.step} "
+                f"{one.partition}",
+                "deliver what is of several exposures or visits, or of exposures and visits, apart",
+            )
+        return next(iter(found))
+
+    def fetch(self, directory: Path) -> dict[str, Path]:
+        """Copy its regular files into an empty directory; gives the copies by name.
+
+        Files that lie deeper are copied under names that nothing else has, and not given. Links are
+        not followed.
+        """
+        copies = {}
+        for number, file in enumerate(self.files):
+            if not file.is_regular:
+                continue
+            name = file.key.name
+            direct = file.key.parent == self.place and name not in ("", ".", "..")
+            path = directory / (name if direct else f"deeper_{number}")
+            self.exchange.fetch(file.key, path)
+            if direct:
+                copies[name] = path
+        return copies
+
+    def remove(self) -> None:
+        """Take it out of the exchange, its notification first: it cannot seem whole again."""
+        order = sorted(self.files, key=lambda file: file.key.name != NOTIFICATION)
+        self.exchange.remove(file.key for file in order)
+
+
+def delivered_name(filename: str, source: str) -> ProductName:
+    """Read the name of a file that the SSC delivers.
+
+    Raises
+    ------
+    BadInputError
+        If it is no official name of a prompt product that the SSC makes.
+    """
+    try:
+        name = ProductName.parse(filename)
+    except ValueError as error:
+        raise BadInputError(
+            f"{source}/{filename!r}", "filename", str(error),
+            "name the file by the grammar of official names, without a directory",
+        ) from error  # fmt: skip
+    if name.kind.maker is not Maker.SSC:
+        raise BadInputError(
+            f"{source}/{filename}", "filename", f"{name.kind.name} is the SOC's to make (R12)",
+            "deliver the SSC's products only",
+        )  # fmt: skip
+    if getattr(name.file_set, "release", "p") != "p":
+        raise BadInputError(
+            f"{source}/{filename}", "filename", "is a product of a data release (R13)",
+            "deliver prompt products here: p in the place of the release",
+        )  # fmt: skip
+    return name
+
+
+def deliveries(exchange: Exchange) -> list[Delivery]:
+    """Give all deliveries in an exchange, by name."""
+    return [
+        Delivery(name, tuple(files), exchange)
+        for name, files in _by_delivery(exchange.files(FROM_SSC)).items()
+    ]
+
+
+def strays(exchange: Exchange) -> list[str]:
+    """Give what lies among the deliveries and can be none: files in no directory, odd names."""
+    return sorted(
+        str(file.key) for file in exchange.files(FROM_SSC) if _delivery_of(file.key) is None
+    )
+
+
+def _by_delivery(files: Iterable[ExchangedFile]) -> dict[str, list[ExchangedFile]]:
+    found: dict[str, list[ExchangedFile]] = {}
+    for file in files:
+        if (name := _delivery_of(file.key)) is not None:
+            found.setdefault(name, []).append(file)
+    return found
+
+
+def _delivery_of(key: PurePosixPath) -> str | None:
+    parts = key.relative_to(FROM_SSC).parts
+    return parts[0] if len(parts) > 1 and _NAME.fullmatch(parts[0]) else None
+
+
+def whole_deliveries(exchange: Exchange, now: datetime) -> Iterator[Delivery]:
+    """Give the deliveries that can be looked at, those that were written first first."""
+    found = [one for one in deliveries(exchange) if one.arrival(now) is Arrival.HERE]
+    yield from sorted(found, key=lambda one: (one.changed, one.name))

@@ -1,0 +1,275 @@
+"""Taking in what the SSC delivers: all of a delivery or nothing (R12).
+
+A delivery without a fault is published like everything else (R6, R11, R13, R14). One with a fault
+is rejected as a whole: the SSC gets a report, and what it sent is set aside. Either way the
+delivery leaves the exchange as the last thing, so that what a crash interrupts is done again, with
+the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from roman_assets.archive.durability import locked, make_directory
+from roman_assets.archive.exchange import REPORTS, Exchange
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.attempt import Run, StepAttempt
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.ssc.checks import CREATED, CheckedFile, check_delivery
+from roman_assets.pipelines.ssc.delivery import Address, Delivery, whole_deliveries
+from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.products.deadline import Clock, utc_now
+from roman_assets.products.kind import Step
+from roman_assets.registry.fold import fold
+from roman_assets.registry.record import ProductEntry, WorkFailure, fingerprint
+from roman_assets.registry.registry import Registry
+
+_LOCK = "deliveries.lock"
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """What became of a delivery, for the SSC.
+
+    Parameters
+    ----------
+    delivery, version
+        Which one, as it was looked at.
+    when
+        UTC.
+    products
+        What was published of it, by name, with the sha256; what was there already counts.
+    faults
+        Why it was rejected, empty if it was not.
+    """
+
+    delivery: str
+    version: str
+    when: datetime
+    products: Sequence[ProductEntry] = ()
+    faults: Sequence[BadInputError] = ()
+
+    @property
+    def outcome(self) -> str:
+        """``accepted`` or ``rejected``."""
+        return "rejected" if self.faults else "accepted"
+
+    def as_json(self) -> str:
+        """Give it for programs."""
+        return json.dumps(
+            {
+                "version": 1,
+                "delivery": self.delivery,
+                "outcome": self.outcome,
+                "when": self.when.isoformat(),
+                "products": [
+                    {"filename": entry.name, "sha256": entry.sha256} for entry in self.products
+                ],
+                "faults": [
+                    {
+                        "file": fault.source,
+                        "field": fault.field,
+                        "reason": fault.reason,
+                        "remedy": fault.remedy,
+                    }
+                    for fault in self.faults
+                ],
+            },
+            indent=2,
+        )
+
+    def as_text(self) -> str:
+        """Give it for people."""
+        head = f"Delivery {self.delivery} was {self.outcome} at {self.when:%Y-%m-%d %H:%M:%S} UTC."
+        if not self.faults:
+            files = [f"  {entry.name}" for entry in self.products]
+            return "\n".join([head, "", "In the archive:", *files, ""])
+        lines = [
+            line
+            for fault in self.faults
+            for line in (
+                f"  {fault.source}", f"    {fault.field}: {fault.reason}",
+                f"    Remedy: {fault.remedy}",
+            )
+        ]  # fmt: skip
+        advice = "Nothing of it was taken in. Correct it and deliver all of it again."
+        return "\n".join([head, advice, "", *lines, ""])
+
+    def write(self, exchange: Exchange) -> None:
+        """Leave it for the SSC, as JSON and as text; the same again has the same names."""
+        stem = REPORTS / self.delivery / f"{self.version[:16]}_{self.outcome}"
+        exchange.write(stem.with_suffix(".txt"), self.as_text().encode())
+        exchange.write(stem.with_suffix(".json"), self.as_json().encode())
+
+
+def take_in(
+    root: DataRoot, step: Step, partition: str, *, run: Run | None = None, clock: Clock = utc_now
+) -> StepResult:
+    """Take in all whole deliveries for an exposure or visit, those that came first first.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    step, partition
+        What they are of.
+    run
+        The run it is done in, for the record.
+    clock
+        Gives the time.
+
+    Returns
+    -------
+    StepResult
+        What was published, or is there already of what the step takes in; a delivery that was
+        rejected is a failure under its name.
+
+    Raises
+    ------
+    PassingFaultError
+        If the exchange or the archive cannot be written to. What was not taken in stays there.
+    """
+    exchange, address = Exchange.of(root), Address(step, partition)
+    made: dict[str, ProductEntry] = {}
+    failures: list[WorkFailure] = []
+    with locked(make_directory(root.registry) / _LOCK):
+        fold(root)
+        for delivery in whole_deliveries(exchange, clock()):
+            if _address_of(delivery) != address:
+                continue
+            try:
+                result = _take_in_one(root, delivery, address, run, clock)
+            except BadInputError as error:
+                failures.append(
+                    WorkFailure(
+                        file_set=delivery.name, error=type(error).__name__, message=str(error)
+                    )
+                )
+            else:
+                made |= {entry.name: entry for entry in result.made}
+    with Registry(root) as registry:
+        names = registry.find(step=str(step), partition=partition)["name"]
+        present = registry.current(names)
+    return StepResult(
+        tuple(made.values()),
+        tuple(entry for name, entry in present.items() if name not in made),
+        tuple(failures),
+    )
+
+
+def _address_of(delivery: Delivery) -> Address | None:
+    try:
+        return delivery.address()
+    except BadInputError:
+        return None
+
+
+def _take_in_one(
+    root: DataRoot, delivery: Delivery, address: Address, run: Run | None, clock: Clock
+) -> StepResult:
+    attempt = StepAttempt(root, address.step, address.partition, run, clock)
+    with attempt, scratch_directory(root, delivery.name) as directory:
+        arrived = directory / delivery.name
+        arrived.mkdir()
+        copies = delivery.fetch(arrived)
+        with Registry(root) as registry:
+            findings = check_delivery(registry, delivery, copies, clock())
+        if findings.faults:
+            reject(root, delivery, findings.faults, arrived, clock())
+            raise summary(delivery, findings.faults)
+        result = _publish(root, findings.files, address, attempt)
+        report = DeliveryReport(
+            delivery.name, delivery.version, clock(), (*result.made, *result.reused)
+        )
+        report.write(delivery.exchange)
+        delivery.remove()
+        return result
+
+
+def _publish(
+    root: DataRoot, files: Sequence[CheckedFile], address: Address, attempt: StepAttempt
+) -> StepResult:
+    outputs = [_output(file) for file in files]
+    kept = reusable(root, {str(output.name): output.fingerprint for output in outputs})
+    return publish_step(
+        root,
+        step=address.step,
+        partition=address.partition,
+        outputs=[output for output in outputs if str(output.name) not in kept],
+        reused=kept.values(),
+        attempt=attempt,
+    )
+
+
+def _output(file: CheckedFile) -> Output:
+    sent = file.sent
+    return Output(
+        name=file.name,
+        path=file.path,
+        fingerprint=fingerprint(sent.inputs, None, sent.software_versions, sha256=sent.sha256),
+        inputs=sent.inputs,
+        software=sent.software_versions,
+        metadata={
+            **file.metadata.facts,
+            CREATED: sent.file_creation_timestamp.isoformat(),
+        },
+        archived=file.metadata.archived,
+    )
+
+
+def reject(
+    root: DataRoot,
+    delivery: Delivery,
+    faults: Sequence[BadInputError],
+    arrived: Path,
+    when: datetime,
+) -> None:
+    """Set a delivery aside, tell the SSC why, and take it out of the exchange.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    delivery
+        The delivery.
+    faults
+        What is wrong with it, at least one.
+    arrived
+        A directory with copies of its files, which is moved.
+    when
+        UTC.
+    """
+    SetAside(root).add(arrived, summary(delivery, faults), name=delivery.name)
+    DeliveryReport(delivery.name, delivery.version, when, faults=faults).write(delivery.exchange)
+    delivery.remove()
+
+
+def reject_unaddressed(
+    root: DataRoot, delivery: Delivery, fault: BadInputError, *, clock: Clock = utc_now
+) -> None:
+    """Reject a delivery of which nobody can tell what exposure or visit it is for."""
+    with (
+        locked(make_directory(root.registry) / _LOCK),
+        scratch_directory(root, delivery.name) as directory,
+    ):
+        arrived = directory / delivery.name
+        arrived.mkdir()
+        delivery.fetch(arrived)
+        reject(root, delivery, [fault], arrived, clock())
+
+
+def summary(delivery: Delivery, faults: Sequence[BadInputError]) -> BadInputError:
+    """Give one error for all faults of a delivery."""
+    first, more = faults[0], len(faults) - 1
+    return BadInputError(
+        first.source,
+        first.field,
+        f"{first.reason}{f' (and {more} more faults)' if more else ''}",
+        f"{first.remedy}; the report of {delivery.name} names all faults",
+    )

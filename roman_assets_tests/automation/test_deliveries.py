@@ -1,0 +1,173 @@
+"""From a delivery in the exchange to materialized assets, by the sensor and the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from roman_assets.automation.deliveries import delivery_sensor
+from roman_assets.automation.visits import visit_sensor
+from roman_assets.data_root import DataRoot
+from roman_assets.definitions import build_defs
+from roman_assets.resources import Installation
+from roman_assets_tests.pipelines.ssc.center import Center, bulge, images, observe, spectrum
+from roman_assets_tests.registry.installation import VISIT, exposure
+
+EVENTS, CURVES = bulge("event_catalog"), bulge("light_curve_catalog")
+
+
+@pytest.fixture
+def center(root: DataRoot) -> Center:
+    observe(root)
+    return Center.of(root)
+
+
+def installation(root: DataRoot) -> dict[str, Installation]:
+    return {"installation": Installation(data_root=str(root.path))}
+
+
+def look(root: DataRoot, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    context = dg.build_sensor_context(
+        instance=instance, resources=installation(root), sensor_name="delivery_sensor"
+    )
+    result = delivery_sensor(context)
+    if isinstance(result, dg.SkipReason):
+        return []
+    assert isinstance(result, dg.SensorResult)
+    for request in result.dynamic_partitions_requests or ():
+        instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+    return list(result.run_requests or ())
+
+
+def run(root: DataRoot, instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
+    job = build_defs(dict(installation(root))).resolve_job_def(str(request.job_name))
+    result = job.execute_in_process(
+        instance=instance, partition_key=request.partition_key, raise_on_error=False,
+        tags=request.tags,
+    )  # fmt: skip
+    return result.success
+
+
+def metadata(instance: dg.DagsterInstance, kind: str) -> dict[str, object]:
+    event = instance.get_latest_materialization_event(dg.AssetKey(kind))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+
+
+def checks(instance: dg.DagsterInstance) -> dict[str, bool]:
+    events = instance.get_event_records(
+        dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    )
+    found = [record.event_log_entry.dagster_event for record in events]
+    return {
+        one.event_specific_data.check_name: one.event_specific_data.passed
+        for one in found
+        if one is not None
+    }
+
+
+def light_curves(path: Path, data: bytes) -> None:
+    time = np.linspace(61557.0, 61600.0, 30)
+    columns = {
+        "object_id": np.zeros(30, dtype=int), "mjd": time, "flux": 10 + np.sin(time),
+        "flux_error": np.full(30, 0.1),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), path)
+
+
+def test_a_whole_delivery_becomes_assets_with_checks_and_a_picture(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    import hashlib
+    import json
+
+    frame = bulge("reference_frame")
+    directory = center.deliver([frame, EVENTS, CURVES], images())
+    light_curves(directory / CURVES, b"")
+    notification = json.loads((directory / "notification.json").read_text())
+    about = {file["filename"]: file for file in notification["files"]}
+    data = (directory / CURVES).read_bytes()
+    about[CURVES] |= {
+        "fileSize": len(data), "sha256": hashlib.sha256(data).hexdigest(),
+        "inputs": [{"name": frame, "sha256": about[frame]["sha256"]}],
+    }  # fmt: skip
+    (directory / "notification.json").write_text(json.dumps(notification))
+    (request,) = look(root, instance)
+    assert (request.partition_key, request.job_name) == (VISIT, "microlensing_delivery")
+    assert run(root, instance, request)
+    assert metadata(instance, "microlensing_event_catalog")["dagster/row_count"] == 1
+    curves = metadata(instance, "microlensing_light_curve_catalog")
+    assert "data:image/png;base64," in str(curves["quick_look"])
+    assert "data:image/png" in str(metadata(instance, "microlensing_reference_frame")["quick_look"])
+    assert checks(instance)["deliveries_taken_in"]
+    assert checks(instance)["files_only"]
+    assert look(root, instance) == []
+
+
+def test_a_rejected_delivery_fails_its_run_and_the_check_says_why(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    center.deliver([EVENTS], images(), change=lambda said: said["files"][0].update(sha256="0" * 64))
+    (request,) = look(root, instance)
+    assert not run(root, instance, request)
+    assert not checks(instance)["deliveries_taken_in"]
+    assert look(root, instance) == []
+    assert center.reports()[0]["outcome"] == "rejected"
+
+
+def test_a_delivery_is_requested_once_for_each_state_of_it(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    center.deliver([EVENTS], images())
+    (first,) = look(root, instance)
+    (same,) = look(root, instance)
+    assert first.run_key == same.run_key
+    center.deliver([EVENTS], images(), text="corrected")
+    (corrected,) = look(root, instance)
+    assert corrected.run_key != first.run_key
+
+
+def test_a_delivery_for_nobody_is_rejected_by_the_sensor(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    center.deliver([EVENTS], images(), change=lambda said: said["files"][0].update(filename="../x"))
+    for path in (center.place / "from_ssc" / "first").iterdir():
+        import os
+
+        os.utime(path, (0, 0))
+    assert look(root, instance) == []
+    assert center.reports()[0]["outcome"] == "rejected"
+
+
+def test_spectra_go_to_the_exposure_and_combined_ones_to_the_visit(
+    root: DataRoot, instance: dg.DagsterInstance
+) -> None:
+    observe(root, spectra=True)
+    center = Center.of(root)
+    center.deliver([spectrum("individual_1d")], images(spectra=True), delivery="a")
+    center.deliver([spectrum("catalog")], images(spectra=True), delivery="b")
+    assert {(one.job_name, one.partition_key) for one in look(root, instance)} == {
+        ("spectra_delivery", exposure()), ("combined_spectra_delivery", VISIT),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("spectra", [False, True])
+def test_the_visit_l3_and_l4_of_the_soc_never_run_where_the_ssc_makes_them(
+    root: DataRoot, instance: dg.DagsterInstance, spectra: bool
+) -> None:
+    observe(root, spectra=spectra)
+    context = dg.build_sensor_context(
+        instance=instance, resources=installation(root), sensor_name="visit_sensor"
+    )
+    assert isinstance(visit_sensor(context), dg.SkipReason)
+    job = build_defs(dict(installation(root))).resolve_job_def("visit_products")
+    instance.add_dynamic_partitions("visit", [VISIT])
+    result = job.execute_in_process(instance=instance, partition_key=VISIT, raise_on_error=False)
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    assert made <= {dg.AssetKey("visit_manifest")}
