@@ -13,6 +13,7 @@ import roman_assets
 from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import (
     deadlines,
+    diff,
     formatting,
     operate,
     products,
@@ -87,6 +88,7 @@ app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
 app.command(rich_help_panel="See and fetch products")(products.history)
 app.command(rich_help_panel="See and fetch products")(products.provenance)
+app.command(rich_help_panel="Reprocess")(diff.diff)
 app.command(name="format", rich_help_panel="Reprocess")(formatting.format_again)
 app.command(rich_help_panel="Reprocess")(reproduce.reproduce)
 app.command(rich_help_panel="Reprocess")(reprocess.impact)

@@ -305,11 +305,19 @@ def _copy_out(reader: ArchiveReader, found: pd.DataFrame, to: Path) -> None:
 def _lines(value: Any) -> Iterator[str]:
     """Give a citable fact as lines."""
     if isinstance(value, dict):
-        yield from (f"{key} {item}" for key, item in value.items())
+        for key, item in value.items():
+            if isinstance(item, dict):
+                yield from (f"{key} {line}" for line in _lines(item))
+            else:
+                yield f"{key} {_before_and_after(item) if isinstance(item, list) else item}"
     elif isinstance(value, list):
         yield from (f"{item['name']} {item['sha256']}" for item in value)
     else:
         yield _cell(value)
+
+
+def _before_and_after(values: list[Any]) -> str:
+    return " -> ".join("none" if value is None else str(value) for value in values)
 
 
 def _trees(graph: Provenance) -> Iterator[tuple[str, Tree]]:

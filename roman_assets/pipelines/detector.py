@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from roman_assets.pipelines.formatting.ancillary import open_ephemeris
 from roman_assets.pipelines.provenance import crds_explained, references_of
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
+from roman_assets.reader.comparison import FileChange, compare_files
 
 _MADE_WITH_CAL = ("cal", "supplement", "exposure_catalog", "exposure_segmentation")
 _FORMAT_AGAIN = "format the exposure again from its packets"
@@ -37,11 +38,15 @@ class DetectorTask:
         The definitive orbit file (CCSDS OEM) that covers the exposure, if there is one.
     astrometric_catalog
         Reference positions for the alignment, None for romancal's own choice.
+    before
+        Files of the generation that will be overwritten, by name of the product kind, to be
+        compared; empty where there is none.
     """
 
     uncal: Path
     ephemeris: Path | None = None
     astrometric_catalog: Path | None = None
+    before: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,18 @@ class CalibratedDetector:
         Reference files it used, by kind.
     quality
         Of the L2 image.
+    change
+        What is different from the L2 image before, None if there is none to compare with.
+    not_compared
+        Why they could not be compared, empty otherwise.
     """
 
     files: Mapping[str, Path]
     context: str
     references: Mapping[str, str]
     quality: DetectorQuality
+    change: FileChange | None = None
+    not_compared: str = ""
 
 
 def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
@@ -145,12 +156,30 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
         files = _written(task.uncal)
         if task.ephemeris is not None:
             _refine_ephemeris(files["supplement"], task.ephemeris)
+        change, not_compared = _compared(task.before, files)
     return CalibratedDetector(
         files=files,
         context=str(image.meta.ref_file.crds.context),
         references=references_of(image),
         quality=DetectorQuality.of(image, catalog),
+        change=change,
+        not_compared=not_compared,
     )
+
+
+def _compared(
+    before: Mapping[str, Path], files: Mapping[str, Path]
+) -> tuple[FileChange | None, str]:
+    """Compare with what will be overwritten; a failure is told and stops nothing."""
+    if "cal" not in before:
+        return None, ""
+    kind = "exposure_catalog"
+    catalogs = (before[kind], files[kind]) if kind in before and kind in files else None
+    name = ProductName.parse(files["cal"].name)
+    try:
+        return compare_files(before["cal"], files["cal"], name, catalogs), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
 
 
 def _step_arguments(task: DetectorTask) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ from roman_assets.calibration.context import (
     software_versions,
 )
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PlatformError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
@@ -34,8 +34,9 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Step, expected_kinds
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey
+from roman_assets.reader.comparison import GenerationChange
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
-from roman_assets.registry.registry import Registry
+from roman_assets.registry.registry import RegisteredProduct, Registry
 
 _IMPORTS_MEMORY = 450 * 2**20
 _MEMORY_PER_BYTE = 16
@@ -157,9 +158,13 @@ def _calibrate(
     outputs: list[Output] = []
     failures: list[WorkFailure] = []
     with scratch_directory(root, str(exposure)) as directory:
+        former = _Former.of(root, todo.values(), kept, directory)
         tasks = {
             key: DetectorTask(
-                _lay_out(root, ramp.entry, directory), plan.ephemeris, plan.astrometric_catalog
+                _lay_out(root, ramp.entry, directory),
+                plan.ephemeris,
+                plan.astrometric_catalog,
+                former.files_of(ramp),
             )
             for key, ramp in todo.items()
         }
@@ -167,7 +172,7 @@ def _calibrate(
             if done.value is None:
                 failures.append(as_failure(done))
             else:
-                outputs.extend(_outputs(todo[done.key], done.value, plan, kept))
+                outputs.extend(_outputs(todo[done.key], done.value, plan, kept, former))
         return publish_step(
             root,
             step=Step.EXPOSURE,
@@ -245,6 +250,70 @@ class _Plan:
         return _IMPORTS_MEMORY + _MEMORY_PER_BYTE * largest
 
 
+_COMPARED = ("cal", "exposure_catalog")
+
+
+@dataclass(frozen=True)
+class _Former:
+    """The images that will be overwritten, to be compared while their files are there (R6).
+
+    Parameters
+    ----------
+    products
+        By name: images, and the catalogues made with them.
+    files
+        Where their files are laid out, by name.
+    missing
+        Why a file could not be, by name.
+    """
+
+    products: Mapping[str, RegisteredProduct]
+    files: Mapping[str, Path]
+    missing: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, root: DataRoot, ramps: Iterable[_Ramp], kept: Container[str], directory: Path
+    ) -> Self:
+        names = {
+            str(ProductName(ramp.file_set, KIND_BY_NAME[kind]))
+            for ramp in ramps
+            if str(ProductName(ramp.file_set, KIND_BY_NAME["cal"])) not in kept
+            for kind in _COMPARED
+        }
+        with Registry(root) as registry:
+            products = registry.current(names)
+        place, archive = directory / "former", Archive.of(root)
+        place.mkdir()
+        files, missing = {}, {}
+        for name, product in products.items():
+            try:
+                archive.lay_out(product.sha256, place / name)
+                files[name] = place / name
+            except (OSError, PlatformError) as error:
+                missing[name] = f"{type(error).__name__}: {error}"
+        return cls(products, files, missing)
+
+    def files_of(self, ramp: _Ramp) -> dict[str, Path]:
+        """Give the files of a detector, by name of the product kind."""
+        names = {kind: str(ProductName(ramp.file_set, KIND_BY_NAME[kind])) for kind in _COMPARED}
+        return {kind: self.files[name] for kind, name in names.items() if name in self.files}
+
+    def change_by(self, name: str, made: CalibratedDetector, plan: _Plan) -> dict[str, Any]:
+        """Give what the record of a product is to say that it changed, if it overwrites one."""
+        before = self.products.get(name)
+        if before is None or before.product_name.kind.name != "cal":
+            return {}
+        return GenerationChange.of(
+            before,
+            context=made.context,
+            software=plan.software,
+            references=made.references,
+            files=made.change,
+            not_compared=self.missing.get(name, made.not_compared),
+        ).as_metadata()
+
+
 def _orbit_of(kind: ProductKind, orbit: tuple[ProductInput, ...]) -> tuple[ProductInput, ...]:
     return orbit if kind.name == "supplement" else ()
 
@@ -287,7 +356,11 @@ def _calibrated(
 
 
 def _outputs(
-    ramp: _Ramp, made: CalibratedDetector, plan: _Plan, kept: Mapping[str, ProductEntry]
+    ramp: _Ramp,
+    made: CalibratedDetector,
+    plan: _Plan,
+    kept: Mapping[str, ProductEntry],
+    former: _Former,
 ) -> Iterator[Output]:
     for kind, mark in ramp.products.items():
         name = ProductName(ramp.file_set, kind)
@@ -302,5 +375,8 @@ def _outputs(
             context=made.context,
             software=plan.software,
             references=made.references,
-            metadata=made.quality.metadata_of(kind.name),
+            metadata={
+                **made.quality.metadata_of(kind.name),
+                **former.change_by(str(name), made, plan),
+            },
         )

@@ -32,6 +32,7 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
+from roman_assets.reader.comparison import GenerationChange
 from roman_assets.reader.manifest import PATH
 from roman_assets.reader.product_file import open_product_file
 from roman_assets.reader.provenance import Provenance, trace
@@ -313,20 +314,30 @@ class ArchiveReader:
             One row a generation, oldest first: ``generation``, ``state``, ``committed_at`` and
             ``ended_at`` (UTC), ``sha256``, ``size`` (bytes), ``context``, ``software`` (versions
             by package), ``references`` (files by kind), ``inputs`` (name and sha256 of each),
-            ``fingerprint``.
+            ``fingerprint``; and ``change``, what the generation that overwrote it changed (see
+            `roman_assets.reader.comparison.GenerationChange`), empty where that is not on record.
 
         Raises
         ------
         BadInputError
             If there never was such a product.
         """
+        generations = self._generations(_name_of(product))
+        stated = filter(None, map(GenerationChange.of_record, generations))
+        changes = {
+            change.overwrote: change.model_dump(mode="json", exclude_defaults=True)
+            for change in stated
+        }
         return pd.DataFrame(
             [
                 {field: getattr(made, field) for field in _CITED}
-                | {"inputs": [item.model_dump() for item in made.inputs]}
-                for made in self._generations(_name_of(product))
+                | {
+                    "inputs": [item.model_dump() for item in made.inputs],
+                    "change": changes.get(made.record_id, {}),
+                }
+                for made in generations
             ],
-            columns=list(_CITED),
+            columns=[*_CITED, "change"],
         )
 
     def provenance(self, product: Product, generation: int | None = None) -> Provenance:
