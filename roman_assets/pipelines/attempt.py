@@ -65,10 +65,10 @@ class StepAttempt:
         clock: Clock = utc_now,
     ) -> None:
         self.run = run or Run()
+        self.partition = partition
         self._root = root
         self._journal = Journal(root)
         self._step = step
-        self._partition = partition
         self._clock = clock
         self._attempt_id = uuid.uuid4().hex
         self._events: dict[ClockEvent, datetime] = {}
@@ -129,7 +129,7 @@ class StepAttempt:
     ) -> CommitRecord:
         return CommitRecord(
             step=self._step,
-            partition=self._partition,
+            partition=self.partition,
             committed_at=moment,
             statement=Statement.ATTEMPT,
             attempt=Attempt(

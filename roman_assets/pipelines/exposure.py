@@ -96,6 +96,7 @@ def calibrate_exposure(
     exposure: ExposureId,
     *,
     context: str | None = None,
+    data_release: str | None = None,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -118,6 +119,8 @@ def calibrate_exposure(
     context
         The CRDS pipeline context, fixed by a data release (R7) or by what was approved (R15); by
         default the operational one of this moment.
+    data_release
+        The data release that it is made again for; its products are marked with it.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -140,13 +143,14 @@ def calibrate_exposure(
         If the disk is full.
     """
     with StepAttempt(root, Step.EXPOSURE, str(exposure), run, clock) as attempt:
-        return _calibrate(root, exposure, context, workers, force, attempt)
+        return _calibrate(root, exposure, context, data_release, workers, force, attempt)
 
 
 def _calibrate(
     root: DataRoot,
     exposure: ExposureId,
     context: str | None,
+    data_release: str | None,
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
@@ -172,7 +176,9 @@ def _calibrate(
             if done.value is None:
                 failures.append(as_failure(done))
             else:
-                outputs.extend(_outputs(todo[done.key], done.value, plan, kept, former))
+                outputs.extend(
+                    _outputs(todo[done.key], done.value, plan, kept, former, data_release)
+                )
         return publish_step(
             root,
             step=Step.EXPOSURE,
@@ -361,8 +367,10 @@ def _outputs(
     plan: _Plan,
     kept: Mapping[str, ProductEntry],
     former: _Former,
+    data_release: str | None,
 ) -> Iterator[Output]:
-    for kind, mark in ramp.products.items():
+    mark = {} if data_release is None else {"data_release": data_release}
+    for kind, identity in ramp.products.items():
         name = ProductName(ramp.file_set, kind)
         path = made.files.get(kind.name)
         if path is None or str(name) in kept:
@@ -370,7 +378,7 @@ def _outputs(
         yield Output(
             name=name,
             path=path,
-            fingerprint=mark,
+            fingerprint=identity,
             inputs=(as_input(ramp.entry), *_orbit_of(kind, plan.ephemeris_input)),
             context=made.context,
             software=plan.software,
@@ -378,5 +386,6 @@ def _outputs(
             metadata={
                 **made.quality.metadata_of(kind.name),
                 **former.change_by(str(name), made, plan),
+                **mark,
             },
         )

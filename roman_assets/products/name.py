@@ -24,8 +24,10 @@ PROMPT_RELEASE = "p"
 _ELEMENT = "|".join(element.lower() for element in OpticalElement)
 _DETECTOR = "|".join(detector.lower() for detector in DETECTORS)
 _SKYCELL = r"\d{3}[pm]\d{2}x\d{2}y\d{2}"
-_GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
-_GROUP = rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{_GROUPING})"
+GROUPING = r"v\d{14}|d\d{8}|p\d{5}|full|user"
+"""What exposures a product adds up: a visit, a segment, a pass, a whole program, or others."""
+
+_GROUP = rf"r(?P<program>\d{{5}})_(?P<release>p|r\d+)_(?P<grouping>{GROUPING})"
 _ENDING = r"_(?P<suffix>[a-z][a-z0-9]*)\.(?P<extension>[a-z]+)"
 NAME_PATTERNS = {
     Scope.DETECTOR: re.compile(
@@ -104,7 +106,7 @@ class GroupedFileSet:
         if not 0 <= self.program < 10**5:
             raise ValueError(f"program {self.program} does not fit 5 digits")
         _require_match("release", self.release, r"p|r\d+")
-        _require_match("grouping", self.grouping, _GROUPING)
+        _require_match("grouping", self.grouping, GROUPING)
 
     @property
     def visit(self) -> VisitId | None:

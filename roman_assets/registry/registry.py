@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -156,6 +157,33 @@ class ToldSsc:
     digest: str
     images: int
     handed_over: datetime
+
+
+@dataclass(frozen=True)
+class CalibratedImage:
+    """One detector of an exposure with L1, and how its current L2 was made.
+
+    Parameters
+    ----------
+    file_set, exposure, exposure_type
+        Which one.
+    ramp_size
+        Of its L1 file, bytes.
+    name, context, software
+        Of its L2: CRDS pipeline context, and versions by package name. Without L2 the former are
+        None.
+    data_release
+        The data release that the L2 was made for, None for a prompt one.
+    """
+
+    file_set: str
+    exposure: str
+    exposure_type: str | None
+    ramp_size: int
+    name: str | None
+    context: str | None
+    software: Mapping[str, str]
+    data_release: str | None
 
 
 @dataclass(frozen=True)
@@ -464,6 +492,49 @@ detector, skycell, release, step, partition, access
                 )
             )
         return {visit: tuple(exposures) for visit, exposures in found.items()}
+
+    def calibrated_images(self, exposures: Iterable[str]) -> tuple[CalibratedImage, ...]:
+        """Tell how the current L2 of exposures were made, one for each L1, ordered by name."""
+        wanted = {"exposure": list(exposures)}
+        conditions, parameters = _conditions(wanted)
+        where = " and ".join([IS_AVAILABLE, *conditions, *_places(wanted)])
+        rows = self._rows(
+            f"""
+            with chosen as materialized (
+                select * from products where {where} and kind in ('uncal', 'cal')
+            )
+            select ramp.file_set, ramp.exposure, ramp.exposure_type, ramp.size as ramp_size,
+                image.name, image.context, image.software, image.data_release
+            from (from chosen where kind = 'uncal') as ramp
+            left join (from chosen where kind = 'cal') as image using (file_set)
+            order by ramp.file_set
+            """,
+            parameters,
+        )
+        software = functools.cache(json.loads)
+        return tuple(
+            CalibratedImage(**row | {"software": software(row["software"] or "{}")}) for row in rows
+        )
+
+    def finished_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
+        """Give those partitions whose latest attempt of a step ended well, without a failure."""
+        rows = self._rows(
+            f"""
+            with tries as (
+                from ({ATTEMPTS_AS_FAR}) where step = $step and "partition" in $partitions
+                qualify row_number() over (
+                    partition by "partition" order by started desc, attempt_id desc) = 1
+            ), newest as (
+                select arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where statement = 'publication' and step = $step
+                    and "partition" in $partitions group by "partition"
+            )
+            select "partition" from tries where outcome = '{Outcome.FINISHED}'
+            except select "partition" from failures semi join newest using (record_id)
+            """,
+            {"step": step.value, "partitions": list(partitions)},
+        )
+        return frozenset(row["partition"] for row in rows)
 
     def partition_state(self, step: Step, after: datetime | None = None) -> pd.DataFrame:
         """Give what a step has left behind for each of its partitions.

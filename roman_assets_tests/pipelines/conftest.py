@@ -24,8 +24,9 @@ from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.step import format_exposure
+from roman_assets.pipelines.mosaic import MosaicResult
 from roman_assets.pipelines.step import Output, StepResult, publish_step
-from roman_assets.pipelines.visit import MosaicResult, mosaic_visit
+from roman_assets.pipelines.visit import mosaic_visit
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, OpticalElement, VisitId

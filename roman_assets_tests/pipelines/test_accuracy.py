@@ -14,7 +14,7 @@ from roman_assets.observatory.truth import (
     read_catalog,
     read_truth,
 )
-from roman_assets.pipelines.visit import MosaicResult
+from roman_assets.pipelines.mosaic import MosaicResult
 from roman_assets_tests.pipelines.conftest import Calibrated, Observed
 
 GAIA_MAGNITUDES = (16.0, 20.8)

@@ -11,7 +11,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from roman_datamodels import datamodels
 
-from roman_assets.pipelines.visit import MosaicResult
+from roman_assets.pipelines.mosaic import MosaicResult
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.reader.archive_reader import ArchiveReader, open_archive
 from roman_assets_tests.pipelines.conftest import DETECTOR, Calibrated

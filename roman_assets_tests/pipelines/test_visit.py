@@ -15,7 +15,7 @@ from roman_datamodels import datamodels
 from roman_assets.calibration.context import operational_context, software_versions
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.pipelines import visit as visit_pipeline
+from roman_assets.pipelines import mosaic as mosaic_pipeline
 from roman_assets.pipelines.formatting.ancillary import ExecutedVisit, VisitStatus
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.manifest import visit_manifest
@@ -309,8 +309,8 @@ def test_a_failing_skycell_fails_alone_and_one_without_data_is_told_apart(
     register, monkeypatch, calibrated
 ):
     monkeypatch.setenv("CRDS_PATH", str(calibrated.observed.root.crds))
-    monkeypatch.setattr(visit_pipeline, "skycells_of", _overlap_two)
-    monkeypatch.setattr(visit_pipeline, "mosaic_skycell", _only_the_first)
+    monkeypatch.setattr(mosaic_pipeline, "skycells_of", _overlap_two)
+    monkeypatch.setattr(mosaic_pipeline, "mosaic_skycell", _only_the_first)
     register("cal", 1)
     result = mosaic_visit(register.root, VISIT)
     (failure,) = result.failures

@@ -1,0 +1,265 @@
+"""Adding up L2 on every skycell they touch: what visits and data releases share (R9, R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roman_assets.access import Role
+from roman_assets.archive.store import Archive
+from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.attempt import StepAttempt
+from roman_assets.pipelines.provenance import as_failure, as_input
+from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.skycell import (
+    MosaickedSkycell,
+    SkycellTask,
+    mosaic_skycell,
+    skycells_of,
+)
+from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
+from roman_assets.pipelines.workers import (
+    Completion,
+    WorkerPool,
+    calibration_environment,
+    worker_count,
+)
+from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.name import GroupedFileSet, ProductName, SkycellFileSet
+from roman_assets.products.visit_policy import MISSING
+from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
+
+_OUTLINE_MEMORY = 700 * 2**20
+_COADD_MEMORY = 1_700 * 2**20
+_MEMORY_PER_BYTE = 5
+"""Peak memory of a worker for an empty skycell, and more over the size of the L2 it adds up."""
+
+
+@dataclass(frozen=True)
+class MosaicResult(StepResult):
+    """What became of the mosaics of a visit, or of a unit of a data release.
+
+    Parameters
+    ----------
+    reason
+        Why nothing was to be made, empty otherwise.
+    without_data
+        Skycells that the outlines of the images touch and no good pixel reaches.
+    """
+
+    reason: str = ""
+    without_data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """What is to be added up, and how it is recorded.
+
+    Parameters
+    ----------
+    group
+        Begins the names of all products.
+    images
+        The L2 images, by name.
+    kinds
+        What is made on each skycell.
+    context, software
+        CRDS pipeline context, and versions by package name.
+    facts
+        Metadata of all products; what is not known is None.
+    missing
+        What lacks: the products are marked with it.
+    access
+        Who sees the products.
+    """
+
+    group: GroupedFileSet
+    images: Mapping[str, ProductEntry]
+    kinds: tuple[ProductKind, ...]
+    context: str
+    software: Mapping[str, str]
+    facts: Mapping[str, Any]
+    missing: tuple[str, ...] = ()
+    access: Role = Role.PUBLIC
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        """The metadata that says what lacks, empty if nothing does."""
+        return {MISSING: list(self.missing)} if self.missing else {}
+
+
+def make_mosaic(
+    root: DataRoot,
+    mosaic: Mosaic,
+    step: Step,
+    *,
+    workers: int | None,
+    force: bool,
+    attempt: StepAttempt,
+) -> MosaicResult:
+    """Make coadds with their associations and L4, and publish them as one step.
+
+    What exists already, made of the same images with the same context and software, is not made
+    again. One failing skycell fails alone.
+
+    Parameters
+    ----------
+    root
+        The installation; CRDS is configured.
+    mosaic
+        What is to be made.
+    step
+        The work that it counts as.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+    force
+        Make everything again.
+    attempt
+        The attempt that it is part of.
+    """
+    overlaps, failures = _overlaps(root, mosaic, workers)
+    plan = [
+        _Skycell(file_set, members, mosaic)
+        for file_set, members in _by_skycell(mosaic, overlaps).items()
+    ]
+    marks = {str(name): cell.fingerprint for cell in plan for name in cell.names}
+    kept = reusable(root, marks, force)
+    todo = {
+        str(cell.file_set): cell
+        for cell in plan
+        if not {str(name) for name in cell.names} <= kept.keys()
+    }
+    outputs: list[Output] = []
+    without_data: list[str] = []
+    with scratch_directory(root, attempt.partition) as directory:
+        tasks = {key: cell.lay_out(Archive.of(root), directory / key) for key, cell in todo.items()}
+        for done in _mosaicked(tasks, todo.values(), mosaic.context, workers):
+            if done.value is None:
+                failures.append(as_failure(done))
+            elif not done.value.files:
+                without_data.append(done.key)
+            else:
+                outputs.extend(todo[done.key].outputs(done.value, kept))
+        result = publish_step(
+            root,
+            step=step,
+            partition=attempt.partition,
+            outputs=outputs,
+            failures=failures,
+            reused=kept.values(),
+            attempt=attempt,
+        )
+    return MosaicResult(
+        result.made,
+        result.reused,
+        result.failures,
+        result.record_id,
+        without_data=tuple(sorted(without_data)),
+    )
+
+
+@dataclass(frozen=True)
+class _Skycell:
+    """What is to be made of a mosaic on one skycell."""
+
+    file_set: SkycellFileSet
+    members: tuple[ProductEntry, ...]
+    mosaic: Mosaic
+
+    @property
+    def inputs(self) -> tuple[ProductInput, ...]:
+        return tuple(as_input(member) for member in self.members)
+
+    @property
+    def fingerprint(self) -> str:
+        mosaic = self.mosaic
+        return fingerprint(self.inputs, mosaic.context, dict(mosaic.software), **mosaic.mark)
+
+    @property
+    def names(self) -> tuple[ProductName, ...]:
+        return tuple(ProductName(self.file_set, kind) for kind in self.mosaic.kinds)
+
+    @property
+    def memory(self) -> int:
+        """Peak memory of the worker that makes it, bytes."""
+        return _COADD_MEMORY + _MEMORY_PER_BYTE * sum(member.size for member in self.members)
+
+    def lay_out(self, archive: Archive, directory: Path) -> SkycellTask:
+        """Put exactly the registered members, under their official names, into a directory."""
+        directory.mkdir()
+        paths = tuple(directory / member.name for member in self.members)
+        for path, member in zip(paths, self.members, strict=True):
+            archive.lay_out(member.sha256, path)
+        return SkycellTask(self.file_set, paths)
+
+    def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
+        """Give what is to be published of it."""
+        facts = {name: value for name, value in self.mosaic.facts.items() if value is not None}
+        for name in self.names:
+            if str(name) in kept:
+                continue
+            quality = dict(made.quality.get(name.kind.name, {}))
+            yield Output(
+                name=name,
+                path=made.files[name.kind.name],
+                fingerprint=self.fingerprint,
+                inputs=self.inputs,
+                context=self.mosaic.context,
+                software=self.mosaic.software,
+                references=made.references,
+                metadata=facts | self.mosaic.mark | quality,
+                access=self.mosaic.access,
+            )
+
+
+def _overlaps(
+    root: DataRoot, mosaic: Mosaic, workers: int | None
+) -> tuple[dict[str, tuple[str, ...]], list[WorkFailure]]:
+    """Find the skycells of every image; an image that cannot be read is a failure of its own."""
+    archive = Archive.of(root)
+    tasks = {
+        str(image.product_name.file_set): archive.local(image.sha256)
+        for image in mosaic.images.values()
+    }
+    overlaps: dict[str, tuple[str, ...]] = {}
+    failures: list[WorkFailure] = []
+    size = min(workers or worker_count(_OUTLINE_MEMORY), len(tasks))
+    with WorkerPool(size, calibration_environment(mosaic.context)) as pool:
+        for done in pool.run(skycells_of, tasks):
+            if done.value is None:
+                failures.append(as_failure(done))
+            else:
+                overlaps[done.key] = done.value
+    return overlaps, failures
+
+
+def _by_skycell(
+    mosaic: Mosaic, overlaps: Mapping[str, tuple[str, ...]]
+) -> dict[SkycellFileSet, tuple[ProductEntry, ...]]:
+    """Group the images by skycell and optical element, in the order of their names."""
+    group = mosaic.group
+    groups: dict[SkycellFileSet, list[ProductEntry]] = {}
+    for _, image in sorted(mosaic.images.items()):
+        file_set = image.product_name.file_set
+        for skycell in overlaps.get(str(file_set), ()):
+            place = SkycellFileSet(
+                group.program, group.release, group.grouping, skycell, file_set.optical_element
+            )
+            groups.setdefault(place, []).append(image)
+    return {file_set: tuple(members) for file_set, members in groups.items()}
+
+
+def _mosaicked(
+    tasks: Mapping[str, SkycellTask],
+    skycells: Iterable[_Skycell],
+    context: str,
+    workers: int | None,
+) -> Iterator[Completion[MosaickedSkycell]]:
+    if not tasks:
+        return
+    memory = max(skycell.memory for skycell in skycells)
+    size = min(workers or worker_count(memory), len(tasks))
+    with WorkerPool(size, calibration_environment(context)) as pool:
+        yield from pool.run(mosaic_skycell, tasks)

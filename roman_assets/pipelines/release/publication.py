@@ -1,0 +1,163 @@
+"""Publishing a data release: all of it at once, in the place of prompt L3 (R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from roman_assets.access import Role
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.release.plan import prompt_mosaics
+from roman_assets.pipelines.release.state import Release, ReleaseState, release_state
+from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import State, Transition
+from roman_assets.registry.fold import all_folded, fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import (
+    CommitRecord,
+    ProductTransition,
+    ReleasePhase,
+    Statement,
+)
+from roman_assets.registry.registry import RegisteredProduct, Registry
+
+
+@dataclass(frozen=True)
+class ReleasePublication:
+    """What a publication shows and supersedes.
+
+    Parameters
+    ----------
+    published, superseded
+        Names of products, in order.
+    size
+        Of the files that are published, bytes.
+    lacking
+        Detectors and skycells that could not be made, and are not in it.
+    record_id
+        The commit record, None after a dry run or when it was published before.
+    """
+
+    published: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
+    size: int = 0
+    lacking: tuple[str, ...] = ()
+    record_id: str | None = None
+
+
+def publish_release(
+    root: DataRoot, release: Release, *, without_failed: bool = False, dry_run: bool = False
+) -> ReleasePublication:
+    """Show all products of a release to everyone, and mark the prompt L3 that it supersedes.
+
+    One commit record does both, so that nobody ever sees a part of it. Done again, it does
+    nothing.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    release
+        As it was begun.
+    without_failed
+        Publish although some detectors or skycells could not be made.
+    dry_run
+        Change nothing, only tell.
+
+    Raises
+    ------
+    BadInputError
+        If something of it is still to be made, or failed.
+    PassingFaultError
+        If the disk is full; nothing is published.
+    """
+    fold(root)
+    with all_folded(root), Registry(root) as registry:
+        state = release_state(registry, release)
+        lacking = tuple(sorted(state.failed_images | state.failed_skycells))
+        if state.release.published_at is not None:
+            return ReleasePublication(lacking=lacking)
+        _require_made(state, lacking, without_failed=without_failed)
+        products = _products(registry, state)
+        prompt = prompt_mosaics(registry, release.statement.exposures)
+        replaced = registry.current(prompt["name"]).values()
+        publication = ReleasePublication(
+            published=tuple(product.name for product in products),
+            superseded=tuple(product.name for product in replaced),
+            size=sum(product.size for product in products),
+            lacking=lacking,
+        )
+        if dry_run:
+            return publication
+        record = CommitRecord(
+            step=Step.RELEASE,
+            partition=release.partition,
+            statement=Statement.RELEASE,
+            release=release.statement.model_copy(
+                update={"phase": ReleasePhase.PUBLISHED, "exposures": ()}
+            ),
+            transitions=(
+                *_happens(release, Transition.PUBLISHED, products),
+                *_happens(release, Transition.SUPERSEDED, replaced),
+            ),
+        )
+        Journal(root).write(record)
+    fold(root)
+    return ReleasePublication(
+        publication.published,
+        publication.superseded,
+        publication.size,
+        publication.lacking,
+        record.record_id,
+    )
+
+
+def _require_made(state: ReleaseState, lacking: tuple[str, ...], *, without_failed: bool) -> None:
+    left = [*map(str, state.exposures_left), *map(str, state.units_left)]
+    undone = [one for one in left if not without_failed or not _failed(state, one)]
+    if undone:
+        raise BadInputError(
+            state.release.declaration,
+            "exposures, units",
+            f"{len(undone)} are still to be made, {undone[0]} among them",
+            "finish it with `roman-assets release run`",
+        )
+    if lacking and not without_failed:
+        raise BadInputError(
+            state.release.declaration,
+            "failures",
+            f"{len(lacking)} detectors or skycells could not be made, {lacking[0]} among them",
+            "try them again with `roman-assets release run`, or publish --without-failed",
+        )
+
+
+def _failed(state: ReleaseState, unit: str) -> bool:
+    """Tell whether of a unit that is not finished just some skycells failed."""
+    return any(name.startswith(f"{unit}_") for name in state.failed_skycells)
+
+
+def _products(registry: Registry, state: ReleaseState) -> list[RegisteredProduct]:
+    """Give the products of a release that only operators see so far, ordered by name."""
+    found = registry.find(
+        release=state.release.declaration.release,
+        partition=list(map(str, state.units)),
+        access=Role.OPERATIONS.value,
+    )
+    names = found[found["state"] == State.CURRENT]["name"]
+    return list(registry.current(names).values())
+
+
+def _happens(
+    release: Release, transition: Transition, products: Iterable[RegisteredProduct]
+) -> Iterator[ProductTransition]:
+    declaration = release.declaration
+    for product in products:
+        yield ProductTransition(
+            transition=transition,
+            name=product.name,
+            made_by=product.record_id,
+            sha256=product.sha256,
+            reason=f"{declaration} is published",
+            cause=release.partition,
+        )

@@ -1,0 +1,162 @@
+"""Beginning a data release, and doing its work without Dagster (R7, R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from roman_assets.calibration.context import configure_crds, software_versions
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.exposure import calibrate_exposure
+from roman_assets.pipelines.release.declaration import declaration_hash, read_declaration
+from roman_assets.pipelines.release.plan import exposures_of
+from roman_assets.pipelines.release.state import (
+    Release,
+    ReleaseState,
+    begun_release,
+    begun_releases,
+    release_partition,
+    release_state,
+    require_software,
+)
+from roman_assets.pipelines.release.unit import mosaic_release_unit
+from roman_assets.pipelines.step import StepResult
+from roman_assets.products.kind import Step
+from roman_assets.registry.fold import all_folded, fold
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import CommitRecord, ReleasePhase, ReleaseStatement, Statement
+from roman_assets.registry.registry import Registry
+
+Report = Callable[[str, StepResult], None]
+"""Is told of every exposure and unit, and what became of it."""
+
+
+def begin_release(root: DataRoot, path: Path) -> Release:
+    """Put on record that a release is begun: its declaration, and what it is made from.
+
+    Which exposures belong to it is decided now: those of the survey and range that have L1. A
+    release that was begun before is given as it was.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    path
+        The declaration.
+
+    Raises
+    ------
+    BadInputError
+        If the declaration cannot be used, other software or another context is installed than it
+        declares or than the release was begun with, it was begun with another declaration, or
+        nothing belongs to it.
+    PassingFaultError
+        If the disk is full.
+    """
+    configure_crds(root)
+    declaration, text = read_declaration(path)
+    declaration.require_installed(path)
+    fold(root)
+    with all_folded(root), Registry(root) as registry:
+        release = begun_release(registry, declaration, text)
+        if release is None:
+            exposures = exposures_of(registry, declaration)
+            if not exposures:
+                raise BadInputError(
+                    path,
+                    "survey, after, before",
+                    f"no exposure of {declaration.survey} in this range has L1",
+                    "correct the range; `roman-assets release plan` tells what is in it",
+                )
+            _require_own_names(registry, path, declaration.release, exposures)
+            statement = ReleaseStatement(
+                release=declaration.release,
+                survey=declaration.survey,
+                phase=ReleasePhase.BEGUN,
+                declaration=declaration_hash(text),
+                content=text,
+                software=software_versions(),
+                exposures=exposures,
+            )
+            record = CommitRecord(
+                step=Step.RELEASE,
+                partition=release_partition(declaration),
+                statement=Statement.RELEASE,
+                release=statement,
+            )
+            Journal(root).write(record)
+            release = Release(declaration, statement, record.committed_at)
+    fold(root)
+    require_software(release)
+    return release
+
+
+def _require_own_names(
+    registry: Registry, path: Path, identity: str, exposures: tuple[str, ...]
+) -> None:
+    """Refuse names that another survey's release of that identity gives: programs tell them."""
+    programs = {exposure[:6] for exposure in exposures}
+    for other in begun_releases(registry).values():
+        shared = programs & {exposure[:6] for exposure in other.statement.exposures}
+        if other.declaration.release == identity and shared:
+            raise BadInputError(
+                path,
+                "release",
+                f"{other.declaration} has products of program {min(shared)[1:]} as well, so that "
+                "their names would be the same",
+                "declare another identity",
+            )
+
+
+def work_on_release(
+    root: DataRoot,
+    release: Release,
+    *,
+    workers: int | None = None,
+    report: Report = lambda name, result: None,
+) -> ReleaseState:
+    """Do in this process what is left of a release: L2 first, then the units.
+
+    It may be stopped at any time; done again, it goes on. What fails is in the state, the rest is
+    made.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    release
+        As it was begun.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+    report
+        Is told of each piece of work.
+
+    Raises
+    ------
+    BadInputError
+        If other software is installed than the release was begun with.
+    PassingFaultError
+        If the disk is full.
+    """
+    require_software(release)
+    declaration = release.declaration
+    for exposure in state_of(root, release).exposures_to_try:
+        result = calibrate_exposure(
+            root,
+            exposure,
+            context=declaration.context,
+            data_release=declaration.release,
+            workers=workers,
+        )
+        report(str(exposure), result)
+    for unit in state_of(root, release).units_left:
+        report(str(unit), mosaic_release_unit(root, unit, workers=workers))
+    return state_of(root, release)
+
+
+def state_of(root: DataRoot, release: Release) -> ReleaseState:
+    """Look a release up, with all that is committed."""
+    fold(root)
+    with Registry(root) as registry:
+        return release_state(registry, release)

@@ -1,0 +1,256 @@
+"""How far a data release has come, by the registry alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from roman_assets.calibration.context import software_versions
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.release.declaration import (
+    ReleaseDeclaration,
+    declaration_hash,
+    parse_declaration,
+)
+from roman_assets.products.kind import Step, expected_kinds
+from roman_assets.products.name import GroupedFileSet
+from roman_assets.products.observation import ExposureId, ExposureType, VisitId
+from roman_assets.products.release import includes, unit_of
+from roman_assets.registry.record import ReleasePhase, ReleaseStatement
+from roman_assets.registry.registry import CalibratedImage, Registry
+
+
+@dataclass(frozen=True)
+class Release:
+    """A data release that was begun.
+
+    Parameters
+    ----------
+    declaration
+        What it is.
+    statement
+        The record of its beginning.
+    begun_at
+        When that was, UTC.
+    published_at
+        When everyone could see it, UTC; None before.
+    """
+
+    declaration: ReleaseDeclaration
+    statement: ReleaseStatement
+    begun_at: datetime
+    published_at: datetime | None = None
+
+    @property
+    def partition(self) -> str:
+        """The partition of records about it as a whole."""
+        return release_partition(self.declaration)
+
+    @property
+    def exposures(self) -> tuple[ExposureId, ...]:
+        """What it is made from."""
+        return tuple(map(ExposureId.parse, self.statement.exposures))
+
+    @property
+    def visits(self) -> tuple[VisitId, ...]:
+        """The visits of these exposures."""
+        return tuple(sorted({exposure.visit for exposure in self.exposures}))
+
+    def has(self, image: CalibratedImage) -> bool:
+        """Tell whether an L2 image is as the release fixes it: by its context and software."""
+        return (
+            image.context == self.declaration.context and image.software == self.statement.software
+        )
+
+
+def release_partition(declaration: ReleaseDeclaration) -> str:
+    """Give the partition of records about a release as a whole."""
+    return f"{declaration.survey}_{declaration.release}"
+
+
+def begun_releases(registry: Registry) -> dict[str, Release]:
+    """Give all releases that were begun, by `Release.partition`."""
+    found: dict[str, Release] = {}
+    for statement, when in registry.releases():
+        declaration = parse_declaration(f"release {statement.release}", statement.content)
+        key = release_partition(declaration)
+        if statement.phase is ReleasePhase.BEGUN:
+            found.setdefault(key, Release(declaration, statement, when))
+        elif key in found:
+            begun = found[key]
+            found[key] = Release(
+                begun.declaration, begun.statement, begun.begun_at, begun.published_at or when
+            )
+    return found
+
+
+def begun_release(registry: Registry, declaration: ReleaseDeclaration, text: str) -> Release | None:
+    """Give a release as it was begun, None if it was not.
+
+    Raises
+    ------
+    BadInputError
+        If it was begun with another declaration.
+    """
+    release = begun_releases(registry).get(release_partition(declaration))
+    if release is not None and release.statement.declaration != declaration_hash(text):
+        raise BadInputError(
+            declaration,
+            "release",
+            f"it was begun on {release.begun_at:%Y-%m-%d %H:%M} UTC with another declaration "
+            f"(sha256 {release.statement.declaration[:12]}...), and a release never changes",
+            "use that declaration (`roman-assets release show` prints it), or declare the next "
+            "release",
+        )
+    return release
+
+
+def release_of_unit(registry: Registry, unit: GroupedFileSet) -> Release:
+    """Give the release that a unit belongs to.
+
+    Raises
+    ------
+    BadInputError
+        If none was begun that has an exposure in the unit.
+    """
+    for release in begun_releases(registry).values():
+        if release.declaration.release == unit.release and any(
+            includes(unit, visit) for visit in release.visits
+        ):
+            return release
+    raise BadInputError(
+        unit, "release", f"no release {unit.release} with it was begun", "begin it: release run"
+    )
+
+
+def require_software(release: Release) -> None:
+    """Refuse to go on with other software than a release was begun with.
+
+    Raises
+    ------
+    BadInputError
+        Naming the package.
+    """
+    installed = software_versions()
+    for package, version in release.statement.software.items():
+        if installed.get(package) != version:
+            raise BadInputError(
+                release.declaration,
+                package,
+                f"it was begun with {package} {version}, and {installed.get(package)} is installed",
+                f"install {package} {version} here, or go on where it is installed",
+            )
+
+
+def exposures_in(release: Release, unit: GroupedFileSet) -> tuple[ExposureId, ...]:
+    """Give the exposures of a release that belong to a unit."""
+    return tuple(exposure for exposure in release.exposures if includes(unit, exposure.visit))
+
+
+@dataclass(frozen=True)
+class ReleaseState:
+    """What of a release is done, by names; everything else of it is to be done.
+
+    Parameters
+    ----------
+    release
+        Which one.
+    images
+        The current L1 and L2 of its exposures.
+    calibrated
+        Exposures of which every detector has L2 as the release fixes it, or failed.
+    failed_images
+        File sets of single detectors of which the latest attempt failed.
+    units
+        All units that are made of them.
+    made
+        Units that were made to the end.
+    failed_skycells
+        File sets of units of which the latest attempt failed.
+    """
+
+    release: Release
+    images: tuple[CalibratedImage, ...]
+    calibrated: frozenset[ExposureId]
+    failed_images: frozenset[str]
+    units: tuple[GroupedFileSet, ...]
+    made: frozenset[GroupedFileSet]
+    failed_skycells: frozenset[str]
+
+    @property
+    def exposures_left(self) -> tuple[ExposureId, ...]:
+        """Exposures whose L2 are to be made again."""
+        return tuple(one for one in self.release.exposures if one not in self.calibrated)
+
+    @property
+    def exposures_to_try(self) -> tuple[ExposureId, ...]:
+        """The same, and those of which a detector failed: perhaps what lacked is there now."""
+        failed = {"_".join(name.split("_", 2)[:2]) for name in self.failed_images}
+        return tuple(
+            one
+            for one in self.release.exposures
+            if one not in self.calibrated or str(one) in failed
+        )
+
+    @property
+    def units_left(self) -> tuple[GroupedFileSet, ...]:
+        """Units that are to be made."""
+        return tuple(unit for unit in self.units if unit not in self.made)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left, and nothing failed."""
+        left = (*self.exposures_left, *self.units_left)
+        return not left and not self.failed_images and not self.failed_skycells
+
+
+def release_state(registry: Registry, release: Release) -> ReleaseState:
+    """Look a release up in the registry."""
+    release = begun_releases(registry).get(release.partition, release)
+    exposures = [str(exposure) for exposure in release.exposures]
+    images = registry.calibrated_images(exposures)
+    failures = registry.failures(exposures)
+    recent = (failures["step"] == Step.EXPOSURE) & (failures["committed_at"] >= release.begun_at)
+    failed = frozenset(failures[recent]["file_set"])
+    units = units_of(release.declaration, images)
+    finished = registry.finished_partitions(Step.RELEASE, map(str, units))
+    unmade = registry.failures(list(map(str, units)))["file_set"] if units else ()
+    return ReleaseState(
+        release=release,
+        images=images,
+        calibrated=frozenset(_calibrated(release, images, failed)),
+        failed_images=failed,
+        units=units,
+        made=frozenset(unit for unit in units if str(unit) in finished),
+        failed_skycells=frozenset(unmade),
+    )
+
+
+def units_of(
+    declaration: ReleaseDeclaration, images: Iterable[CalibratedImage]
+) -> tuple[GroupedFileSet, ...]:
+    """Give the units that a release makes of images: of those of which the SOC makes L3 (R12)."""
+    visits = {
+        ExposureId.parse(image.exposure).visit
+        for image in images
+        if image.exposure_type is not None
+        and expected_kinds(declaration.survey, ExposureType(image.exposure_type), (Step.RELEASE,))
+    }
+    units = {
+        unit_of(visit, declaration.release, grouping)
+        for visit in visits
+        for grouping in declaration.groupings
+    }
+    return tuple(sorted(units, key=str))
+
+
+def _calibrated(
+    release: Release, images: Iterable[CalibratedImage], failed: frozenset[str]
+) -> Iterator[ExposureId]:
+    by_exposure: dict[str, list[CalibratedImage]] = {}
+    for image in images:
+        by_exposure.setdefault(image.exposure, []).append(image)
+    for exposure, of_exposure in by_exposure.items():
+        if all(release.has(image) or image.file_set in failed for image in of_exposure):
+            yield ExposureId.parse(exposure)
