@@ -10,6 +10,7 @@ import dagster as dg
 from roman_assets.assets import exposure, visit
 from roman_assets.assets.deadline_report import deadline_report
 from roman_assets.assets.delivered import DELIVERED
+from roman_assets.assets.reprocessing import decide_proposal, proposals_spec
 from roman_assets.assets.specs import handover_specs, upstream_specs
 from roman_assets.automation.availability import availability_sensor
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
@@ -24,6 +25,7 @@ from roman_assets.automation.jobs import (
     visit_products,
 )
 from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.reprocessing import reprocessing_sensor
 from roman_assets.automation.retention import retention_schedule, retention_sweep
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
@@ -48,6 +50,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             visit.level3,
             *DELIVERED,
             deadline_report,
+            proposals_spec(),
         ],
         jobs=[
             exposure_products,
@@ -55,11 +58,13 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             *DELIVERY_JOBS.values(),
             deadline_report_job,
             retention_sweep,
+            decide_proposal,
         ],
         schedules=[deadline_report_schedule, retention_schedule],
         sensors=[
             landing_sensor,
             visit_sensor,
+            reprocessing_sensor,
             handover_sensor,
             delivery_sensor,
             deadline_sensor,

@@ -11,6 +11,7 @@ from roman_assets.assets.partition_work import (
     StepEvent,
     fixed_context,
     is_routine,
+    reprocessing_of,
     run_of,
     step_events,
 )
@@ -50,8 +51,13 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
     root = installation.root
 
     def work(key: str) -> PartitionOutcome:
+        approved = reprocessing_of(context, root, key)
         result = format_exposure(
-            root, ExposureId.parse(key), run=run_of(context), routine=is_routine(context)
+            root,
+            ExposureId.parse(key),
+            run=run_of(context),
+            force=approved is not None and approved.format_again,
+            routine=is_routine(context),
         )
         return outcome_of(root, Step.FORMATTING, key, result)
 
@@ -80,10 +86,12 @@ def level2(context: dg.AssetExecutionContext, installation: Installation) -> Ite
     root = installation.root
 
     def work(key: str) -> PartitionOutcome:
+        approved = reprocessing_of(context, root, key)
         result = calibrate_exposure(
             root,
             ExposureId.parse(key),
-            context=fixed_context(context),
+            context=approved.context if approved else fixed_context(context),
+            only=approved.file_sets if approved else None,
             workers=installation.workers,
             run=run_of(context),
         )

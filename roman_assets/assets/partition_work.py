@@ -18,7 +18,9 @@ import dagster as dg
 from roman_assets.errors import BadInputError
 
 if TYPE_CHECKING:
+    from roman_assets.data_root import DataRoot
     from roman_assets.pipelines.attempt import Run
+    from roman_assets.pipelines.reprocessing.proposal import ExposureWork
 
 StepEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
@@ -35,6 +37,10 @@ The start of a run is small against its work, and a cluster does many runs at on
 
 CONTEXT_TAG = "roman_assets/context"
 """Tag of runs whose CRDS context was fixed beforehand: by a release (R7), by an approval (R15)."""
+
+
+PROPOSAL_TAG = "roman_assets/proposal"
+"""Tag of runs that carry out an approved proposal to make products again (R15)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,24 @@ def run_of(context: dg.AssetExecutionContext) -> Run:
 def fixed_context(context: dg.AssetExecutionContext) -> str | None:
     """Give the CRDS context that was fixed for a run, None if that of the moment is to be used."""
     return context.run.tags.get(CONTEXT_TAG)
+
+
+def reprocessing_of(
+    context: dg.AssetExecutionContext, root: DataRoot, exposure: str
+) -> ExposureWork | None:
+    """Give what is approved to be done again of an exposure, None for runs of no proposal.
+
+    Raises
+    ------
+    BadInputError
+        If the run is of a proposal that is not approved (R15).
+    """
+    proposal = context.run.tags.get(PROPOSAL_TAG)
+    if proposal is None:
+        return None
+    from roman_assets.pipelines.reprocessing.proposal import exposure_to_reprocess
+
+    return exposure_to_reprocess(root, proposal, exposure)
 
 
 def is_routine(context: dg.AssetExecutionContext) -> bool:

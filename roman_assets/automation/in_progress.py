@@ -6,6 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterRunStatus
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+)
 
 from roman_assets.partitions import exposure_partitions, visit_partitions
 
@@ -46,6 +51,19 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
     )
     waiting = [run for run in lost if AUTO_RETRY_RUN_ID_TAG not in run.tags]
     return frozenset(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
+
+
+def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Give the partition keys that backfills have still to make, in runs that may not exist yet."""
+    unfinished = [one for one in BulkActionStatus if one not in BULK_ACTION_TERMINAL_STATUSES]
+    keys: set[str] = set()
+    for backfill in instance.get_backfills(BulkActionsFilter(statuses=unfinished)):
+        if backfill.asset_backfill_data is not None:
+            data = backfill.asset_backfill_data
+            pending = data.get_targeted_partitions_without_materialization_status()
+            for subset in pending.partitions_subsets_by_asset_key.values():
+                keys.update(subset.get_partition_keys())
+    return frozenset(keys)
 
 
 def will_be_retried(run: dg.DagsterRun) -> bool:

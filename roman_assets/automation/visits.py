@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from roman_assets.assets.partition_work import CONTEXT_TAG, PROPOSAL_TAG
 from roman_assets.automation.in_progress import (
     PARTITION_TAG,
+    partitions_in_backfills,
     partitions_in_progress,
     requested_run_keys,
     room_in_queue,
@@ -33,7 +35,7 @@ from roman_assets.partitions import is_exposure, visit_of, visit_partitions
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, Deadline
 from roman_assets.products.kind import Level, Step
 from roman_assets.products.observation import VisitId
-from roman_assets.products.priority import PRIORITY_TAG, run_priority
+from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY, run_priority
 from roman_assets.products.visit_policy import (
     MISSING,
     VisitDecision,
@@ -41,6 +43,7 @@ from roman_assets.products.visit_policy import (
     decide,
     waits_until,
 )
+from roman_assets.registry.record import Cause
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
@@ -61,6 +64,22 @@ _WANTED = (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL)
 
 
 @dataclass(frozen=True)
+class Approval:
+    """That a visit is made again by an approved proposal (R15).
+
+    Parameters
+    ----------
+    proposal_id
+        Which one.
+    context
+        The CRDS context that was approved, None for that of the moment.
+    """
+
+    proposal_id: str
+    context: str | None
+
+
+@dataclass(frozen=True)
 class VisitState:
     """A visit as it is and as its L3 were made.
 
@@ -76,6 +95,8 @@ class VisitState:
         When its L3 were last published (UTC), None if they never were.
     deadline
         Of L3.
+    approval
+        The approved proposal by which its L2 are made again, and its L3 not yet.
     """
 
     manifest: VisitManifest
@@ -83,6 +104,7 @@ class VisitState:
     made_without: frozenset[tuple[str, ...]] = frozenset()
     made: datetime | None = None
     deadline: Deadline = DEADLINES[Level.L3]
+    approval: Approval | None = None
 
     @property
     def by_soc(self) -> bool:
@@ -165,7 +187,8 @@ class VisitWatch:
             }
             if not self._outlooks:
                 return []
-            busy = {visit_of_key(key) for key in partitions_in_progress(instance)}
+            at_work = partitions_in_progress(instance) | partitions_in_backfills(instance)
+            busy = {visit_of_key(key) for key in at_work}
             states = visit_states(self.root, registry, self._to_compare(now, busy))
             reserve = visit_reserve()(
                 registry.computation_times(Step.VISIT, after=now - MEASURED_OVER)
@@ -208,9 +231,14 @@ class VisitWatch:
         return fresh[:room]
 
 
-def _urgency(state: VisitState) -> tuple[bool, float, VisitId]:
+def _urgency(state: VisitState) -> tuple[bool, bool, float, VisitId]:
     due = state.due
-    return (due is None, due.timestamp() if due else 0.0, state.manifest.visit)
+    return (
+        state.approval is not None,
+        due is None,
+        due.timestamp() if due else 0.0,
+        state.manifest.visit,
+    )
 
 
 def visit_of_key(key: str) -> VisitId:
@@ -233,21 +261,36 @@ def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) 
         if (visit := entry.product_name.visit) is not None:
             made.setdefault(visit, []).append(entry)
     deadline = deadlines_of(root)[Level.L3]
-    return [visit_state(manifests[visit], made.get(visit, ()), deadline) for visit in wanted]
+    approvals = registry.approvals_of_visits(wanted)
+    return [
+        visit_state(manifests[visit], made.get(visit, ()), deadline, approvals.get(str(visit)))
+        for visit in wanted
+    ]
 
 
 def visit_state(
-    manifest: VisitManifest, coadds: Iterable[RegisteredProduct], deadline: Deadline
+    manifest: VisitManifest,
+    coadds: Iterable[RegisteredProduct],
+    deadline: Deadline,
+    approved: Mapping[str, Any] | None = None,
 ) -> VisitState:
-    """Compare a visit with its current coadds."""
+    """Compare a visit with its current coadds, and with what is approved to be made again."""
     made = list(coadds)
+    first = min((entry.committed_at for entry in made), default=None)
+    due_again = approved is not None and first is not None and first < approved["decided_at"]
     return VisitState(
         manifest,
         frozenset((item.name, item.sha256) for entry in made for item in entry.inputs),
         frozenset(tuple(entry.metadata.get(MISSING, ())) for entry in made),
         max((entry.committed_at for entry in made), default=None),
         deadline,
+        _approval(approved) if approved is not None and due_again else None,
     )
+
+
+def _approval(row: Mapping[str, Any]) -> Approval:
+    context = row["value"] if row["cause"] == Cause.CONTEXT else None
+    return Approval(row["proposal_id"], context)
 
 
 _watches: dict[DataRoot, VisitWatch] = {}
@@ -286,5 +329,16 @@ def run_request(state: VisitState) -> dg.RunRequest:
         "roman_assets/survey": str(manifest.survey),
         "roman_assets/exposures": str(len(manifest.exposures)),
         "roman_assets/missing": str(len(manifest.missing)),
+        **(approval_tags(state.approval) if state.approval else {}),
     }
     return dg.RunRequest(run_key=state.run_key, partition_key=str(manifest.visit), tags=dict(tags))
+
+
+def approval_tags(approval: Approval) -> dict[str, str]:
+    """Give the tags of a run that carries out a proposal: which one, with what, and last (R15)."""
+    fixed = {CONTEXT_TAG: approval.context} if approval.context else {}
+    return {
+        PROPOSAL_TAG: approval.proposal_id,
+        PRIORITY_TAG: str(REPROCESSING_PRIORITY),
+        **fixed,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -97,6 +97,7 @@ def calibrate_exposure(
     *,
     context: str | None = None,
     data_release: str | None = None,
+    only: Collection[str] | None = None,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -121,6 +122,9 @@ def calibrate_exposure(
         default the operational one of this moment.
     data_release
         The data release that it is made again for; its products are marked with it.
+    only
+        File sets to calibrate, those that something new affects (R15): the products of the others
+        stay as they are. All by default.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -143,7 +147,7 @@ def calibrate_exposure(
         If the disk is full.
     """
     with StepAttempt(root, Step.EXPOSURE, str(exposure), run, clock) as attempt:
-        return _calibrate(root, exposure, context, data_release, workers, force, attempt)
+        return _calibrate(root, exposure, context, data_release, only, workers, force, attempt)
 
 
 def _calibrate(
@@ -151,16 +155,21 @@ def _calibrate(
     exposure: ExposureId,
     context: str | None,
     data_release: str | None,
+    only: Collection[str] | None,
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
 ) -> StepResult:
     configure_crds(root)
     plan = _Plan.make(root, exposure, context)
-    kept = reusable(root, plan.fingerprints, force)
-    todo = {str(ramp.file_set): ramp for ramp in plan.ramps if not ramp.names <= kept.keys()}
+    kept = reusable(root, plan.fingerprints, force) | _left_alone(root, plan, only)
+    todo = {
+        str(ramp.file_set): ramp
+        for ramp in plan.ramps
+        if (only is None or str(ramp.file_set) in only) and not ramp.names <= kept.keys()
+    }
     outputs: list[Output] = []
-    failures: list[WorkFailure] = []
+    failures = _failed_before(root, exposure, only)
     with scratch_directory(root, str(exposure)) as directory:
         former = _Former.of(root, todo.values(), kept, directory)
         tasks = {
@@ -318,6 +327,32 @@ class _Former:
             files=made.change,
             not_compared=self.missing.get(name, made.not_compared),
         ).as_metadata()
+
+
+def _left_alone(
+    root: DataRoot, plan: _Plan, only: Collection[str] | None
+) -> dict[str, RegisteredProduct]:
+    """Give the products of file sets that nobody wants to be made again."""
+    if only is None:
+        return {}
+    others = (ramp for ramp in plan.ramps if str(ramp.file_set) not in only)
+    with Registry(root) as registry:
+        return registry.current(name for ramp in others for name in ramp.names)
+
+
+def _failed_before(
+    root: DataRoot, exposure: ExposureId, only: Collection[str] | None
+) -> list[WorkFailure]:
+    """Give the failures of file sets that are left alone: the newest record tells of all."""
+    if only is None:
+        return []
+    with Registry(root) as registry:
+        rows = registry.failures([str(exposure)]).to_dict("records")
+    return [
+        WorkFailure(file_set=row["file_set"], error=row["error"], message=row["message"])
+        for row in rows
+        if row["step"] == Step.EXPOSURE and row["file_set"] not in only
+    ]
 
 
 def _orbit_of(kind: ProductKind, orbit: tuple[ProductInput, ...]) -> tuple[ProductInput, ...]:

@@ -21,6 +21,9 @@ PRIORITY_TAG = "dagster/priority"
 HORIZON = datetime(2100, 1, 1, tzinfo=UTC)
 RESOLUTION = timedelta(minutes=1)
 
+REPROCESSING_PRIORITY = -1
+"""Of runs that carry out a proposal: after all prompt products, and what a person starts (R15)."""
+
 
 def run_priority(due: datetime | None) -> int:
     """Give the priority of a run: whole minutes from its due time (UTC) to the horizon.

@@ -1333,6 +1333,32 @@ detector, skycell, release, step, partition, access
             {},
         )
 
+    def approvals_of_visits(self, visits: Iterable[VisitId | str]) -> dict[str, dict[str, Any]]:
+        """Give the newest approved proposal to make each visit again (R15).
+
+        Returns
+        -------
+        dict
+            By visit: ``proposal_id``, ``cause``, ``value`` and ``decided_at`` (UTC); visits that
+            none names are absent.
+        """
+        rows = self._rows(
+            """
+            with decided as (
+                select proposal_id, arg_min(verdict, (committed_at, record_id)) as verdict,
+                    min(committed_at) as decided_at
+                from decisions group by proposal_id
+            ), named as (
+                select proposal_id, cause, value, decided_at, unnest(visits) as visit
+                from proposals join decided using (proposal_id) where verdict = 'approved'
+            )
+            select * from named where visit in $visits
+            qualify row_number() over (partition by visit order by decided_at desc) = 1
+            """,
+            {"visits": [str(visit) for visit in visits]},
+        )
+        return {row["visit"]: row for row in rows}
+
     def connection(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Give the newest snapshot for a question of several statements, alone among the threads.
 

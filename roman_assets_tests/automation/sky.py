@@ -199,10 +199,19 @@ class Sky:
         """Let the hand-over sensor look."""
         self._look(handover_sensor)
 
+    def look_at_proposals(self) -> list[RunRequest]:
+        """Let the reprocessing sensor look, and create the runs it asks for."""
+        from roman_assets.automation.reprocessing import reprocessing_sensor
+
+        return self._look(reprocessing_sensor)
+
     def _look(self, sensor: Any) -> list[RunRequest]:
+        from roman_assets.definitions import defs
+
         fold(self.root)
         context = build_sensor_context(
             instance=self.instance,
+            definitions=defs,
             resources={"installation": Installation(data_root=str(self.root.path))},
             sensor_name=sensor.name,
         )

@@ -243,6 +243,31 @@ def test_a_context_that_was_fixed_is_used_whatever_is_operational(
         calibrate_exposure(root, exposure, context="roman_0009.pmap")
 
 
+def _fake_romancal_without_wfi01(task: DetectorTask) -> CalibratedDetector:
+    if "wfi01" in task.uncal.name:
+        raise BadInputError(task.uncal.name, "data", "all pixels are bad", "give it up")
+    return _fake_romancal(task)
+
+
+def test_only_the_file_sets_that_are_affected_are_made_again(
+    calibrated, copy_of_observed, monkeypatch
+):
+    monkeypatch.setattr(exposure_pipeline, "calibrate_detector", _fake_romancal_without_wfi01)
+    root, exposure = copy_of_observed.root, copy_of_observed.exposures[1]
+    calibrate_exposure(root, exposure)
+    affected, other, failed = (f"{exposure}_wfi0{number}_f158" for number in (2, 3, 1))
+    result = calibrate_exposure(root, exposure, context=CONTEXTS[0], only={affected})
+    assert {str(one.product_name.file_set) for one in result.made} == {affected}
+    assert {one.context for one in result.made} == {CONTEXTS[0]}
+    assert {str(one.product_name.file_set) for one in result.reused} == {other}
+    assert {one.context for one in result.reused} == {CONTEXTS[1]}
+    # what had failed before is on record still: nothing waits for it, and no sensor asks for a run
+    with Registry(root) as registry:
+        assert list(registry.failures(str(exposure))["file_set"]) == [failed]
+        assert registry.exposure_progress([str(exposure)])["calibrated"].all()
+    assert not calibrate_exposure(root, exposure, context=CONTEXTS[0], only={affected}).made
+
+
 @pytest.mark.parametrize("survey", [Survey.GBTDS, Survey.GAS])
 def test_the_bulge_survey_gets_no_l4_from_here(survey, copy_of_observed, monkeypatch):
     root, exposure = copy_of_observed.root, copy_of_observed.exposures[0]

@@ -194,15 +194,6 @@ def impact_of(
     return Impact(change, now, products, following, references, contexts, work, endangered)
 
 
-def affected_file_sets(root: DataRoot, change: Change, exposure: str) -> frozenset[str]:
-    """Give the file sets of an exposure that a change still affects."""
-    with Registry(root) as registry, registry.connection() as connection:
-        affected = AffectedProducts(connection, [exposure])
-        choose_images(root, change, affected)
-        products = affected.products()
-    return frozenset(products[products["step"] == Step.EXPOSURE]["file_set"])
-
-
 def _context_after(root: DataRoot, change: Change) -> str:
     """Give the context that images would be made with: the operational one, unless it is new."""
     from roman_assets.calibration.context import configure_crds, operational_context

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from importlib import metadata
 from typing import Any
 
 from roman_assets.calibration.context import configure_crds, operational_context
@@ -71,9 +72,34 @@ class DecidedProposal:
     decided_at: datetime | None = None
 
     @property
+    def context(self) -> str | None:
+        """The CRDS context that its products are made with, None for that of the moment."""
+        change = self.proposal.change
+        return change.value if change.cause is Cause.CONTEXT else None
+
+    @property
     def is_approved(self) -> bool:
         """Whether it may be carried out."""
         return self.decision is not None and self.decision.verdict is Verdict.APPROVED
+
+
+@dataclass(frozen=True)
+class ExposureWork:
+    """What an approved proposal wants of an exposure.
+
+    Parameters
+    ----------
+    context
+        The CRDS context to use, None for that of the moment.
+    format_again
+        Whether L1 is made again although its packets are as they were.
+    file_sets
+        The file sets to calibrate, None for all that are not made as they would be made now.
+    """
+
+    context: str | None
+    format_again: bool
+    file_sets: frozenset[str] | None
 
 
 @dataclass(frozen=True)
@@ -234,6 +260,34 @@ def approved_proposal(root: DataRoot, proposal_id: str) -> DecidedProposal:
     return found
 
 
+def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> ExposureWork:
+    """Tell what is still to be done again of an exposure, by a run of an approved proposal.
+
+    Raises
+    ------
+    BadInputError
+        If the proposal is not approved, or another version of a package is installed than was
+        approved.
+    """
+    decided = approved_proposal(root, proposal_id)
+    change = decided.proposal.change
+    if change.cause is Cause.SOFTWARE:
+        _require_installed(proposal_id, change.value)
+    with Registry(root) as registry, registry.connection() as connection:
+        affected = AffectedProducts(connection, [exposure])
+        choose_images(root, change, affected, decided.decided_at)
+        products = affected.products()
+    of_step = products.groupby("step")["file_set"].agg(frozenset)
+    formatted = of_step.get(Step.FORMATTING.value, frozenset())
+    return ExposureWork(
+        context=decided.context,
+        format_again=bool(formatted) and change.cause is Cause.LEVEL0,
+        file_sets=of_step.get(Step.EXPOSURE.value, frozenset())
+        if change.cause in (Cause.CONTEXT, Cause.SOFTWARE)
+        else None,
+    )
+
+
 def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
     """Tell in what the situation is another than when something was proposed, for people."""
     changes = []
@@ -284,6 +338,21 @@ def _require_said(**fields: str) -> None:
     for field, text in fields.items():
         if not text.strip():
             raise BadInputError("proposal", field, "it is empty", f"say the {field}")
+
+
+def _require_installed(proposal_id: str, software: str) -> None:
+    package, _, approved = software.partition("=")
+    try:
+        installed = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        installed = "none"
+    if installed != approved:
+        raise BadInputError(
+            f"proposal {proposal_id}",
+            package,
+            f"{approved} was approved, {installed} is installed",
+            f"install {package}=={approved}, or propose anew",
+        )
 
 
 def _require_open(root: DataRoot, proposal_id: str) -> None:

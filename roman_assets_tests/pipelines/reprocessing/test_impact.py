@@ -18,7 +18,7 @@ from roman_assets.pipelines.reprocessing.change import (
     level0_change,
     software_change,
 )
-from roman_assets.pipelines.reprocessing.impact import Impact, affected_file_sets, impact_of
+from roman_assets.pipelines.reprocessing.impact import Impact, impact_of
 from roman_assets.pipelines.reprocessing.impact_text import impact_lines
 from roman_assets.products.kind import Step
 from roman_assets.registry.registry import Registry
@@ -62,10 +62,6 @@ def test_one_new_reference_names_exactly_the_products_of_its_detector(
     assert impact.exposures == (exposure_key(1, 2), exposure_key(2, 1), exposure_key(2, 2))
     assert impact.visits == (visit_key(1), visit_key(2))
     assert [one["visit"] for one in impact.mixed_visits] == [visit_key(1), visit_key(2)]
-    assert affected_file_sets(season.root, impact.change, exposure_key(1, 2)) == {
-        f"{exposure_key(1, 2)}_wfi02_f158"
-    }
-    assert not affected_file_sets(season.root, impact.change, exposure_key(1, 1))
 
 
 def test_what_was_made_again_is_affected_no_more(season: Season, cache_of_three: Path) -> None:

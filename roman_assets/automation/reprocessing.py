@@ -1,0 +1,169 @@
+"""The sensor that lets Dagster carry out what a person has approved (R15), and nothing else.
+
+It compares states: approved proposals of which something is still to be made again, with the
+backfills and runs there are. A backfill bears the id of its proposal, so that it is launched once,
+whatever becomes of cursors; killed, Dagster's daemon goes on with it. Visits are made again by
+`roman_assets.automation.visits` when the backfill has done all their exposures; those of which only
+L3 and L4 change are asked for here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.execution.backfill import PartitionBackfill
+
+from roman_assets.assets.partition_work import DATA_VERSION_TAG
+from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS, proposals_markdown
+from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
+from roman_assets.automation.jobs import visit_products
+from roman_assets.automation.visits import Approval, approval_tags
+from roman_assets.data_root import DataRoot
+from roman_assets.partitions import exposure_partitions, visit_of, visit_partitions
+from roman_assets.products.kind import Step
+from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from roman_assets.pipelines.reprocessing.proposal import DecidedProposal, Progress
+
+RUNS_PER_TICK = 100
+"""So many visits are requested at once."""
+
+_BACKFILLED = {
+    Step.FORMATTING: dg.AssetKey("uncal"),
+    Step.EXPOSURE: dg.AssetKey("cal"),
+}
+"""What a backfill asks for; each step makes all its products with it."""
+
+
+@dg.sensor(
+    job=visit_products,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Launches a backfill for each approved proposal, and shows how far they are.",
+)
+def reprocessing_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SensorResult:
+    """Launch what is approved and was never launched; report what there is."""
+    from roman_assets.pipelines.reprocessing.proposal import progress, proposals
+
+    root, instance = installation.root, context.instance
+    decided = proposals(root)
+    shown = [(one, progress(root, one) if one.is_approved else None) for one in decided]
+    running = [(one, left) for one, left in shown if left is not None and not left.is_done]
+    launched = [
+        one.proposal.proposal_id
+        for one, left in running
+        if left.exposures and launch(context, instance, one, sorted(left.exposures))
+    ]
+    requests = list(visit_requests(instance, running))[:RUNS_PER_TICK]
+    keys = sorted({str(request.partition_key) for request in requests})
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[visit_partitions.build_add_request(keys)] if keys else [],
+        asset_events=list(changed_reports(instance, root, shown)),
+        skip_reason=None
+        if requests
+        else dg.SkipReason(
+            f"launched {', '.join(launched)}"
+            if launched
+            else f"{len(running)} approved proposals are under way"
+        ),
+    )
+
+
+def launch(
+    context: dg.SensorEvaluationContext,
+    instance: dg.DagsterInstance,
+    decided: DecidedProposal,
+    exposures: Sequence[str],
+) -> bool:
+    """Launch the backfill of an approved proposal, once; tell whether it was launched now."""
+    from roman_assets.pipelines.reprocessing.change import STEPS
+
+    proposal = decided.proposal
+    if instance.get_backfill(proposal.proposal_id) is not None:
+        return False
+    assert context.repository_def is not None
+    instance.add_dynamic_partitions(str(exposure_partitions.name), exposures)
+    instance.add_backfill(
+        PartitionBackfill.from_asset_partitions(
+            backfill_id=proposal.proposal_id,
+            asset_graph=context.repository_def.asset_graph,
+            partition_names=exposures,
+            asset_selection=[_BACKFILLED[step] for step in STEPS[proposal.change.cause]],
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags=approval_tags(Approval(proposal.proposal_id, decided.context)),
+            dynamic_partitions_store=instance,
+            all_partitions=False,
+            title=f"Proposal {proposal.proposal_id}: {proposal.change}",
+            description=_why(decided),
+            run_config=None,
+        )
+    )
+    return True
+
+
+def _why(decided: DecidedProposal) -> str:
+    proposal, decision = decided.proposal, decided.decision
+    assert decision is not None
+    return (
+        f"Proposed by {proposal.author}: {proposal.reason}. "
+        f"Approved by {decision.author}: {decision.reason}."
+    )
+
+
+def visit_requests(
+    instance: dg.DagsterInstance, running: Sequence[tuple[DecidedProposal, Progress]]
+) -> Iterator[dg.RunRequest]:
+    """Ask for the visits of which no exposure is to be made again, once for each proposal."""
+    for decided, left in running:
+        proposal = decided.proposal
+        by_exposures = {str(visit_of(exposure)) for exposure in proposal.exposures}
+        wanted = {visit: f"{visit}:{proposal.proposal_id}" for visit in left.visits - by_exposures}
+        requested = requested_run_keys(instance, wanted.values())
+        for visit, run_key in sorted(wanted.items()):
+            if run_key not in requested:
+                yield dg.RunRequest(
+                    run_key=run_key,
+                    partition_key=visit,
+                    tags={
+                        PARTITION_TAG: visit,
+                        **approval_tags(Approval(proposal.proposal_id, decided.context)),
+                    },
+                )
+
+
+def changed_reports(
+    instance: dg.DagsterInstance,
+    root: DataRoot,
+    shown: Sequence[tuple[DecidedProposal, Progress | None]],
+) -> Iterator[dg.AssetMaterialization]:
+    """Report the proposals if they stand otherwise than they were reported last."""
+    text = proposals_markdown(shown)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    last = instance.get_latest_materialization_event(REPROCESSING_PROPOSALS)
+    reported = last and last.asset_materialization and last.asset_materialization.tags
+    if (not shown and not last) or (reported and reported.get(DATA_VERSION_TAG) == digest):
+        return
+    counts = {
+        "proposals": len(shown),
+        "open": sum(one.decision is None for one, _ in shown),
+        "under_way": sum(left is not None and not left.is_done for _, left in shown),
+    }
+    yield dg.AssetMaterialization(
+        REPROCESSING_PROPOSALS,
+        metadata={
+            **counts,
+            "proposals_and_impact": dg.MetadataValue.md(text),
+            "open_ids": dg.MetadataValue.json(
+                [one.proposal.proposal_id for one, _ in shown if one.decision is None]
+            ),
+        },
+        tags={DATA_VERSION_TAG: digest},
+    )
