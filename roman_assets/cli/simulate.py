@@ -1,4 +1,4 @@
-"""The command that stands in for the telescope: ``simulate``."""
+"""The commands that stand in for the telescope and for CRDS: ``simulate``, ``new-reference``."""
 
 from __future__ import annotations
 
@@ -151,6 +151,35 @@ def simulate(
     )
     sent = sum(one.exposure.exposure not in never_received for one in plan.exposures)
     typer.echo(f"{sent} exposures of {len(plan.visits)} visits are in {root.landing}")
+
+
+def new_reference(
+    detector: Annotated[str, typer.Argument(metavar="WFInn", help="Which detector.")],
+    scale: Annotated[
+        float, typer.Option(min=0.5, max=2.0, help="Factor on its photometric calibration.")
+    ] = 1.02,
+    use_after: Annotated[
+        datetime | None,
+        typer.Option(help="For exposures from this moment on, UTC; default: for all."),
+    ] = None,
+) -> None:
+    """Let a new photometric calibration of one detector arrive, and with it a new CRDS context.
+
+    [dim]roman-assets new-reference WFI01 && roman-assets impact --context roman_0003.pmap[/dim]
+    """
+    from roman_assets.calibration.context import configure_crds
+    from roman_assets.observatory.reference_delivery import FIRST_DATE, deliver_reference, rescaled
+
+    root = DataRoot.from_environment()
+    configure_crds(root)
+    context = deliver_reference(
+        root.crds,
+        "photom",
+        detector.upper(),
+        use_after=FIRST_DATE if use_after is None else _utc(use_after),
+        change=rescaled(scale),
+    )
+    typer.echo(f"the operational context is {context}")
 
 
 def _utc(start: datetime | None) -> datetime:

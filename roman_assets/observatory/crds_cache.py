@@ -362,7 +362,7 @@ def _make_references(
     for done, reference in enumerate(lacking):
         if progress is not None:
             progress(reference.key, done, len(lacking))
-        name = _free_name(ledger, reference)
+        name = _free_name(path, reference)
         _save(reference.make(), path / REFERENCES / name)
         ledger.files[reference.key] = name
         ledger.write(path)
@@ -371,9 +371,10 @@ def _make_references(
     return tuple(added)
 
 
-def _free_name(ledger: _Ledger, reference: _Reference) -> str:
+def _free_name(path: Path, reference: _Reference) -> str:
     pattern = re.compile(rf"roman_wfi_{reference.kind}_(\d+)\.")
-    taken = [int(found[1]) for found in map(pattern.match, ledger.files.values()) if found]
+    names = (file.name for file in (path / REFERENCES).iterdir())
+    taken = [int(found[1]) for found in map(pattern.match, names) if found]
     serial = max(taken, default=0) + 1
     return f"roman_wfi_{reference.kind}_{serial:04d}.{reference.extension}"
 

@@ -21,7 +21,8 @@ from roman_assets.observatory.crds_cache import MAPPINGS, REFERENCES, set_operat
 from roman_assets.products.observation import OpticalElement
 
 _INSTRUMENT = "WFI"
-_FIRST_DATE = datetime(2020, 1, 1, tzinfo=UTC)
+FIRST_DATE = datetime(2020, 1, 1, tzinfo=UTC)
+"""Before all exposures."""
 
 
 def deliver_reference(
@@ -30,7 +31,7 @@ def deliver_reference(
     detector: str,
     *,
     optical_element: OpticalElement | None = None,
-    use_after: datetime = _FIRST_DATE,
+    use_after: datetime = FIRST_DATE,
     change: Callable[[Any], None] | None = None,
     operational: bool = True,
 ) -> str:
@@ -84,6 +85,23 @@ def deliver_reference(
     if operational:
         set_operational_context(path, new)
     return new
+
+
+def rescaled(scale: float) -> Callable[[Any], None]:
+    """Give what changes the flux of all that a ``photom`` reference calibrates.
+
+    Parameters
+    ----------
+    scale
+        Factor on ``photmjsr``.
+    """
+
+    def change(model: Any) -> None:
+        for entry in model.phot_table.values():
+            if entry["photmjsr"] is not None:
+                entry["photmjsr"] *= scale
+
+    return change
 
 
 def _header(
