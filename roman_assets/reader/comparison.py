@@ -299,7 +299,7 @@ def _zero_point_change(before: Any, after: Any) -> float | None:
         (model.meta.get("photometry") or {}).get("conversion_megajanskys")
         for model in (before, after)
     )
-    return float(-2.5 * np.log10(new / old)) if old and new else None
+    return float(2.5 * np.log10(old / new)) if old and new else None
 
 
 def _good(model: Any) -> NDArray[np.bool_]:

@@ -419,8 +419,8 @@ detector, skycell, release, step, partition, access
             ``name``, ``kind``, ``file_set``, ``survey``, ``visit``, ``size`` (bytes), ``sha256``,
             ``state`` and ``record_id`` of each, ordered by name; ``superseded_at`` (UTC) and
             ``superseded_by``, the cause on record, null for members that are not superseded
-            themselves; ``replaced``, whether a data release has a coadd of the same skycell and
-            optical element.
+            themselves; ``replaced``, whether a published data release of the survey has a coadd of
+            the same skycell and optical element.
         """
         return self._query(
             f"""
@@ -432,14 +432,15 @@ detector, skycell, release, step, partition, access
                 select distinct name_key, file_set from products
                 where state = '{State.SUPERSEDED}'
             ), released as (
-                select distinct skycell, optical_element from products
-                where {IS_AVAILABLE} and kind = 'coadd' and "release" <> '{PROMPT_RELEASE}'
+                select distinct survey, skycell, optical_element from products
+                where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and kind = 'coadd'
+                    and "release" <> '{PROMPT_RELEASE}'
             )
             select name, kind, file_set, survey, visit, size, sha256, state, record_id,
                 superseded_at, superseded_by, released.skycell is not null as replaced
             from products semi join sets using (name_key, file_set)
                 left join stated using (name_key, name, record_id)
-                left join released using (skycell, optical_element)
+                left join released using (survey, skycell, optical_element)
             where {IS_AVAILABLE} order by name
             """,
             {},
