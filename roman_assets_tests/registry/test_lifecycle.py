@@ -1,4 +1,7 @@
-"""The registry against a simple model, in any order of what can happen to products."""
+"""The fold against a simple model, whatever records state, in any order, through crashes.
+
+What the rules of the specification make of products is in ``test_rules``.
+"""
 
 from __future__ import annotations
 
