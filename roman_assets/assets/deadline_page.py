@@ -30,6 +30,7 @@ _STATE_COLOURS: Mapping[str, str] = {
     ProductState.FAILED: "#762a83",
     ProductState.WAITING_FOR_DOWNLINK: "#bababa",
     ProductState.WAITING_FOR_ANCILLARY: "#878787",
+    ProductState.WAITING_FOR_SSC: "#c2a5cf",
     ProductState.QUEUED: "#fdae61",
     ProductState.RUNNING: "#74add1",
     ProductState.MADE_LATE: "#ef8a62",

@@ -8,10 +8,10 @@ in Dagster's event log, and a key that is added again shows it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.execution.backfill import (
@@ -111,8 +111,13 @@ def settled_visits(registry: Registry, visits: Sequence[VisitId]) -> Iterator[Vi
     for start in range(0, len(visits), VISITS_AT_ONCE):
         batch = visits[start : start + VISITS_AT_ONCE]
         rows = ledger_rows(registry.deadlines(visit=[str(visit) for visit in batch]))
-        unsettled = {row["visit"] for row in rows if row["state"] not in SETTLED}
+        unsettled = {row["visit"] for row in rows if not _is_settled(row)}
         yield from (visit for visit in batch if str(visit) not in unsettled)
+
+
+def _is_settled(row: Mapping[str, Any]) -> bool:
+    """Whether a row of the ledger stands as it will; what the SSC delivers late adds its key."""
+    return row["state"] in SETTLED or row["stage"] == ProductState.WAITING_FOR_SSC
 
 
 def backfills_in_progress(instance: dg.DagsterInstance) -> bool:

@@ -15,11 +15,11 @@ from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt import Receipt
-from roman_assets.products.kind import Level, ProductKind, Scope, Step, expected_kinds
+from roman_assets.products.kind import VISIT_STEPS, Level, ProductKind, Scope, Step, expected_kinds
 from roman_assets.products.observation import VisitId
 from roman_assets.registry.registry import Registry
 
-_EXPOSURE_STEPS = (Step.FORMATTING, Step.EXPOSURE)
+_EXPOSURE_STEPS = (Step.FORMATTING, Step.EXPOSURE, Step.SPECTRA)
 _NOT_EXPECTED = "-"
 
 
@@ -129,7 +129,7 @@ def _visit_table(receipts: Iterable[Receipt], counts: Mapping[tuple[str, str], i
         first = members[0]
         complete = sum(receipt.complete for receipt in members)
         images = sum(counts.get((str(receipt.exposure), Level.L2), 0) for receipt in members)
-        by_soc = bool(_kinds(first, (Step.VISIT,)))
+        expected = {kind.level for kind in _kinds(first, tuple(VISIT_STEPS))}
         table.add_row(
             str(visit),
             first.survey or "?",
@@ -137,7 +137,7 @@ def _visit_table(receipts: Iterable[Receipt], counts: Mapping[tuple[str, str], i
             _progress(complete, first.nexposures),
             str(images),
             *(
-                str(counts.get((str(visit), level), 0)) if by_soc else _NOT_EXPECTED
+                str(counts.get((str(visit), level), 0)) if level in expected else _NOT_EXPECTED
                 for level in (Level.L3, Level.L4)
             ),
         )

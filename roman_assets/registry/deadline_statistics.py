@@ -17,7 +17,11 @@ FORECAST_WINDOW = timedelta(hours=24)
 """The throughput of this last part of the time is taken as the present rate."""
 
 _AT_WORK = (ProductState.QUEUED, ProductState.RUNNING)
-_AWAITED = (ProductState.WAITING_FOR_DOWNLINK, ProductState.WAITING_FOR_ANCILLARY)
+_AWAITED = (
+    ProductState.WAITING_FOR_DOWNLINK,
+    ProductState.WAITING_FOR_ANCILLARY,
+    ProductState.WAITING_FOR_SSC,
+)
 _UNMADE = (ProductState.OVERDUE, ProductState.FAILED, *_AT_WORK, *_AWAITED)
 _PERCENTILES = (50, 90, 99)
 

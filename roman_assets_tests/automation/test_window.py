@@ -7,6 +7,7 @@ from roman_assets.automation import window
 from roman_assets.automation.window import keys_to_put_away
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
+from roman_assets.products.observation import Survey
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
 from roman_assets_tests.registry.installation import VISIT, exposure
 
@@ -48,6 +49,23 @@ def test_what_is_not_done_is_kept_however_old(facts: Facts, instance: DagsterIns
     facts.fold()
     instance.add_dynamic_partitions("exposure", [exposure()])
     assert keys_to_put_away(instance, facts.root, before=at(24 * 365)) == frozenset()
+
+
+def test_what_only_the_ssc_still_has_to_deliver_keeps_no_key(
+    facts: Facts, instance: DagsterInstance
+) -> None:
+    partition = exposure()
+    facts.receipt(survey=Survey.GBTDS)
+    facts.published(Step.FORMATTING, partition, exposure_names(partition, L1), start=2, end=3)
+    images = exposure_names(partition, ("cal", "supplement"))
+    facts.published(Step.EXPOSURE, partition, images, start=3, end=4)
+    facts.fold()
+    instance.add_dynamic_partitions("exposure", [partition])
+    instance.add_dynamic_partitions("visit", [VISIT])
+    assert keys_to_put_away(instance, facts.root, before=at(24 * 365)) == frozenset()
+    facts.handed_over(VISIT, 5)
+    facts.fold()
+    assert keys_to_put_away(instance, facts.root, before=at(24 * 365)) == {partition, VISIT}
 
 
 def test_nothing_is_put_away_while_a_run_is_at_work_on_it(
