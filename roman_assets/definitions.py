@@ -13,6 +13,7 @@ from roman_assets.assets.delivered import DELIVERED
 from roman_assets.assets.reprocessing import decide_proposal, proposals_spec
 from roman_assets.assets.specs import handover_specs, upstream_specs
 from roman_assets.automation.availability import availability_sensor
+from roman_assets.automation.commands import COMMAND_JOBS
 from roman_assets.automation.deadlines import alert_sensor, deadline_sensor
 from roman_assets.automation.deliveries import delivery_sensor
 from roman_assets.automation.fold import registry_fold_sensor
@@ -56,6 +57,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             exposure_products,
             visit_products,
             *DELIVERY_JOBS.values(),
+            *COMMAND_JOBS.values(),
             deadline_report_job,
             retention_sweep,
             decide_proposal,
@@ -73,7 +75,11 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             registry_fold_sensor,
             availability_sensor,
         ],
-        resources={"installation": Installation(), **(resource_overrides or {})},
+        resources={
+            "installation": Installation(),
+            "pipes": dg.PipesSubprocessClient(),
+            **(resource_overrides or {}),
+        },
         executor=dg.in_process_executor,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from roman_assets.data_root import DataRoot
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 
 
 class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -27,6 +27,11 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     data_root: str = ""
     workers: int | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Give the variables by which other programs find the same installation."""
+        return {DATA_ROOT_VARIABLE: str(self.root.path)}
 
     @property
     def root(self) -> DataRoot:

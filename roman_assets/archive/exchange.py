@@ -16,8 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from roman_assets.archive.durability import disk_space, make_directory, write_durably
+from roman_assets.archive.durability import (
+    disk_space,
+    fsync_directory,
+    fsync_file,
+    make_directory,
+    temporary_name,
+    write_durably,
+)
 from roman_assets.archive.object_store import ObjectStore
+from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
 
 _CHUNK = 8 << 20
@@ -71,6 +79,10 @@ class Exchange(ABC):
         """Write a file, whole or not at all, in the place of another if there is one."""
 
     @abstractmethod
+    def upload(self, path: Path, key: PurePosixPath) -> None:
+        """Copy a regular file into the exchange, whole or not at all."""
+
+    @abstractmethod
     def read(self, key: PurePosixPath, most: int) -> bytes:
         """Give at most so many bytes of a file; `FileNotFoundError` without one."""
 
@@ -103,6 +115,20 @@ class DirectoryExchange(Exchange):
         with disk_space(self._path):
             make_directory(path.parent)
             write_durably(path, content)
+
+    def upload(self, path: Path, key: PurePosixPath) -> None:
+        """Copy a file durably."""
+        target = self._path / key
+        with disk_space(self._path):
+            make_directory(target.parent)
+            draft = temporary_name(target.parent.with_name(f".{target.parent.name}"))
+            try:
+                shutil.copyfile(path, draft)
+                fsync_file(draft)
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            fsync_directory(target.parent)
 
     def read(self, key: PurePosixPath, most: int) -> bytes:
         """Read the beginning of a file."""
@@ -161,6 +187,10 @@ class ObjectExchange(Exchange):
     def write(self, key: PurePosixPath, content: bytes) -> None:
         """Write an object."""
         self._objects.put(str(key), content)
+
+    def upload(self, path: Path, key: PurePosixPath) -> None:
+        """Upload a file."""
+        self._objects.upload(path, str(key), sha256_of(path))
 
     def read(self, key: PurePosixPath, most: int) -> bytes:
         """Read the beginning of an object."""

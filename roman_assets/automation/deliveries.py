@@ -1,8 +1,9 @@
-"""The sensor that takes in what the SSC delivers (R12).
+"""The sensor that takes in what the SSC delivers, or has a command compute it (R12).
 
 It looks at the deliveries there are, and each leaves the exchange when it has been taken in or
 rejected: so none is forgotten, whatever the daemon or a run missed. A run is requested once for
-each state of a delivery; written again, it is another state.
+each state of a delivery; written again, it is another state. Where a command is configured, a run
+is requested once for each manifest that was handed over and has not been answered.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from roman_assets.automation.in_progress import PARTITION_TAG
+from roman_assets.automation.commands import COMMAND_JOBS
+from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
 from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.errors import BadInputError
-from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.products.kind import VISIT_STEPS
+from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.products.kind import DELIVERY_STEPS, VISIT_STEPS, expected_kinds
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
+    from roman_assets.data_root import DataRoot
     from roman_assets.pipelines.ssc.delivery import Address, Delivery
 
 DELIVERIES_PER_TICK = 100
@@ -28,7 +31,7 @@ DELIVERIES_PER_TICK = 100
 
 
 @dg.sensor(
-    jobs=list(DELIVERY_JOBS.values()),
+    jobs=[*DELIVERY_JOBS.values(), *COMMAND_JOBS.values()],
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Takes in what the SSC delivers, once it is whole.",
@@ -52,18 +55,21 @@ def delivery_sensor(
             context.log.warning(f"rejected: {fault}")
     if odd := strays(exchange):
         context.log.warning(f"no deliveries, since they are in no directory: {', '.join(odd)}")
-    if not addressed:
+    requests = [run_request(delivery, address) for delivery, address in addressed]
+    requests += commissioned(context.instance, installation.root)
+    if not requests:
         arriving = len(deliveries(exchange))
         return dg.SkipReason(f"{arriving} deliveries are arriving")
-    return _requests(addressed[:DELIVERIES_PER_TICK])
+    return _result(requests[:DELIVERIES_PER_TICK])
 
 
-def _requests(addressed: Sequence[tuple[Delivery, Address]]) -> dg.SensorResult:
+def _result(requests: Sequence[dg.RunRequest]) -> dg.SensorResult:
     keys: dict[bool, list[str]] = {True: [], False: []}
-    for _, address in addressed:
-        keys[address.step in VISIT_STEPS].append(address.partition)
+    for request in requests:
+        key = str(request.partition_key)
+        keys[not is_exposure(key)].append(key)
     return dg.SensorResult(
-        run_requests=[run_request(delivery, address) for delivery, address in addressed],
+        run_requests=list(requests),
         dynamic_partitions_requests=[
             visit_partitions.build_add_request(keys[True]),
             exposure_partitions.build_add_request(keys[False]),
@@ -79,3 +85,40 @@ def run_request(delivery: Delivery, address: Address) -> dg.RunRequest:
         partition_key=address.partition,
         tags={PARTITION_TAG: address.partition, "roman_assets/delivery": delivery.name},
     )
+
+
+def commissioned(instance: dg.DagsterInstance, root: DataRoot) -> list[dg.RunRequest]:
+    """Ask for what waits and is to be computed by a command, once for each manifest."""
+    from roman_assets.pipelines.ssc.command import Mode, command_for, has_commands
+    from roman_assets.pipelines.ssc.handover import handed_over_manifest
+    from roman_assets.registry.registry import Registry
+
+    if not has_commands(root):
+        return []
+    requests = []
+    with Registry(root) as registry:
+        waiting = registry.unanswered_handovers()
+        run_keys = {partition: f"{partition}:{told.digest}" for partition, told in waiting.items()}
+        requested = requested_run_keys(instance, run_keys.values())
+        fresh = [partition for partition, key in run_keys.items() if key not in requested]
+        for partition in fresh[:DELIVERIES_PER_TICK]:
+            manifest = handed_over_manifest(root, partition, registry)
+            if manifest is None or not command_for(
+                root, manifest.survey, Mode.of(manifest.optical_element)
+            ):
+                continue
+            expected = expected_kinds(manifest.survey, manifest.exposure_type, DELIVERY_STEPS)
+            step = next(
+                kind.step
+                for kind in expected
+                if (kind.step in VISIT_STEPS) is not is_exposure(partition)
+            )
+            requests.append(
+                dg.RunRequest(
+                    run_key=run_keys[partition],
+                    job_name=COMMAND_JOBS[step].name,
+                    partition_key=partition,
+                    tags={PARTITION_TAG: partition},
+                )
+            )
+    return requests

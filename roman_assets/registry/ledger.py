@@ -168,7 +168,8 @@ def _deadlines(deadlines: Mapping[Level, Deadline]) -> list[dict[str, str | int]
     ]
 
 
-_DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
+DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
+"""The steps that take in what the SSC delivers, as SQL."""
 _OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
 
 # A set of detectors is a bit mask: bit n for WFIn, bit 0 for what is not made by detector.
@@ -418,7 +419,7 @@ inputs_of as materialized (
     union all
     select w.record_id, coalesce(e.record_id, if(w.open, 'exposure ' || w."partition", null)),
         coalesce(e.published, if(w.open, moment::timestamptz, null))
-    from (select * from works where step in {_DELIVERIES} and step not in {_OF_VISITS}) w
+    from (select * from works where step in {DELIVERIES} and step not in {_OF_VISITS}) w
     asof left join (select * from works where step = 'exposure' and not open) e
         on e."partition" = w."partition" and e.published <= w.started
     union all
@@ -452,7 +453,7 @@ timed as materialized (
 chained as materialized (
     -- the moments along the critical path of a work: of its step and of the steps before
     select w.record_id, w.step, w."partition", w.open, w.published,
-        w.step in {_DELIVERIES} as delivered,
+        w.step in {DELIVERIES} as delivered,
         if(delivered and h.handed_over > w.previous, h.handed_over, t.asked) as asked,
         t.first_start_again, if(delivered, null, t.unusable_again) as unusable_again,
         s.execution_end, s.all_received,

@@ -32,6 +32,7 @@ from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.deadline_settings import deadlines_of
 from roman_assets.registry.ledger import (
     ATTEMPTS_AS_FAR,
+    DELIVERIES,
     GROUP_COLUMNS,
     JUDGED,
     MOST_URGENT_FIRST,
@@ -935,6 +936,33 @@ detector, skycell, release, step, partition, access
             )
             for row in rows
         }
+
+    def unanswered_handovers(
+        self, partitions: Iterable[str] | None = None, limit: int | None = None
+    ) -> dict[str, ToldSsc]:
+        """Give what the SSC was told of exposures and visits and has delivered nothing since (R12).
+
+        Parameters
+        ----------
+        partitions
+            Only of these.
+        limit
+            At most so many, those that wait longest.
+        """
+        rows = self._rows(
+            f"""
+            select "partition" from (
+                select "partition", max(handed_over) as handed_over from handovers
+                where $partitions is null or list_contains($partitions::varchar[], "partition")
+                group by "partition"
+            ) told anti join (
+                select "partition", committed_at from products where step in {DELIVERIES}
+            ) made on made."partition" = told."partition" and committed_at > handed_over
+            order by handed_over limit $limit
+            """,
+            {"partitions": None if partitions is None else list(partitions), "limit": limit},
+        )
+        return self.handovers(row["partition"] for row in rows)
 
     def attempts(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +15,24 @@ from roman_assets.automation.deliveries import delivery_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.definitions import build_defs
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.manifest import visit_manifests
+from roman_assets.pipelines.ssc.command import Mode, command_for, commission, deliver
+from roman_assets.pipelines.ssc.handover import hand_over, ready_images
+from roman_assets.pipelines.ssc.intake import take_in
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import Survey, VisitId
+from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
-from roman_assets_tests.pipelines.ssc.center import Center, bulge, images, observe, spectrum
+from roman_assets_tests.pipelines.ssc.center import (
+    Center,
+    bulge,
+    contents,
+    images,
+    observe,
+    spectrum,
+)
+from roman_assets_tests.pipelines.ssc.center import metadata as metadata_of
 from roman_assets_tests.registry.installation import VISIT, exposure
 
 EVENTS, CURVES = bulge("event_catalog"), bulge("light_curve_catalog")
@@ -85,17 +102,18 @@ def test_a_whole_delivery_becomes_assets_with_checks_and_a_picture(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
     import hashlib
-    import json
 
     frame = bulge("reference_frame")
-    directory = center.deliver([frame, EVENTS, CURVES], images())
+    center.deliver([frame], images())
+    (made,) = take_in(root, Step.MICROLENSING, VISIT).made
+    directory = center.deliver([EVENTS, CURVES], images())
     light_curves(directory / CURVES, b"")
     notification = json.loads((directory / "notification.json").read_text())
     about = {file["filename"]: file for file in notification["files"]}
     data = (directory / CURVES).read_bytes()
     about[CURVES] |= {
         "fileSize": len(data), "sha256": hashlib.sha256(data).hexdigest(),
-        "inputs": [{"name": frame, "sha256": about[frame]["sha256"]}],
+        "inputs": [{"name": frame, "sha256": made.sha256}],
     }  # fmt: skip
     (directory / "notification.json").write_text(json.dumps(notification))
     (request,) = look(root, instance)
@@ -104,7 +122,6 @@ def test_a_whole_delivery_becomes_assets_with_checks_and_a_picture(
     assert metadata(instance, "microlensing_event_catalog")["dagster/row_count"] == 1
     curves = metadata(instance, "microlensing_light_curve_catalog")
     assert "data:image/png;base64," in str(curves["quick_look"])
-    assert "data:image/png" in str(metadata(instance, "microlensing_reference_frame")["quick_look"])
     assert checks(instance)["deliveries_taken_in"]
     assert checks(instance)["files_only"]
     assert look(root, instance) == []
@@ -171,3 +188,95 @@ def test_the_visit_l3_and_l4_of_the_soc_never_run_where_the_ssc_makes_them(
     result = job.execute_in_process(instance=instance, partition_key=VISIT, raise_on_error=False)
     made = {event.asset_key for event in result.get_asset_materialization_events()}
     assert made <= {dg.AssetKey("visit_manifest")}
+
+
+SCRIPT = Path(__file__).with_name("foreign_pipeline.sh")
+
+
+def told(root: DataRoot) -> None:
+    """Hand the visit over."""
+    with Registry(root) as registry:
+        manifests = visit_manifests(root, registry, [VisitId.parse(VISIT)])
+    assert hand_over(root, list(ready_images(manifests[VisitId.parse(VISIT)])))
+
+
+def configure(root: DataRoot, command: str, mode: str = "imaging") -> None:
+    (root.path / "ssc.toml").write_text(
+        f'version = 1\n[[command]]\nsurveys = ["GBTDS"]\nmode = "{mode}"\nrun = {command}\n'
+    )
+
+
+def products_of_others(directory: Path) -> list[str]:
+    """Files and metadata as another program would have made them."""
+    directory.mkdir()
+    for name in (EVENTS, bulge("events_dqa")):
+        (directory / name).write_bytes(contents(name, "x"))
+        (directory / f"{name}.metadata").write_text(json.dumps(metadata_of(name)))
+    return [EVENTS]
+
+
+def test_a_shell_script_takes_the_place_of_the_pipeline_without_a_change(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center, tmp_path: Path
+) -> None:
+    directory = tmp_path / "made"
+    products_of_others(directory)
+    (directory / f"{bulge('events_dqa')}.metadata").unlink()
+    told(root)
+    assert look(root, instance) == []
+    configure(root, json.dumps(["sh", str(SCRIPT), str(directory)]))
+    (request,) = look(root, instance)
+    assert (request.job_name, request.partition_key) == ("microlensing_command", VISIT)
+    assert run(root, instance, request)
+    delivered = next(one for one in look(root, instance) if "delivery" in str(one.job_name))
+    assert run(root, instance, delivered)
+    with Registry(root) as registry:
+        found = registry.current([EVENTS])[EVENTS]
+        assert found.software == {"sh": "1"}
+        assert {item.name for item in found.inputs} == {image["name"] for image in images()}
+    assert look(root, instance) == []
+
+
+def test_a_command_that_fails_delivers_nothing_and_fails_its_run(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    told(root)
+    configure(root, '["sh", "-c", "echo no photons; exit 3"]')
+    (request,) = look(root, instance)
+    assert not run(root, instance, request)
+    assert not (center.place / "from_ssc").exists()
+
+
+def test_a_command_is_for_its_survey_and_mode_only(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    told(root)
+    configure(root, '["true"]', mode="grism")
+    assert look(root, instance) == []
+
+
+def test_a_command_without_a_notification_is_told_what_lacks(
+    root: DataRoot, tmp_path: Path
+) -> None:
+    observe(root)
+    told(root)
+    configure(root, '["true"]')
+    work = commission(root, Step.MICROLENSING, VISIT, tmp_path)
+    assert work is not None
+    with pytest.raises(BadInputError, match="left none in ROMAN_ASSETS_SSC_DELIVERY"):
+        deliver(root, work)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("version = 2", "version"),
+        ('version = 1\n[[command]]\nmode = "imaging"\nrun = []', "run"),
+        ('version = 1\n[[command]]\nmode = "echelle"\nrun = ["x"]', "mode"),
+        ("version = 1\n" + 2 * '[[command]]\nmode = "imaging"\nrun = ["x"]\n', "command"),
+    ],
+)
+def test_wrong_settings_are_named(root: DataRoot, text: str, named: str) -> None:
+    root.path.mkdir(parents=True)
+    (root.path / "ssc.toml").write_text(text)
+    with pytest.raises(BadInputError, match=named):
+        command_for(root, Survey.GBTDS, Mode.IMAGING)

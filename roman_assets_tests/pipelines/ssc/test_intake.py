@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from roman_assets.archive.exchange import Exchange
+from roman_assets.archive.exchange import DirectoryExchange, Exchange
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
+from roman_assets.pipelines.ssc.checks import check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     PATIENCE,
     QUIET,
     Arrival,
     Delivery,
     deliveries,
-    whole_deliveries,
 )
 from roman_assets.pipelines.ssc.intake import take_in
 from roman_assets.pipelines.step import StepResult
@@ -210,25 +209,32 @@ UNKNOWN = {"name": image(2), "sha256": "0" * 64}
         (edited(metadata={}), [(EVENTS, "metadata.metadata")] * 13),
     ],
 )  # fmt: skip
-def test_a_delivery_with_a_fault_is_rejected_and_the_report_names_file_and_field(
-    root: DataRoot, center: Center, change: Edit, expected: list[tuple[str, str]]
+def test_each_fault_is_named_with_its_file_and_field(
+    observed: DataRoot, tmp_path: Path, change: Edit, expected: list[tuple[str, str]]
 ) -> None:
+    center = Center(tmp_path)
     directory = center.deliver([EVENTS, VARIABILITY], images(), change=change)
-    os.utime(directory / "notification.json", (0, 0))
-    os.utime(directory / EVENTS, (0, 0))
-    os.utime(directory / VARIABILITY, (0, 0))
-    if expected[0][0] == "notification.json":
-        from roman_assets.errors import BadInputError
-        from roman_assets.pipelines.ssc.intake import reject_unaddressed
+    (delivery,) = deliveries(DirectoryExchange(tmp_path))
+    copies = {path.name: path for path in directory.iterdir()}
+    with Registry(observed) as registry:
+        found = check_delivery(registry, delivery, copies, datetime.now(UTC)).faults
+    assert [(one.source.rpartition("/")[2], one.field) for one in found] == expected
 
-        (delivery,) = whole_deliveries(Exchange.of(root), datetime.now(UTC))
-        with pytest.raises(BadInputError) as caught:
-            delivery.address()
-        reject_unaddressed(root, delivery, caught.value)
-    else:
-        (failure,) = take(root).failures
-        assert failure.file_set == "first"
-    assert faults(center) == expected
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    root = DataRoot(tmp_path_factory.mktemp("data"))
+    observe(root)
+    return root
+
+
+def test_a_delivery_with_a_fault_is_rejected_as_a_whole_and_set_aside(
+    root: DataRoot, center: Center
+) -> None:
+    center.deliver([EVENTS, VARIABILITY], images(), change=edited(sha256="0" * 64))
+    (failure,) = take(root).failures
+    assert failure.file_set == "first"
+    assert faults(center) == [(EVENTS, "sha256")]
     assert of_ssc(root) == {}
     assert in_exchange(root) == []
     (case,) = SetAside(root).list()
@@ -273,26 +279,15 @@ def test_the_report_for_people_says_what_to_do(root: DataRoot, center: Center) -
     ],
 )
 def test_nothing_but_the_ssc_s_prompt_products_of_known_visits_is_taken_in(
-    root: DataRoot, center: Center, name: str
+    observed: DataRoot, tmp_path: Path, name: str
 ) -> None:
-    outside = root.path / "outside"
-    outside.mkdir(parents=True, exist_ok=True)
-    before = public_content(root)
-    center.deliver([EVENTS], images(), change=edited(filename=name))
-    for path in (center.place / "from_ssc" / "first").iterdir():
-        os.utime(path, (0, 0))
-    (delivery,) = whole_deliveries(Exchange.of(root), datetime.now(UTC))
-    from roman_assets.errors import BadInputError
-    from roman_assets.pipelines.ssc.intake import reject_unaddressed
-
-    try:
-        address = delivery.address()
-    except BadInputError as fault:
-        reject_unaddressed(root, delivery, fault)
-    else:
-        assert take_in(root, address.step, address.partition).failures
-    assert faults(center)[0][1] == "filename"
-    assert public_content(root) == before
+    directory = Center(tmp_path).deliver([EVENTS], images(), change=edited(filename=name))
+    (delivery,) = deliveries(DirectoryExchange(tmp_path))
+    copies = {path.name: path for path in directory.iterdir()}
+    with Registry(observed) as registry:
+        found = check_delivery(registry, delivery, copies, datetime.now(UTC))
+    assert found.files == ()
+    assert found.faults[0].field == "filename"
 
 
 def test_files_that_are_links_or_not_named_or_lie_deeper_reject_the_delivery(

@@ -1,0 +1,90 @@
+"""The jobs that have a command compute in the place of the SSC, by Dagster Pipes (R12).
+
+The command delivers like the SSC does, and what it delivers is taken in like what comes from
+outside. So the graph does not know the difference.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from roman_assets.assets.partition_work import as_failure
+from roman_assets.assets.specs import PARTITIONS
+from roman_assets.errors import BadInputError
+from roman_assets.products.kind import DELIVERY_STEPS, Step
+from roman_assets.resources import Installation
+
+COMMAND_POOL = "ssc_command"
+"""Commands are run one after the other, unless the pool's limit is raised."""
+
+
+def _command_job(step: Step) -> dg.JobDefinition:
+    @dg.op(
+        name=f"compute_{step}",
+        out=dg.Out(dg.Nothing),
+        pool=COMMAND_POOL,
+    )
+    def compute(
+        context: dg.OpExecutionContext,
+        installation: Installation,
+        pipes: dg.ResourceParam[dg.PipesSubprocessClient],
+    ) -> Iterator[dg.Output[None]]:
+        """Run the command for what waits, and put what it leaves into the exchange."""
+        try:
+            run_command(context, installation, pipes, step)
+        except BadInputError as error:
+            raise as_failure(error) from error
+        yield dg.Output(None)
+
+    @dg.job(
+        name=f"{step}_command",
+        partitions_def=PARTITIONS[step],
+        executor_def=dg.in_process_executor,
+        description="Computes in the place of the SSC, by the command that ssc.toml names (R12).",
+    )
+    def command() -> None:
+        compute()
+
+    return command
+
+
+def run_command(
+    context: dg.OpExecutionContext,
+    installation: Installation,
+    pipes: dg.PipesSubprocessClient,
+    step: Step,
+) -> None:
+    """Run the command for the partition of a run, if it still waits.
+
+    Raises
+    ------
+    DagsterPipesExecutionError
+        If the command fails; nothing is delivered.
+    BadInputError
+        If it leaves no notification, or none is configured rightly.
+    """
+    from roman_assets.pipelines.scratch import scratch_directory
+    from roman_assets.pipelines.ssc.command import commission, deliver
+
+    root, partition = installation.root, context.partition_key
+    with scratch_directory(root, partition) as scratch:
+        work = commission(root, step, partition, scratch)
+        if work is None:
+            context.log.info(f"{partition}: nothing waits for a command")
+            return
+        context.log.info(f"{partition}: {' '.join(work.command)}")
+        pipes.run(
+            context=context,
+            command=list(work.command),
+            env={**installation.environment, **work.environment},
+            extras=dict(work.environment),
+            cwd=str(scratch),
+        )
+        deliver(root, work)
+        context.log.info(f"{partition}: delivered as {work.delivery}")
+
+
+COMMAND_JOBS: Mapping[Step, dg.JobDefinition] = {
+    step: _command_job(step) for step in DELIVERY_STEPS
+}
+"""By the step that takes in what the command delivers."""
