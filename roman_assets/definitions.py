@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from roman_assets.assets import exposure, visit
+from roman_assets.assets import exposure, release, visit
 from roman_assets.assets.deadline_report import deadline_report
 from roman_assets.assets.delivered import DELIVERED
 from roman_assets.assets.reprocessing import decide_proposal, proposals_spec
@@ -26,6 +26,7 @@ from roman_assets.automation.jobs import (
     visit_products,
 )
 from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.releases import release_sensor
 from roman_assets.automation.reprocessing import reprocessing_sensor
 from roman_assets.automation.retention import retention_schedule, retention_sweep
 from roman_assets.automation.visits import visit_sensor
@@ -49,6 +50,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             exposure.level2,
             visit.manifest,
             visit.level3,
+            release.release_level3,
             *DELIVERED,
             deadline_report,
             proposals_spec(),
@@ -67,6 +69,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             landing_sensor,
             visit_sensor,
             reprocessing_sensor,
+            release_sensor,
             handover_sensor,
             delivery_sensor,
             deadline_sensor,

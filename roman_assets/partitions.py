@@ -1,6 +1,8 @@
-"""The two keys of the asset graph: exposures and visits, known as they are observed."""
+"""The keys of the asset graph: exposures and visits, as they are observed; units of releases."""
 
 from __future__ import annotations
+
+import re
 
 import dagster as dg
 
@@ -11,6 +13,12 @@ exposure_partitions = dg.DynamicPartitionsDefinition(name="exposure")
 
 visit_partitions = dg.DynamicPartitionsDefinition(name="visit")
 """Keys are visits, ``rPPPPPCCAAASSSOOOVVV``, of those visits whose L3 and L4 the SOC makes."""
+
+release_partitions = dg.DynamicPartitionsDefinition(name="release_unit")
+"""Keys are units of data releases, ``rPPPPP_r0_vCCAAASSSOOOVVV`` say."""
+
+OBSERVED = re.compile(r"r\d{19}(_\d{4})?", re.ASCII)
+"""The keys of exposures and visits, among those of all definitions."""
 
 
 def visit_of(exposure_key: str) -> VisitId:

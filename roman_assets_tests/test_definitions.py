@@ -38,7 +38,16 @@ def test_loading_imports_none_of_the_science() -> None:
 
 def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
     made = {key.to_user_string() for key in graph.materializable_asset_keys}
-    assert made == {kind.name for kind in KINDS} | {"visit_manifest", "deadline_report"}
+    released = {f"release_{name}" for name in ("association", "coadd", "catalog", "segmentation")}
+    assert made == {kind.name for kind in KINDS} | released | {"visit_manifest", "deadline_report"}
+
+
+def test_a_release_is_made_from_l2_and_beside_what_is_made_promptly() -> None:
+    found = graph.get_ancestor_asset_keys(dg.AssetKey("release_catalog"))
+    assert {dg.AssetKey("cal"), dg.AssetKey("release_coadd")} <= found
+    assert found.isdisjoint({dg.AssetKey("coadd"), dg.AssetKey("visit_manifest")})
+    assert graph.get(dg.AssetKey("release_coadd")).partitions_def.name == "release_unit"
+    assert graph.get(dg.AssetKey("release_coadd")).freshness_policy is None
 
 
 def test_what_the_ssc_delivers_is_in_the_graph_below_what_it_is_handed() -> None:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from roman_assets.assets.partition_work import (
     BACKFILL_POLICY,
+    RELEASE_TAG,
     RETRY_POLICY,
     PartitionOutcome,
     StepEvent,
@@ -82,19 +83,25 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
 def level2(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
     """Calibrate every detector of an exposure with romancal (R4, R5, R10)."""
     from roman_assets.pipelines.exposure import calibrate_exposure
+    from roman_assets.pipelines.release.run import calibrate_for_release
 
     root = installation.root
+    release = context.run.tags.get(RELEASE_TAG)
 
     def work(key: str) -> PartitionOutcome:
-        approved = reprocessing_of(context, root, key)
-        result = calibrate_exposure(
-            root,
-            ExposureId.parse(key),
-            context=approved.context if approved else fixed_context(context),
-            only=approved.file_sets if approved else None,
-            workers=installation.workers,
-            run=run_of(context),
-        )
+        exposure, run, workers = ExposureId.parse(key), run_of(context), installation.workers
+        if release is not None:
+            result = calibrate_for_release(root, release, exposure, workers=workers, run=run)
+        else:
+            approved = reprocessing_of(context, root, key)
+            result = calibrate_exposure(
+                root,
+                exposure,
+                context=approved.context if approved else fixed_context(context),
+                only=approved.file_sets if approved else None,
+                workers=workers,
+                run=run,
+            )
         return outcome_of(root, Step.EXPOSURE, key, result, extra_checks=_alignment)
 
     yield from step_events(context, work)

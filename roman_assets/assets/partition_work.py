@@ -42,6 +42,12 @@ CONTEXT_TAG = "roman_assets/context"
 PROPOSAL_TAG = "roman_assets/proposal"
 """Tag of runs that carry out an approved proposal to make products again (R15)."""
 
+RELEASE_TAG = "roman_assets/release"
+"""Tag of runs that make a data release (R7); which one, as its records name it."""
+
+REPROCESSING_TAG = "roman_assets/reprocessing"
+"""Tag of both: ``dagster.yaml`` lets one such run go at a time, so that prompt products go on."""
+
 
 @dataclass(frozen=True)
 class Materialized:

@@ -11,7 +11,7 @@ import dagster as dg
 from rich.filesize import decimal
 
 from roman_assets.assets.partition_work import Materialized, joint_data_version
-from roman_assets.assets.specs import kinds_of
+from roman_assets.assets.specs import asset_key, kinds_of
 from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
@@ -93,7 +93,7 @@ def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.Asse
 
     archive = Archive.of(root)
     return {
-        dg.AssetKey(kind.name): Materialized(
+        asset_key(step, kind): Materialized(
             _metadata(archive, kind, report.products[kind.name], report),
             content_version(report.products[kind.name]),
         )

@@ -9,8 +9,8 @@ import dagster as dg
 
 from roman_assets import __version__
 from roman_assets.assets.freshness import freshness_policy
-from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step
+from roman_assets.partitions import exposure_partitions, release_partitions, visit_partitions
+from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step, makes
 
 OWNERS = ("team:soc",)
 _OWNERS_BY_MAKER: Mapping[Maker, tuple[str, ...]] = {Maker.SOC: OWNERS, Maker.SSC: ("team:ssc",)}
@@ -29,6 +29,7 @@ PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
     Step.MICROLENSING: visit_partitions,
     Step.SPECTRA: exposure_partitions,
     Step.COMBINED_SPECTRA: visit_partitions,
+    Step.RELEASE: release_partitions,
 }
 """What keys the products of a step."""
 
@@ -36,6 +37,7 @@ CODE_VERSIONS: Mapping[Step, str] = {
     Step.FORMATTING: f"roman-assets-{__version__}",
     Step.EXPOSURE: f"romancal-{version('romancal')}",
     Step.VISIT: f"romancal-{version('romancal')}",
+    Step.RELEASE: f"romancal-{version('romancal')}",
 }
 """The software that decides the content of a step's products; that of the SSC is not known here."""
 
@@ -80,6 +82,7 @@ _SOFTWARE: Mapping[Step, str] = {
     Step.MICROLENSING: "msos",
     Step.SPECTRA: "gdps",
     Step.COMBINED_SPECTRA: "gdps",
+    Step.RELEASE: "romancal",
 }
 """What makes the products of a step, for the graph."""
 
@@ -89,24 +92,32 @@ ALWAYS_MADE = frozenset({"uncal", "cal"})
 
 def kinds_of(step: Step) -> tuple[ProductKind, ...]:
     """Give the kinds a step makes, upstream first."""
-    kinds = {kind.name: kind for kind in KINDS if kind.step is step}
+    kinds = {kind.name: kind for kind in KINDS if makes(step, kind)}
     return tuple(kinds[name] for name in _UPSTREAM if name in kinds)
 
 
-def product_spec(kind: ProductKind) -> dg.AssetSpec:
-    """Give the asset of a product kind: its key is the kind's name."""
+def asset_key(step: Step, kind: ProductKind) -> dg.AssetKey:
+    """Give the asset of what a step makes of a kind: the kind's name, or that of its release."""
+    if step is Step.RELEASE:
+        return dg.AssetKey(f"release_{kind.name.removeprefix('visit_')}")
+    return dg.AssetKey(kind.name)
+
+
+def product_spec(kind: ProductKind, step: Step) -> dg.AssetSpec:
+    """Give the asset of what a step makes of a product kind."""
     return dg.AssetSpec(
-        kind.name,
-        description=_description(kind),
-        deps=_UPSTREAM[kind.name],
-        group_name=kind.level.lower(),
-        kinds={kind.extension, _SOFTWARE[kind.step]},
+        asset_key(step, kind),
+        description=_description(kind, step),
+        deps=_upstream(kind, step),
+        group_name="release" if step is Step.RELEASE else kind.level.lower(),
+        kinds={kind.extension, _SOFTWARE[step]},
         owners=_OWNERS_BY_MAKER[kind.maker],
-        code_version=CODE_VERSIONS.get(kind.step),
-        partitions_def=PARTITIONS[kind.step],
-        freshness_policy=freshness_policy(kind.level),
+        code_version=CODE_VERSIONS.get(step),
+        partitions_def=PARTITIONS[step],
+        # a release has no prompt deadline
+        freshness_policy=None if step is Step.RELEASE else freshness_policy(kind.level),
         skippable=kind.name not in ALWAYS_MADE,
-        tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": kind.step.value},
+        tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": step.value},
         metadata={
             "file_suffix": kind.suffix,
             "datamodel": kind.datamodel or "none",
@@ -118,7 +129,21 @@ def product_spec(kind: ProductKind) -> dg.AssetSpec:
 
 def product_specs(step: Step) -> list[dg.AssetSpec]:
     """Give the assets of all kinds that a step makes, upstream first."""
-    return [product_spec(kind) for kind in kinds_of(step)]
+    return [product_spec(kind, step) for kind in kinds_of(step)]
+
+
+def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
+    """Give what a product is made from; which L2 belong to a unit of a release its record says."""
+    upstream = _UPSTREAM[kind.name]
+    if step is not Step.RELEASE:
+        return list(upstream)
+    every_cal = dg.AssetDep("cal", partition_mapping=dg.AllPartitionMapping())
+    own = {dg.AssetKey(one.name): asset_key(step, one) for one in kinds_of(step)}
+    return [
+        every_cal if one == VISIT_MANIFEST else own.get(one, one)
+        for one in upstream
+        if isinstance(one, dg.AssetKey)
+    ]
 
 
 def visit_manifest_spec() -> dg.AssetSpec:
@@ -199,7 +224,12 @@ def upstream_specs() -> list[dg.AssetSpec]:
     ]
 
 
-def _description(kind: ProductKind) -> str:
+def _description(kind: ProductKind, step: Step) -> str:
+    if step is Step.RELEASE:
+        return (
+            f"{kind.description.replace('one visit', 'one unit')} Of a data release: never "
+            "overwritten, and seen by operators alone until the release is published (R13)."
+        )
     followed = (
         f" Overwritten or removed together with `{kind.follows}` (R14)." if kind.follows else ""
     )
@@ -210,4 +240,4 @@ def _description(kind: ProductKind) -> str:
 
 def asset_keys(step: Step) -> Iterable[dg.AssetKey]:
     """Give the asset keys of a step's products, upstream first."""
-    return (dg.AssetKey(kind.name) for kind in kinds_of(step))
+    return (asset_key(step, kind) for kind in kinds_of(step))

@@ -12,7 +12,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
 )
 
-from roman_assets.partitions import exposure_partitions, visit_partitions
+from roman_assets.partitions import OBSERVED, exposure_partitions, visit_partitions
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -50,11 +50,11 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
         limit=MOST_RETRIES,
     )
     waiting = [run for run in lost if AUTO_RETRY_RUN_ID_TAG not in run.tags]
-    return frozenset(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
+    return _observed(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
 
 
 def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the partition keys that backfills have still to make, in runs that may not exist yet."""
+    """Give the exposures and visits that backfills have still to make, with a run or without."""
     unfinished = [one for one in BulkActionStatus if one not in BULK_ACTION_TERMINAL_STATUSES]
     keys: set[str] = set()
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=unfinished)):
@@ -63,7 +63,11 @@ def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
             pending = data.get_targeted_partitions_without_materialization_status()
             for subset in pending.partitions_subsets_by_asset_key.values():
                 keys.update(subset.get_partition_keys())
-    return frozenset(keys)
+    return _observed(keys)
+
+
+def _observed(keys: Iterable[str]) -> frozenset[str]:
+    return frozenset(key for key in keys if OBSERVED.fullmatch(key))
 
 
 def will_be_retried(run: dg.DagsterRun) -> bool:

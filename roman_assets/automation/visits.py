@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from roman_assets.assets.partition_work import CONTEXT_TAG, PROPOSAL_TAG
+from roman_assets.assets.partition_work import CONTEXT_TAG, PROPOSAL_TAG, REPROCESSING_TAG
 from roman_assets.automation.in_progress import (
     PARTITION_TAG,
     partitions_in_backfills,
@@ -34,6 +34,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, Deadline
 from roman_assets.products.kind import Level, Step
+from roman_assets.products.lifecycle import State
+from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.products.observation import VisitId
 from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY, run_priority
 from roman_assets.products.visit_policy import (
@@ -58,6 +60,9 @@ RUNS_PER_TICK = 100
 
 MEASURED_OVER = timedelta(days=7)
 """The reserve follows the computation times of visits made within this time."""
+
+_STANDING = frozenset({State.CURRENT, State.SUPERSEDED, State.REMOVED})
+"""States of coadds that a visit has, or had until a release came in their place (R13)."""
 
 _NOT_KNOWN = "its planned exposures"
 _WANTED = (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL)
@@ -88,7 +93,7 @@ class VisitState:
     manifest
         Its L2 images now, and what lacks.
     made_from
-        Names and hashes of the L2 images its current L3 were made from.
+        Names and hashes of the L2 images its L3 were made from.
     made_without
         What lacked when its current L3 were made, as each of them says.
     made
@@ -97,6 +102,10 @@ class VisitState:
         Of L3.
     approval
         The approved proposal by which its L2 are made again, and its L3 not yet.
+    released
+        Names of L2 images that a data release made again.
+    closed
+        Whether a data release has superseded all of its L3, which may be removed by now.
     """
 
     manifest: VisitManifest
@@ -105,6 +114,8 @@ class VisitState:
     made: datetime | None = None
     deadline: Deadline = DEADLINES[Level.L3]
     approval: Approval | None = None
+    released: frozenset[str] = frozenset()
+    closed: bool = False
 
     @property
     def by_soc(self) -> bool:
@@ -113,9 +124,27 @@ class VisitState:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the L3 were made from just these images, and are marked for just what lacks."""
+        """Whether the L3 were made from just these images, and are marked for just what lacks.
+
+        What a data release makes again is for its own L3 (R7): it is no reason to make prompt L3
+        again, nor is any new L2 of an old image once the release has superseded them (R13).
+        """
         members = {(member.name, member.sha256) for member in self.manifest.members}
-        return members == self.made_from and self.made_without == {self.manifest.missing}
+        if self.closed or self.released:
+            members, made_from = (
+                self._without_releases(members),
+                self._without_releases(self.made_from),
+            )
+        else:
+            made_from = set(self.made_from)
+        return members == made_from and self.made_without == {self.manifest.missing}
+
+    def _without_releases(self, images: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Give images with the contents that count: of what a release concerns, the name does."""
+        return {
+            (name, "" if self.closed or name in self.released else sha256)
+            for name, sha256 in images
+        }
 
     @property
     def due(self) -> datetime | None:
@@ -256,14 +285,23 @@ def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) 
         return []
     manifests = visit_manifests(root, registry, wanted)
     made: dict[VisitId, list[RegisteredProduct]] = {}
-    names = registry.find(visit=map(str, wanted), kind="coadd")["name"]
-    for entry in registry.current(names).values():
-        if (visit := entry.product_name.visit) is not None:
+    keys = list(map(str, wanted))
+    coadds = registry.find(visit=keys, kind="coadd", release=PROMPT_RELEASE, overwritten=True)
+    for generations in registry.generations(coadds["name"]).values():
+        entry = generations[-1]
+        if entry.state in _STANDING and (visit := entry.product_name.visit) is not None:
             made.setdefault(visit, []).append(entry)
+    released = registry.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()["name"]
     deadline = deadlines_of(root)[Level.L3]
     approvals = registry.approvals_of_visits(wanted)
     return [
-        visit_state(manifests[visit], made.get(visit, ()), deadline, approvals.get(str(visit)))
+        visit_state(
+            manifests[visit],
+            made.get(visit, ()),
+            deadline,
+            approvals.get(str(visit)),
+            frozenset(name for name in released if name.startswith(f"{visit}_")),
+        )
         for visit in wanted
     ]
 
@@ -273,8 +311,9 @@ def visit_state(
     coadds: Iterable[RegisteredProduct],
     deadline: Deadline,
     approved: Mapping[str, Any] | None = None,
+    released: frozenset[str] = frozenset(),
 ) -> VisitState:
-    """Compare a visit with its current coadds, and with what is approved to be made again."""
+    """Compare a visit with its coadds, and with what is approved or released."""
     made = list(coadds)
     first = min((entry.committed_at for entry in made), default=None)
     due_again = approved is not None and first is not None and first < approved["decided_at"]
@@ -285,6 +324,8 @@ def visit_state(
         max((entry.committed_at for entry in made), default=None),
         deadline,
         _approval(approved) if approved is not None and due_again else None,
+        released,
+        bool(made) and all(entry.state is not State.CURRENT for entry in made),
     )
 
 
@@ -339,6 +380,7 @@ def approval_tags(approval: Approval) -> dict[str, str]:
     fixed = {CONTEXT_TAG: approval.context} if approval.context else {}
     return {
         PROPOSAL_TAG: approval.proposal_id,
+        REPROCESSING_TAG: "proposal",
         PRIORITY_TAG: str(REPROCESSING_PRIORITY),
         **fixed,
     }

@@ -18,6 +18,7 @@ from roman_assets.cli import (
     operate,
     products,
     rehearse,
+    release,
     reprocess,
     reproduce,
     retention,
@@ -97,6 +98,7 @@ app.command(rich_help_panel="Reprocess")(reprocess.propose)
 app.command(rich_help_panel="Reprocess")(reprocess.proposals)
 app.command(rich_help_panel="Reprocess")(reprocess.approve)
 app.command(rich_help_panel="Reprocess")(reprocess.reject)
+app.add_typer(release.release, rich_help_panel="Reprocess")
 app.command(rich_help_panel="Reprocess")(retention.retention)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)

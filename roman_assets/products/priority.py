@@ -22,7 +22,7 @@ HORIZON = datetime(2100, 1, 1, tzinfo=UTC)
 RESOLUTION = timedelta(minutes=1)
 
 REPROCESSING_PRIORITY = -1
-"""Of runs that carry out a proposal: after all prompt products, and what a person starts (R15)."""
+"""Of runs for a proposal or a data release: after prompt products, and what a person starts."""
 
 
 def run_priority(due: datetime | None) -> int:

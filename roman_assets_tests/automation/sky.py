@@ -146,6 +146,7 @@ class Sky:
         exposure_type: ExposureType = ExposureType.WFI_IMAGE,
         nexposures: int = 2,
         events: Mapping[ClockEvent, datetime] | None = None,
+        data_release: str | None = None,
     ) -> None:
         lost = set(failed)
         contents = {
@@ -162,6 +163,7 @@ class Sky:
                 "survey": survey.value,
                 "exposure_type": exposure_type.value,
                 "nexposures": nexposures,
+                **({"data_release": data_release} if data_release else {}),
             },
             events=dict(events or {}),
             failures=tuple(

@@ -13,6 +13,8 @@ from roman_assets.products.observation import ExposureType, Survey, VisitId
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.retention import remove, supersede
 from roman_assets_tests.automation.sky import EXECUTED, VISIT, Sky, exposure_key
 
 FIRST, SECOND, THIRD = (exposure_key(number) for number in (1, 2, 3))
@@ -62,6 +64,44 @@ def test_overwritten_l1_makes_the_visit_again(sky: Sky) -> None:
     sky.mosaic(VISIT, FIRST, SECOND)
     assert requested(sky) == []
     sky.process(FIRST, "redelivered")
+    assert requested(sky) == [VISIT]
+
+
+def test_what_a_release_makes_again_does_not_make_prompt_l3_again(sky: Sky) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    sky.mosaic(VISIT, FIRST, SECOND)
+    assert requested(sky) == []
+    sky.receive(FIRST, "with another context")
+    sky.calibrate(FIRST, data_release="r0")
+    assert requested(sky) == []
+    sky.process(SECOND, "redelivered")
+    assert requested(sky) == [VISIT]
+
+
+def test_a_visit_without_l3_is_made_from_what_a_release_has_made(sky: Sky) -> None:
+    for key in (FIRST, SECOND):
+        sky.receive(key)
+        sky.format(key)
+        sky.calibrate(key, data_release="r0")
+    assert requested(sky) == [VISIT]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_prompt_l3_that_a_release_superseded_are_made_again_only_for_new_images(
+    sky: Sky, gone: bool
+) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    sky.mosaic(VISIT, FIRST, SECOND)
+    fold(sky.root)
+    coadds = Registry(sky.root).find(kind="coadd")["name"]
+    supersede(sky.root, coadds, reason="r0 is published", cause="r0")
+    if gone:
+        remove(sky.root, coadds, reason="90 days after", cause="retention")
+    sky.process(FIRST, "another context")
+    assert requested(sky) == []
+    sky.process(THIRD, nexposures=3)
     assert requested(sky) == [VISIT]
 
 

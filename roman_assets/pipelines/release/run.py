@@ -8,6 +8,7 @@ from pathlib import Path
 from roman_assets.calibration.context import configure_crds, software_versions
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.release.declaration import declaration_hash, read_declaration
 from roman_assets.pipelines.release.plan import exposures_of
@@ -23,6 +24,7 @@ from roman_assets.pipelines.release.state import (
 from roman_assets.pipelines.release.unit import mosaic_release_unit
 from roman_assets.pipelines.step import StepResult
 from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId
 from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ReleasePhase, ReleaseStatement, Statement
@@ -109,6 +111,57 @@ def _require_own_names(
             )
 
 
+def calibrate_for_release(
+    root: DataRoot,
+    partition: str,
+    exposure: ExposureId,
+    *,
+    workers: int | None = None,
+    run: Run | None = None,
+) -> StepResult:
+    """Make L2 of an exposure again for a data release, with the context that this fixes (R7).
+
+    Parameters
+    ----------
+    root
+        The installation.
+    partition
+        Names the release (`Release.partition`).
+    exposure
+        Which one.
+    workers
+        Processes side by side; None for as many as the machine can feed.
+    run
+        The run it is done in, for the record.
+
+    Raises
+    ------
+    BadInputError
+        If no such release was begun, the exposure is none of it, or other software is installed
+        than it was begun with.
+    PassingFaultError
+        If the disk is full.
+    """
+    with Registry(root) as registry:
+        release = begun_releases(registry).get(partition)
+    if release is None or str(exposure) not in release.statement.exposures:
+        raise BadInputError(
+            partition,
+            "release",
+            "it was not begun" if release is None else f"{exposure} does not belong to it",
+            "see `roman-assets release status`",
+        )
+    require_software(release)
+    return calibrate_exposure(
+        root,
+        exposure,
+        context=release.declaration.context,
+        data_release=release.declaration.release,
+        workers=workers,
+        run=run,
+    )
+
+
 def work_on_release(
     root: DataRoot,
     release: Release,
@@ -140,15 +193,8 @@ def work_on_release(
         If the disk is full.
     """
     require_software(release)
-    declaration = release.declaration
     for exposure in state_of(root, release).exposures_to_try:
-        result = calibrate_exposure(
-            root,
-            exposure,
-            context=declaration.context,
-            data_release=declaration.release,
-            workers=workers,
-        )
+        result = calibrate_for_release(root, release.partition, exposure, workers=workers)
         report(str(exposure), result)
     for unit in state_of(root, release).units_left:
         report(str(unit), mosaic_release_unit(root, unit, workers=workers))

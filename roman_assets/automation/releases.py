@@ -1,0 +1,193 @@
+"""Backfills that make a data release: first its L2, then its units, after all prompt products.
+
+`roman-assets release run` begins a release and launches its first backfill. The sensor goes on: it
+launches the first backfill where that command died before, and that over the units when the L2 are
+made. Nothing else is launched by itself: what failed, or was cancelled, waits for a person to run
+the release again. What there is to do says the registry, so that a backfill is over what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count, takewhile
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionStatus,
+    PartitionBackfill,
+)
+
+from roman_assets.assets.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
+from roman_assets.assets.specs import asset_key
+from roman_assets.partitions import exposure_partitions, release_partitions
+from roman_assets.products.kind import KIND_BY_NAME, Level, Step
+from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY
+from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+
+    from roman_assets.pipelines.release.state import Release, ReleaseState
+
+LEVEL_TAG = "roman_assets/level"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One backfill's work of a release.
+
+    Parameters
+    ----------
+    level
+        What is made.
+    asset
+        What the backfill asks for; all that is made together comes with it.
+    partitions
+        What keys them.
+    keys
+        What is left to do.
+    """
+
+    level: Level
+    asset: dg.AssetKey
+    partitions: dg.DynamicPartitionsDefinition
+    keys: tuple[str, ...]
+
+
+def stages(state: ReleaseState, *, try_again: bool) -> tuple[Stage, Stage]:
+    """Give the two backfills that make a release, each with what is left for it.
+
+    Parameters
+    ----------
+    state
+        How far the release is.
+    try_again
+        With the exposures of which a detector failed.
+    """
+    exposures = state.exposures_to_try if try_again else state.exposures_left
+    return (
+        Stage(
+            Level.L2,
+            asset_key(Step.EXPOSURE, KIND_BY_NAME["cal"]),
+            exposure_partitions,
+            tuple(map(str, exposures)),
+        ),
+        Stage(
+            Level.L3,
+            asset_key(Step.RELEASE, KIND_BY_NAME["coadd"]),
+            release_partitions,
+            tuple(map(str, state.units_left)),
+        ),
+    )
+
+
+def launch(
+    instance: dg.DagsterInstance,
+    graph: BaseAssetGraph,  # type: ignore[type-arg]
+    state: ReleaseState,
+    *,
+    by_person: bool = False,
+) -> str | None:
+    """Launch the next backfill of a release, if there is something to do and none is under way.
+
+    Parameters
+    ----------
+    instance
+        Keeps the backfills.
+    graph
+        The assets.
+    state
+        How far the release is.
+    by_person
+        Whether somebody asks for it: then also what failed is tried again.
+
+    Returns
+    -------
+    str or None
+        The backfill's id.
+    """
+    release = state.release
+    known = backfills_of(instance, release)
+    if any(one.status not in BULK_ACTION_TERMINAL_STATUSES for one in known):
+        return None
+    wanted = next((one for one in stages(state, try_again=by_person) if one.keys), None)
+    if wanted is None or (not by_person and not _goes_on(known, wanted)):
+        return None
+    backfill_id = _backfill_id(release, len(known) + 1)
+    instance.add_dynamic_partitions(str(wanted.partitions.name), list(wanted.keys))
+    instance.add_backfill(
+        PartitionBackfill.from_asset_partitions(
+            backfill_id=backfill_id,
+            asset_graph=graph,
+            partition_names=list(wanted.keys),
+            asset_selection=[wanted.asset],
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags={**release_tags(release), LEVEL_TAG: wanted.level.value},
+            dynamic_partitions_store=instance,
+            all_partitions=False,
+            title=f"{release.declaration}: {wanted.level}",
+            description=(
+                f"Data release {release.declaration} with {release.declaration.context} and "
+                f"romancal {release.declaration.romancal}."
+            ),
+            run_config=None,
+        )
+    )
+    return backfill_id
+
+
+def backfills_of(instance: dg.DagsterInstance, release: Release) -> Sequence[PartitionBackfill]:
+    """Give the backfills of a release, in the order in which they were launched."""
+    found = (instance.get_backfill(_backfill_id(release, number)) for number in count(1))
+    return [backfill for backfill in takewhile(lambda one: one is not None, found) if backfill]
+
+
+def _backfill_id(release: Release, number: int) -> str:
+    return f"{release.partition}_{number}"
+
+
+def release_tags(release: Release) -> dict[str, str]:
+    """Give the tags of runs for a release: which one, with what, and after prompt products."""
+    return {
+        RELEASE_TAG: release.partition,
+        REPROCESSING_TAG: "release",
+        CONTEXT_TAG: release.declaration.context,
+        PRIORITY_TAG: str(REPROCESSING_PRIORITY),
+    }
+
+
+def _goes_on(known: Sequence[PartitionBackfill], wanted: Stage) -> bool:
+    """Tell whether a backfill is launched without a person: each stage once, after a success."""
+    succeeded = all(one.status is BulkActionStatus.COMPLETED_SUCCESS for one in known)
+    return succeeded and all(one.tags.get(LEVEL_TAG) != wanted.level for one in known)
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Goes on with data releases that were begun: when the L2 are made, with L3 and L4.",
+)
+def release_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SkipReason:
+    """Launch what is next of every release that was begun and is not published."""
+    from roman_assets.pipelines.release.state import begun_releases, release_state
+    from roman_assets.registry.registry import Registry
+
+    assert context.repository_def is not None
+    launched = []
+    with Registry(installation.root) as registry:
+        open_releases = [
+            release for release in begun_releases(registry).values() if release.published_at is None
+        ]
+        for release in open_releases:
+            state = release_state(registry, release)
+            backfill = launch(context.instance, context.repository_def.asset_graph, state)
+            launched += [] if backfill is None else [backfill]
+    if launched:
+        return dg.SkipReason(f"launched {', '.join(launched)}")
+    return dg.SkipReason(f"{len(open_releases)} releases are being made")
