@@ -447,6 +447,50 @@ detector, skycell, release, step, partition, access
             {},
         )
 
+    def volumes(self) -> pd.DataFrame:
+        """Give how much was there from when to when, all generations summed up by the hour.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``size`` (bytes) and ``products`` by ``level``, ``grouped`` (made of several
+            exposures), ``released`` (by a data release), ``survey``, ``begin``, ``superseded_at``
+            and ``end`` (UTC; the latter null while they are available).
+        """
+        return self._query(
+            f"""
+            with stated as (
+                select name_key, name, made_by as record_id, min(committed_at) as superseded_at
+                from transitions where transition = '{Transition.SUPERSEDED}' group by all
+            )
+            select level, exposure is null as "grouped",
+                "release" <> '{PROMPT_RELEASE}' as released, survey,
+                date_trunc('hour', committed_at) as "begin",
+                date_trunc('hour', superseded_at) as superseded_at,
+                date_trunc('hour', ended_at) as "end",
+                sum(size)::double as size, count(*) as products
+            from products left join stated using (name_key, name, record_id)
+            where state <> '{State.REFUSED}' group by all order by all
+            """,
+            {},
+        )
+
+    def mean_sizes(self) -> tuple[dict[str, float], float | None]:
+        """Give the mean size of the products there are, bytes by kind, and of ramps the length.
+
+        Returns
+        -------
+        sizes, resultants
+            The latter is the mean number of resultants of ramps, None if there are no ramps.
+        """
+        rows = self._rows(
+            f"select kind, avg(size) as size, avg(naxis3) as length from {CURRENT_PRODUCTS} "
+            f"where \"release\" = '{PROMPT_RELEASE}' group by kind",
+            {},
+        )
+        lengths = {row["kind"]: row["length"] for row in rows}
+        return {row["kind"]: float(row["size"]) for row in rows}, lengths.get("uncal")
+
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
         """Tell what was made from files: name and commit record of each generation."""
         wanted = {(item.name, item.sha256): item for item in inputs}

@@ -8,6 +8,8 @@ from typer.testing import CliRunner, Result
 
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
+from roman_assets.observatory.plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets_tests.registry.installation import (
     installed_with_release,
     public_content,
@@ -54,3 +56,49 @@ def test_settings_that_cannot_be_used_stop_it_before_anything_goes(root: DataRoo
     assert result.exit_code != 0
     assert "retention.toml" in str(result.exception)
     assert set(skycell_set(1)) <= set(public_content(root))
+
+
+def test_the_what_if_tells_the_volume_of_the_archive_over_time(
+    root: DataRoot, tmp_path: Path
+) -> None:
+    picture = tmp_path / "volume.png"
+    result = retention("--if", "90d", "--if", "30d", "--picture", str(picture))
+    assert result.exit_code == 0, result.output
+    assert all(title in result.output for title in ("kept 30 d", "kept 90 d", "kept for ever"))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads(retention("--if", "90d", "--json").stdout)["volumes"]
+    prompt = {title: held["prompt L3 and their L4"] for title, held in numbers.items()}
+    assert prompt["kept 90 d"][-1] < prompt["kept for ever"][-1]
+    assert set(skycell_set(1)) <= set(public_content(root))
+
+
+def test_the_what_if_of_a_plan_needs_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path / "data"))
+    plan = tmp_path / "plan.ecsv"
+    VisitPlan.from_requests(
+        [
+            VisitRequest(
+                Survey.GAS, 1, OpticalElement.F129, Pointing(10.0, -30.0, 45.0), "SUB2", 4, visits=1
+            )
+        ]
+    ).write(plan)
+    result = retention("--if", "90d", "--plan", str(plan), "--release", "100d")
+    assert result.exit_code == 0, result.output
+    assert "2 exposures in 1 visits" in result.output
+    assert "whole detectors" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--if", "90d", "--apply"], "leave --apply out"),
+        (["--release", "90d"], "need --if"),
+        (["--if", "soon"], "no duration"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments, told, root: DataRoot) -> None:
+    result = retention(*arguments)
+    assert result.exit_code == 2
+    assert told in result.output
