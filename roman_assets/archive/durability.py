@@ -74,16 +74,30 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Make a file appear whole or not at all, and stay after a power loss."""
-    temporary = temporary_name(path)
+def write_new(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file that is not there yet; its content is durable, its name only with its directory.
+
+    On any error it is not there.
+    """
     try:
-        with temporary.open("xb") as stream:
+        with path.open("xb") as stream:
             stream.write(content)
             stream.flush()
             if mode is not None:
                 os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
+    except FileExistsError:
+        raise
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Make a file appear whole or not at all, and stay after a power loss."""
+    temporary = temporary_name(path)
+    write_new(temporary, content, mode)
+    try:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

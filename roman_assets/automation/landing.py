@@ -156,19 +156,23 @@ class LandingWatch:
 
         return LandingArea(self.root)
 
-    def look(self, now: datetime) -> list[Receipt]:
-        """Compare what has changed in the landing area or the registry; give changed receipts."""
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry, kept open: a look when nothing has changed opens nothing."""
         from roman_assets.registry.registry import Registry
 
-        with Registry(self.root) as registry:
-            changed = self._changes.look(registry, now)
-            if changed.everything:
-                self._mark = None
-            remade = () if changed.everything else filter(is_exposure, changed.partitions)
-            changes = self.landing.changes(self._mark, RECEIPTS_PER_TICK)
-            self._mark, self.more = changes.mark, changes.more
-            known = self.landing.known_receipts(map(ExposureId.parse, remade))
-            self._compare(registry, {one.exposure: one for one in (*known, *changes.receipts)})
+        return Registry(self.root)
+
+    def look(self, now: datetime) -> list[Receipt]:
+        """Compare what has changed in the landing area or the registry; give changed receipts."""
+        changed = self._changes.look(self.registry, now)
+        if changed.everything:
+            self._mark = None
+        remade = () if changed.everything else filter(is_exposure, changed.partitions)
+        changes = self.landing.changes(self._mark, RECEIPTS_PER_TICK)
+        self._mark, self.more = changes.mark, changes.more
+        known = self.landing.known_receipts(map(ExposureId.parse, remade))
+        self._compare({one.exposure: one for one in (*known, *changes.receipts)})
         self._unrecorded |= {one.exposure: one for one in changes.receipts}
         return list(changes.receipts)
 
@@ -179,14 +183,15 @@ class LandingWatch:
         """
         from roman_assets.pipelines.formatting.receipt_record import record_receipts
 
-        record_receipts(self.root, list(self._unrecorded.values()), folded=False)
+        unrecorded = list(self._unrecorded.values())
+        record_receipts(self.root, unrecorded, folded=False, registry=self.registry)
         self._unrecorded.clear()
 
-    def _compare(self, registry: Registry, receipts: dict[ExposureId, Receipt]) -> None:
+    def _compare(self, receipts: dict[ExposureId, Receipt]) -> None:
         from roman_assets.registry.deadline_settings import deadlines_of
 
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
-        made = made_exposures(registry, complete)
+        made = made_exposures(self.registry, complete)
         deadlines = deadlines_of(self.root)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)

@@ -18,6 +18,7 @@ from roman_assets.archive.durability import (
     private_directory,
     temporary_name,
     write_durably,
+    write_new,
 )
 from roman_assets.archive.object_store import ObjectStore
 from roman_assets.data_root import DataRoot
@@ -125,7 +126,7 @@ class DiskRecords(RecordFiles):
             private_directory(self._root.registry)
             make_directory(path.parent)
             temporary = temporary_name(path)
-            write_durably(temporary, content)
+            write_new(temporary, content)
         return PreparedRecord(path, content, temporary)
 
     def commit(self, prepared: Sequence[PreparedRecord]) -> None:

@@ -13,7 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, TypeVar, get_type_hints
@@ -70,6 +70,16 @@ class UnitId:
     detector: str | None
     index: int
 
+    _hash: int = field(init=False, repr=False, compare=False)
+    """Worked out once: units are looked up again and again."""
+
+    def __post_init__(self) -> None:
+        key = (self.exposure, int(self.stream), self.detector, self.index)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
+
     def __str__(self) -> str:
         who = f"{self.detector} " if self.detector else ""
         if self.stream is Stream.SCIENCE:
@@ -106,6 +116,9 @@ class UnitHeader:
     nchunks: int
     size: int
     checksum: int
+
+    def __hash__(self) -> int:
+        return hash((self.unit, self.size, self.checksum))
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,8 @@ class UnitHistory:
     def valid(self) -> UnitVersion | None:
         """The version that counts: the one that was completed last for the first time."""
         complete = [version for version in self.versions if version.completed]
+        if len(complete) == 1:
+            return complete[0]
         return max(
             complete, key=lambda v: (v.completed, v.header.checksum, v.header.size), default=None
         )
@@ -207,11 +209,12 @@ def unit_histories(held: Iterable[HeldUnit]) -> dict[UnitId, UnitHistory]:
     for part in sorted(held, key=lambda h: h.arrival):
         header = part.header
         versions = growing.setdefault(header.unit, {})
-        known = versions.get(header, UnitVersion(header, 0, None))
-        chunks = known.chunks | part.chunks
-        whole = chunks == (1 << header.nchunks) - 1
-        completed = known.completed or (part.arrival if whole else None)
-        versions[header] = replace(known, chunks=chunks, completed=completed)
+        known = versions.get(header)
+        chunks = part.chunks if known is None else known.chunks | part.chunks
+        completed = None if known is None else known.completed
+        if completed is None and chunks == (1 << header.nchunks) - 1:
+            completed = part.arrival
+        versions[header] = UnitVersion(header, chunks, completed)
     return {unit: UnitHistory(tuple(versions.values())) for unit, versions in growing.items()}
 
 
@@ -384,11 +387,11 @@ def _content_version(
 ) -> str:
     visit, table = ancillary.visit, ancillary.ma_table
     relevant = frozenset(required or histories)
-    units = [
+    units = sorted(
         [str(unit), history.valid.header.checksum, history.valid.header.size]
-        for unit, history in sorted(histories.items(), key=lambda item: str(item[0]))
+        for unit, history in histories.items()
         if history.valid and unit in relevant
-    ]
+    )
     statement = {
         "exposure": str(exposure),
         "units": units,

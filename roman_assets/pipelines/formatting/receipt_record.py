@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from roman_assets.archive.durability import locked, make_directory
 from roman_assets.data_root import DataRoot
@@ -23,6 +24,7 @@ def record_receipts(
     *,
     clock: Clock = utc_now,
     folded: bool = True,
+    registry: Registry | None = None,
 ) -> list[Receipt]:
     """Record the receipts that differ from what the registry knows, each once.
 
@@ -40,6 +42,8 @@ def record_receipts(
     folded
         Whether the registry is brought up to date, before and after. If not, a receipt of which a
         record waits to be folded may be recorded again, which changes nothing.
+    registry
+        That of the installation, if the caller has it open.
 
     Returns
     -------
@@ -51,8 +55,8 @@ def record_receipts(
     with locked(make_directory(root.registry) / _LOCK):
         if folded:
             fold(root)
-        with Registry(root) as registry:
-            known = registry.receipts(str(receipt.exposure) for receipt in receipts)
+        with nullcontext(registry) if registry else Registry(root) as opened:
+            known = opened.receipts(str(receipt.exposure) for receipt in receipts)
         new = [
             receipt
             for receipt in receipts
