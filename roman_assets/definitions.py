@@ -29,6 +29,7 @@ from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.releases import release_sensor
 from roman_assets.automation.reprocessing import reprocessing_sensor
 from roman_assets.automation.retention import retention_schedule, retention_sweep
+from roman_assets.automation.staleness import staleness_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
 from roman_assets.resources import Installation
@@ -70,6 +71,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             visit_sensor,
             reprocessing_sensor,
             release_sensor,
+            staleness_sensor,
             handover_sensor,
             delivery_sensor,
             deadline_sensor,

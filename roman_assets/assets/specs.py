@@ -18,6 +18,7 @@ _OWNERS_BY_MAKER: Mapping[Maker, tuple[str, ...]] = {Maker.SOC: OWNERS, Maker.SS
 LEVEL0 = dg.AssetKey("level0")
 ANCILLARY = dg.AssetKey("ancillary")
 CALIBRATION_REFERENCES = dg.AssetKey("calibration_references")
+VISIT_REFERENCES = dg.AssetKey("visit_calibration_references")
 VISIT_MANIFEST = dg.AssetKey("visit_manifest")
 EXPOSURE_HANDOVER = dg.AssetKey("exposure_handover")
 VISIT_HANDOVER = dg.AssetKey("visit_handover")
@@ -50,7 +51,7 @@ _UPSTREAM: Mapping[str, tuple[dg.AssetKey | dg.AssetDep, ...]] = {
     "exposure_catalog": (dg.AssetKey("cal"),),
     "exposure_segmentation": (dg.AssetKey("cal"),),
     "association": (VISIT_MANIFEST,),
-    "coadd": (dg.AssetKey("association"), CALIBRATION_REFERENCES),
+    "coadd": (dg.AssetKey("association"), VISIT_REFERENCES),
     "visit_catalog": (dg.AssetKey("coadd"),),
     "visit_segmentation": (dg.AssetKey("coadd"),),
     "microlensing_reference_frame": (VISIT_HANDOVER,),
@@ -204,22 +205,38 @@ def upstream_specs() -> list[dg.AssetSpec]:
             ANCILLARY,
             description=(
                 "Executed plans, MA tables and ephemerides in the landing area; a definitive "
-                "ephemeris follows the predicted one (R3)."
+                "ephemeris follows the predicted one (R3). An exposure has a new data version "
+                "when the definitive one covers it."
             ),
             group_name="l0",
             kinds={"ccsds"},
             owners=OWNERS,
+            partitions_def=exposure_partitions,
             tags={"level": "l0", "access": "private"},
         ),
         dg.AssetSpec(
             CALIBRATION_REFERENCES,
             description=(
                 "Reference files chosen by the CRDS pipeline context; every product records "
-                "the context it was made with (R5)."
+                "the context it was made with (R5). An exposure has a new data version when the "
+                "operational context chooses another file for one of its images (R15)."
             ),
             group_name="calibration",
             kinds={"crds", "asdf"},
             owners=OWNERS,
+            partitions_def=exposure_partitions,
+        ),
+        dg.AssetSpec(
+            VISIT_REFERENCES,
+            description=(
+                "Reference files of a visit's coadds and of its L2. A visit has a new data "
+                "version when the operational context chooses another file for one of them (R15)."
+            ),
+            deps=[dg.AssetDep(CALIBRATION_REFERENCES, partition_mapping=dg.AllPartitionMapping())],
+            group_name="calibration",
+            kinds={"crds", "asdf"},
+            owners=OWNERS,
+            partitions_def=visit_partitions,
         ),
     ]
 

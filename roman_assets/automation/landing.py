@@ -30,6 +30,7 @@ from roman_assets.automation.in_progress import (
 from roman_assets.automation.jobs import exposure_products
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import partition_window
+from roman_assets.automation.staleness import EXPOSURE_INPUTS, first_version
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure
 from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
@@ -299,7 +300,7 @@ def landing_sensor(
     wanted = watch.wanted(context.instance, now)
     return dg.SensorResult(
         run_requests=[run_request(state, now) for state in wanted],
-        asset_events=[level0_event(state.receipt) for state in wanted],
+        asset_events=[event for state in wanted for event in received_events(state)],
         dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted, now),
         skip_reason=None if wanted else skip_reason(watch, scan.remaining),
     )
@@ -334,6 +335,15 @@ def run_request(state: ExposureState, now: datetime) -> dg.RunRequest:
             "roman_assets/visit": str(receipt.exposure.visit),
         },
     )
+
+
+def received_events(
+    state: ExposureState,
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    """Report that all of an exposure is in, and at first what it is made with besides."""
+    yield level0_event(state.receipt)
+    if not state.made.content:
+        yield from (first_version(asset, str(state.receipt.exposure)) for asset in EXPOSURE_INPUTS)
 
 
 def level0_event(receipt: Receipt) -> dg.AssetMaterialization:

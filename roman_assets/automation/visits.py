@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from roman_assets.assets.partition_work import CONTEXT_TAG, PROPOSAL_TAG, REPROCESSING_TAG
+from roman_assets.assets.specs import VISIT_REFERENCES
 from roman_assets.automation.in_progress import (
     PARTITION_TAG,
     partitions_in_backfills,
@@ -30,6 +31,7 @@ from roman_assets.automation.in_progress import (
 from roman_assets.automation.jobs import visit_products
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import visit_reserve
+from roman_assets.automation.staleness import first_version
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, Deadline
@@ -356,6 +358,11 @@ def visit_sensor(
         run_requests=[run_request(state) for state in wanted],
         dynamic_partitions_requests=[
             visit_partitions.build_add_request([str(state.manifest.visit) for state in wanted])
+        ],
+        asset_events=[
+            first_version(VISIT_REFERENCES, str(state.manifest.visit))
+            for state in wanted
+            if state.made is None
         ],
     )
 

@@ -1,0 +1,224 @@
+"""The sensor by which Dagster shows what is not up to date: the affected partitions, and no others.
+
+It reports the inputs that no asset makes, `CALIBRATION_REFERENCES`, `VISIT_REFERENCES` and
+`ANCILLARY`, with a data version for each exposure and visit. At first that says nothing. When the
+operational context would choose another reference for an image, or a definitive ephemeris covers an
+exposure with a predicted one, the version is another, and Dagster shows what is made with it as
+stale. Nothing is made again because of it (R15). The versions follow from the registry, the cache
+and the landing area as they are; no event is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster import DagsterEventType
+
+from roman_assets.assets.partition_work import DATA_VERSION_TAG
+from roman_assets.assets.specs import ANCILLARY, CALIBRATION_REFERENCES, VISIT_REFERENCES
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
+from roman_assets.partitions import exposure_partitions, visit_partitions
+from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from roman_assets.registry.record import Change
+    from roman_assets.registry.registry import Registry
+
+FIRST_VERSION = "first"
+"""Data version of what a partition is made with at first."""
+
+EXPOSURE_INPUTS = (ANCILLARY, CALIBRATION_REFERENCES)
+
+REPORTS_PER_TICK = 100
+"""A report takes Dagster's SQLite storage some 30 to 160 ms."""
+
+_MADE_WITH = {
+    ANCILLARY: dg.AssetKey("uncal"),
+    CALIBRATION_REFERENCES: dg.AssetKey("cal"),
+    VISIT_REFERENCES: dg.AssetKey("coadd"),
+}
+_EPHEMERIDES = "*.oem"
+
+
+def first_version(asset: dg.AssetKey, partition: str) -> dg.AssetObservation:
+    """Report an input of a partition that is about to be made for the first time.
+
+    Dagster compares versions with that observed before; without one nothing would ever be stale.
+    """
+    return _observation(asset, partition, FIRST_VERSION)
+
+
+def _observation(
+    asset: dg.AssetKey, partition: str, version: str, why: str | None = None
+) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset,
+        partition=partition,
+        metadata={} if why is None else {"why": why},
+        tags={DATA_VERSION_TAG: version},
+    )
+
+
+@dataclass
+class StalenessWatch:
+    """What is affected by what is new, worked out again when the registry or its inputs change.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    _known: tuple[object, ...] = ()
+    _versions: Mapping[dg.AssetKey, Mapping[str, str]] | None = None
+
+    def versions(self) -> Mapping[dg.AssetKey, Mapping[str, str]]:
+        """Give by asset and partition the version of what it would be made with, where affected."""
+        from roman_assets.calibration.context import configure_crds, operational_context
+        from roman_assets.registry.registry import Registry
+
+        configure_crds(self.root)
+        context = operational_context()
+        ephemerides = sorted(path.name for path in self.root.landing.glob(_EPHEMERIDES))
+        with Registry(self.root) as registry:
+            known = (context, *ephemerides, registry.latest_commit())
+            if self._versions is None or known != self._known:
+                self._versions = affected_versions(self.root, registry, context, ephemerides)
+                self._known = known
+        return self._versions
+
+
+def affected_versions(
+    root: DataRoot, registry: Registry, context: str, ephemerides: Iterable[str]
+) -> Mapping[dg.AssetKey, Mapping[str, str]]:
+    """Work out which exposures and visits are affected by a context and by ephemerides."""
+    from roman_assets.pipelines.reprocessing.change import ephemeris_change
+    from roman_assets.registry.record import Cause, Change
+
+    exposures, visits = _affected(root, registry, Change(cause=Cause.CONTEXT, value=context))
+    orbits: dict[str, str] = {}
+    for name in ephemerides:
+        try:
+            change = ephemeris_change(root, name)
+        except BadInputError:  # a predicted one, or one that the landing area sets aside
+            continue
+        covered, _ = _affected(root, registry, change)
+        orbits |= dict.fromkeys(covered, name)
+    return {
+        CALIBRATION_REFERENCES: dict.fromkeys(exposures, context),
+        VISIT_REFERENCES: dict.fromkeys(visits, context),
+        ANCILLARY: orbits,
+    }
+
+
+def _affected(root: DataRoot, registry: Registry, change: Change) -> tuple[set[str], set[str]]:
+    from roman_assets.pipelines.reprocessing.change import choose_images
+    from roman_assets.registry.affected import AffectedProducts
+
+    with registry.connection() as connection:
+        affected = AffectedProducts(connection)
+        choose_images(root, change, affected)
+        products, following = affected.products(), affected.following()
+    coadds = products[products["step"] == "visit"]
+    return set(products["exposure"].dropna()), {*coadds["visit"], *following["visit"]}
+
+
+_watches: dict[DataRoot, StalenessWatch] = {}
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Shows as stale what would be made otherwise now. It makes nothing again.",
+)
+def staleness_sensor(
+    context: dg.SensorEvaluationContext, installation: Installation
+) -> dg.SensorResult | dg.SkipReason:
+    """Report new data versions of references and ephemerides where they are others."""
+    watch = _watches.setdefault(installation.root, StalenessWatch(installation.root))
+    try:
+        versions = watch.versions()
+    except BadInputError as error:
+        return dg.SkipReason(f"what is stale cannot be told: {error}")
+    reports = [
+        report
+        for asset, of_asset in versions.items()
+        for report in changed_versions(context.instance, asset, of_asset)
+    ]
+    told = reports[:REPORTS_PER_TICK]
+    return dg.SensorResult(
+        asset_events=told,
+        skip_reason=dg.SkipReason(f"{len(told)} of {len(reports)} new data versions reported"),
+    )
+
+
+def changed_versions(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, affected: Mapping[str, str]
+) -> Iterator[dg.AssetObservation]:
+    """Give the observations that Dagster lacks of one input.
+
+    Parameters
+    ----------
+    instance
+        Holds what was observed before, and the keys.
+    asset
+        The input.
+    affected
+        Version by partition, of those that would be made otherwise.
+    """
+    definition = visit_partitions if asset == VISIT_REFERENCES else exposure_partitions
+    keys = instance.get_dynamic_partitions(str(definition.name))
+    observed = {
+        key: tags[DATA_VERSION_TAG]
+        for key, tags in instance.event_log_storage.get_latest_tags_by_partition(
+            asset, DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
+        ).items()
+    }
+    for key in sorted(affected.keys() & set(keys)):
+        if observed.get(key) != affected[key]:
+            yield _observation(asset, key, affected[key], f"affected by {affected[key]}")
+    other = {
+        key: observed[key]
+        for key in keys
+        if key not in affected and observed.get(key, FIRST_VERSION) != FIRST_VERSION
+    }
+    yield from _taken_back(instance, asset, other)
+
+
+def _taken_back(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, observed: Mapping[str, str]
+) -> Iterator[dg.AssetObservation]:
+    """Report the former version of partitions that are affected no more, without being made again.
+
+    That is so when a context was withdrawn.
+    """
+    if not observed:
+        return
+    wanted = set(observed)
+    storage = instance.event_log_storage
+    made = storage.get_latest_storage_id_by_partition(
+        _MADE_WITH[asset], DagsterEventType.ASSET_MATERIALIZATION, wanted
+    )
+    seen = storage.get_latest_storage_id_by_partition(
+        asset, DagsterEventType.ASSET_OBSERVATION, wanted
+    )
+    for key, version in observed.items():
+        if key in made and made[key] < seen[key]:
+            former = _version_before(instance, asset, key, made[key])
+            if former != version:
+                yield _observation(asset, key, former, "affected no more")
+
+
+def _version_before(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, storage_id: int
+) -> str:
+    records = instance.fetch_observations(
+        dg.AssetRecordsFilter(asset, asset_partitions=[key], before_storage_id=storage_id), limit=1
+    ).records
+    observation = records[0].event_log_entry.asset_observation if records else None
+    return FIRST_VERSION if observation is None else observation.tags[DATA_VERSION_TAG]
