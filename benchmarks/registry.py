@@ -53,7 +53,7 @@ from roman_assets.registry.fold import (
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import TABLES, Table
+from roman_assets.registry.schema import PLACES, TABLES, Table
 from roman_assets.registry.tiers import (
     NEWEST,
     Snapshot,
@@ -154,17 +154,24 @@ def _copy_season(database: TieredDatabase, season: str, number: int) -> None:
     moved = (places["ra"] + number * 360 / SEASONS) % 360
     pixel = hpgeom.angle_to_pixel(HEALPIX_NSIDE, moved, places["dec"], nest=True)
     columns = {"ra": places["ra"], "dec": places["dec"], "moved": moved, "pixel": pixel}
-    connection.register("places", pa.table(columns))
+    connection.register("moves", pa.table(columns))
     for table in TABLES:
-        if connection.execute(f'select 1 from "{season}".{table.name} limit 1').fetchone():
+        if (
+            table is not PLACES
+            and connection.execute(f'select 1 from "{season}".{table.name} limit 1').fetchone()
+        ):
             changed = ", ".join(f"{sql} as {name}" for name, sql in _changes(table, number))
-            joined = 'join places using (ra, "dec")' if table.name == "products" else ""
+            joined = 'join moves using (ra, "dec")' if table.name == "products" else ""
             connection.execute(
                 f"insert into {NEWEST}.{table.name} by name select * "
                 + ("exclude (moved, pixel) " if joined else "")
                 + f'replace ({changed}) from "{season}".{table.name} {joined}'
             )
-    connection.unregister("places")
+    connection.unregister("moves")
+    connection.execute(
+        f"insert into {NEWEST}.{PLACES.name} by name select healpix, name_key, access "
+        f"from {NEWEST}.products group by record_id, healpix, name_key, access"
+    )
 
 
 def _changes(table: Table, number: int) -> Iterator[tuple[str, str]]:

@@ -353,18 +353,14 @@ detector, skycell, release, step, partition, access
             parameters |= named
         columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
         where = " and ".join(conditions) or "true"
+        selection = f"select {columns} from products where {where}"
         areas = areas_of(cone, polygon)
-        if not areas:
-            frame = self._query(
-                f"select {columns} from products where {where} "
-                "order by committed_at desc, name limit $limit",
-                parameters | {"limit": limit},
-            )
-        else:
-            frame = self._find_in_areas(areas, columns, where, parameters)
-            frame = frame.sort_values(["committed_at", "name"], ascending=[False, True])
-            frame = frame.head(limit) if limit is not None else frame
-        return frame.sort_values(["name", "generation"]).reset_index(drop=True)
+        if areas:
+            return self._found_in_areas(areas, columns, where, parameters, limit)
+        if limit is not None:
+            selection = f"from ({selection} order by committed_at desc, name limit $limit)"
+            parameters["limit"] = limit
+        return self._query(f"{selection} order by name, generation", parameters)
 
     def names(self, pattern: str = "*") -> Iterator[str]:
         """Go through the names of current products, in order, however many there are.
@@ -1274,19 +1270,27 @@ detector, skycell, release, step, partition, access
         """
         columns = _grouping_columns(by)
         listed = "".join(f'"{column}", ' for column in columns)
+        grouped = f"partition by {listed.removesuffix(', ')}" if columns else ""
         return self._query(
             f"""
             with received as (
                 select "partition", max(time) as received from events
                 where event = $received group by "partition"
+            ), made_together as (
+                select {listed} "partition", committed_at, count(*) as products
+                from products where {IS_AVAILABLE} and data_release is null group by all
             ), measured as (
-                select {listed} count(*) as products, quantile_cont(
-                    epoch(committed_at - received) / 3600, [0.5, 0.9, 0.99]) as hours
-                from products join received using ("partition")
-                where {IS_AVAILABLE} and data_release is null group by all
+                select {listed} products, epoch(committed_at - received) / 3600 as hours
+                from made_together join received using ("partition")
+            ), ranked as (
+                select {listed} hours, sum(products) over ({grouped} order by hours
+                        rows between unbounded preceding and current row) as rank,
+                    sum(products) over ({grouped}) as total
+                from measured
             )
-            select * exclude (hours), hours[1] as p50_hours, hours[2] as p90_hours,
-                hours[3] as p99_hours from measured order by all
+            select {listed} any_value(total)::bigint as products,
+                {", ".join(_percentile(percent) for percent in (50, 90, 99))}
+            from ranked group by all order by all
             """,
             {"received": ClockEvent.ALL_RECEIVED},
         )
@@ -1311,30 +1315,38 @@ detector, skycell, release, step, partition, access
                 found = [finding for tier in tiers for finding in source_tables(tier)]
         return list(dict.fromkeys(found))
 
-    def _find_in_areas(
-        self, areas: Sequence[Area], columns: str, where: str, parameters: dict[str, Any]
+    def _found_in_areas(
+        self,
+        areas: Sequence[Area],
+        columns: str,
+        where: str,
+        parameters: Mapping[str, Any],
+        limit: int | None,
     ) -> pd.DataFrame:
-        import numpy as np
         import pyarrow as pa
-
-        from roman_assets.registry.footprint import Footprint
 
         widest = self._widest_footprint()
         # The first area selects by pixels; each is asked exactly.
         low, high = areas[0].pixel_ranges(widest)
-        within = (
-            "semi join ranges on healpix >= ranges.low and healpix < ranges.high "
-            "where healpix between $lowest and $highest"
-        )
-        frame = self._query(
-            f"select {columns} from products {within} "
-            f"and name_key in (select name_key from {PLACES.name} {within}) and {where}",
-            parameters | {"lowest": int(low.min()), "highest": int(high.max())},
+        found = self._table(
+            f"""
+            with near as materialized (
+                select distinct healpix, name_key from {PLACES.name}
+                semi join ranges on healpix >= ranges.low and healpix < ranges.high
+                where healpix between $lowest and $highest
+            )
+            select {columns} from products semi join near using (healpix, name_key) where {where}
+            """,
+            {**parameters, "lowest": int(low.min()), "highest": int(high.max())},
             ranges=pa.table({"low": low, "high": high}),
         )
-        footprints = (Footprint.parse(region) for region in frame.footprint)
-        meets = [all(area.meets(footprint) for area in areas) for footprint in footprints]
-        return frame[np.array(meets, dtype=bool)]
+        found = found.filter(_meets(areas, found["footprint"].to_pylist()))
+        if limit is not None:
+            newest = found.sort_by([("committed_at", "descending"), ("name", "ascending")])
+            found = newest.slice(0, limit)
+        in_order = found.sort_by([("name", "ascending"), ("generation", "ascending")])
+        frame: pd.DataFrame = in_order.to_pandas()
+        return frame
 
     def _widest_footprint(self) -> float:
         with self._lock:
@@ -1352,10 +1364,18 @@ detector, skycell, release, step, partition, access
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
         **tables: pa.Table,
     ) -> pd.DataFrame:
-        with self._answer(sql, parameters, tables, prepare) as answer:
-            table: pa.Table = answer.to_arrow_table()
-        frame: pd.DataFrame = table.to_pandas()
+        frame: pd.DataFrame = self._table(sql, parameters, prepare, **tables).to_pandas()
         return frame
+
+    def _table(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+        **tables: pa.Table,
+    ) -> pa.Table:
+        with self._answer(sql, parameters, tables, prepare) as answer:
+            return answer.to_arrow_table()
 
     def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._answer(sql, parameters, {}) as answer:
@@ -1516,6 +1536,30 @@ detector, skycell, release, step, partition, access
 def _tells_damage(error: duckdb.Error) -> bool:
     # A block with a wrong checksum raises an error of no class of its own.
     return isinstance(error, _DAMAGE) or type(error) is duckdb.Error
+
+
+def _percentile(percent: int) -> str:
+    """Give the percentile of ``hours``, as `quantile_cont` does, where a row stands for several.
+
+    ``rank`` counts what is up to and with a row, ``total`` everything.
+    """
+    place = f"{percent / 100} * (total - 1)"
+    low, high = (f"min(hours) filter (rank > {rounded}({place}))" for rounded in ("floor", "ceil"))
+    return f"{low} + ({high} - {low}) * any_value({place} - floor({place})) as p{percent}_hours"
+
+
+def _meets(areas: Sequence[Area], regions: Sequence[str]) -> pa.BooleanArray:
+    """Tell of footprints whether they have a point in common with all areas."""
+    import pyarrow as pa
+
+    from roman_assets.registry.footprint import Footprint
+
+    footprints = {region: Footprint.parse(region) for region in set(regions)}
+    verdicts = {
+        region: all(area.meets(footprint) for area in areas)
+        for region, footprint in footprints.items()
+    }
+    return pa.array([verdicts[region] for region in regions], pa.bool_())
 
 
 def _set_variables(connection: duckdb.DuckDBPyConnection, values: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ be lost.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import uuid
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -57,6 +59,8 @@ _READ_ONLY = 0o444
 _FULL = 4 << 20
 _GROWTH = 16
 _MEMORY = "4GB"
+_SORTED_AT_ONCE = 1_000_000
+"""Rows of a merge: some 0.7 kB each, several times over while they are sorted."""
 
 
 @dataclass(frozen=True)
@@ -433,12 +437,39 @@ def merge_tiers(root: DataRoot, tiers: Sequence[str], is_whole: bool) -> str:
         for table in TABLES:
             kept = f"replace (false as {REPLACES.name})" if table.key and is_whole else ""
             order = ", ".join(f'"{column}"' for column in table.order)
-            connection.execute(
-                f"insert into {NEWEST}.{table.name} by name "
-                f"select * {kept} from ({database.rows(table, tiers)}) "
-                + (f"order by {order}" if order else "")
-            )
+            for part in _slices(connection, table, tiers):
+                connection.execute(
+                    f"insert into {NEWEST}.{table.name} by name "
+                    f"select * {kept} from ({database.rows(table, tiers)}) where {part} "
+                    f"order by {order}"
+                )
     return tier.name
+
+
+def _slices(
+    connection: duckdb.DuckDBPyConnection, table: Table, tiers: Sequence[str]
+) -> Iterator[str]:
+    """Give conditions that part the rows of a table in its order, each few enough to be sorted."""
+    first = f'"{table.order[0]}"'
+    rows = " union all ".join(f'select {first} from "{tier}".{table.name}' for tier in tiers)
+    (count,) = _row(connection, f"select count(*) from ({rows})")
+    parts = -(-count // _SORTED_AT_ONCE)
+    if parts <= 1:
+        yield "true"
+        return
+    fractions = [part / parts for part in range(1, parts)]
+    (found,) = _row(connection, f"select quantile_disc({first}, {fractions}) from ({rows})")
+    bounds = [_quoted(str(bound)) for bound in dict.fromkeys(found)]
+    yield f"{first} < {bounds[0]}"
+    for low, high in itertools.pairwise(bounds):
+        yield f"{first} >= {low} and {first} < {high}"
+    yield f"({first} >= {bounds[-1]} or {first} is null)"
+
+
+def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = connection.execute(sql).fetchone()
+    assert row is not None
+    return row
 
 
 def due_to_merge(root: DataRoot, tiers: Sequence[str]) -> int:

@@ -343,6 +343,18 @@ def test_latencies_are_from_the_last_receipt_to_the_commit_of_what_is_available(
         Registry(root).latencies(by=["sha256"])
 
 
+def test_percentiles_of_latencies_count_products_and_not_records(root):
+    commit(root, {}, events={ClockEvent.ALL_RECEIVED: moment(0)}, step=Step.FORMATTING)
+    about = {"metadata": {"survey": "HLTDS"}}
+    commit(root, {cal(1, n): b"%d" % n for n in range(1, 10)}, **about, committed_at=moment(3600))
+    commit(root, {cal(1, 10): b"a"}, **about, committed_at=moment(10 * 3600))
+    fold(root)
+    (row,) = Registry(root).latencies(by=["survey"]).to_dict("records")
+    hours = np.array([1.0] * 9 + [10.0])
+    found = (row["products"], row["p50_hours"], row["p90_hours"], row["p99_hours"])
+    assert found == pytest.approx((10, *np.percentile(hours, [50, 90, 99])))
+
+
 def test_the_newest_records_come_first(root):
     records = [
         commit(root, {cal(number): b""}, committed_at=moment(number)) for number in (1, 2, 3)
