@@ -4,25 +4,29 @@ A registry of each size is built by the fold's own SQL from synthetic commit rec
 to a million products, each on its own strip of sky; what is larger holds copies of a season under
 other program numbers and at other right ascensions. Then, at each size:
 
-- *publish*: records of 18 products are committed and folded one by one; when a fold returns,
-  readers see the products and their public names are linked. The butler's side is one transaction
-  with the dimension records of an exposure and ``Butler.ingest`` of its 18 files, in place.
-- *bulk*: records are committed one by one and folded together, until readers see all. The butler's
-  side is one transaction with the dimension records and one ``Butler.ingest`` for all of them.
-- queries by exposure, visit, cone and polygon, counts and latency percentiles through `Registry`,
-  each at another place every time; the butler's side is ``Butler.query_datasets``.
+- *ingest*: processes commit records of 18 products one after another, each durable before the next;
+  then a fold shows them to readers under their public names. The butler's side: for each exposure a
+  transaction with its dimension records and ``Butler.ingest`` of its 18 files, in place.
+- *publish*: the same, but every process waits after each record until readers see it; so does the
+  butler's side anyway.
+- *bulk*: ours is *ingest*; the butler's side is one transaction of each process for all.
+- searches by exposure, visit, cone and polygon, each at another place every time; the butler's side
+  is ``Butler.query_datasets``. Counts by level and state and percentiles of latency have no
+  counterpart there.
 
-On both sides the files exist before the clock starts, and hashing them is not counted. Several
-processes start together, each with its own exposures.
+At the butler's size both sides are measured in turn, and a ratio is the median over the pairs. On
+both sides the files exist before the clock starts, hashing them is not counted, and products can be
+searched by their place on the sky. Several processes start together, each with its own exposures.
 
     python benchmarks/registry.py                              # 10^5 and 10^6 products
     python benchmarks/registry.py --products 1e5 1e6 1e7       # 5 GB of disk
-    python benchmarks/registry.py --products 2e4 --records 10 --butler-products 5e3  # short
+    python benchmarks/registry.py --products 2e4 --records 10 --repeats 1  # short
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import random
 import statistics
@@ -73,6 +77,12 @@ SEASON = 1_000_000
 SEASONS = 10
 PROGRAMS = 400
 QUERIES = 15
+PROCESSES = (1, 4)
+INGEST_FACTOR = 5
+HALF_WIDTH = 0.06
+"""Of a detector, deg."""
+SEARCHED = 0.02
+"""Radius of a cone and half the width of a polygon, deg."""
 _processes = multiprocessing.get_context("spawn")
 
 _FOOTPRINT = """'POLYGON ICRS ' || concat_ws(' ',
@@ -198,28 +208,37 @@ def _changes(table: Table, number: int) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Figures:
-    """What was measured, in seconds: by side, name and size."""
+    """What was measured, in seconds, by side, name and size; of each repeat."""
 
-    values: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    values: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)
 
-    def add(self, side: str, name: str, size: int, seconds: Sequence[float]) -> None:
-        """Keep the median and print it with the spread."""
-        self.values[side, name, size] = statistics.median(seconds)
-        print(
-            f"{size:10,} products {side:7} {name:14} {statistics.median(seconds) * 1e3:9.2f} ms "
-            f"(from {min(seconds) * 1e3:.2f} to {max(seconds) * 1e3:.2f})",
-            flush=True,
-        )
+    def add(self, side: str, name: str, size: int, seconds: float) -> None:
+        """Keep what one repeat took."""
+        self.values.setdefault((side, name, size), []).append(seconds)
 
-    def report(self, sizes: Sequence[int], butler_size: int | None) -> None:
-        """Print the ratios: the butler against ours, and the smallest size against each."""
-        for (side, name, size), ours in self.values.items():
-            other = self.values.get(("butler", name, butler_size or 0))
-            if side == "ours" and other:
-                print_ratio(f"{name}_at_{size:.0e}", other / ours)
+    def show(self, size: int) -> None:
+        """Print the medians at a size, with the spread."""
+        for (side, name, measured), seconds in self.values.items():
+            if measured == size:
+                low, middle, high = (each(seconds) * 1e3 for each in (min, statistics.median, max))
+                print(
+                    f"{size:10,} products {side:6} {name:12} {middle:9.2f} ms "
+                    f"(from {low:.2f} to {high:.2f})",
+                    flush=True,
+                )
+
+    def report(self, sizes: Sequence[int]) -> None:
+        """Print the ratios: the butler to ours in pairs, and the smallest size to each."""
+        for (side, name, size), theirs in self.values.items():
+            if side == "butler":
+                pairs = zip(theirs, self.values["ours", name, size], strict=True)
+                ratio = statistics.median(other / ours for other, ours in pairs)
+                print_ratio(f"{name}_at_{size:.0e}", ratio)
         for size in sizes[1:]:
-            for name in ("publish_1", "publish_4", "bulk_1", "bulk_4"):
-                first, here = (self.values["ours", name, one] for one in (sizes[0], size))
+            for name in (f"{work}_{n}" for work in ("publish", "ingest") for n in PROCESSES):
+                first, here = (
+                    statistics.median(self.values["ours", name, one]) for one in (sizes[0], size)
+                )
                 print_ratio(f"{name}_flat_{sizes[0]:.0e}_to_{size:.0e}", first / here)
 
 
@@ -229,11 +248,11 @@ def print_ratio(name: str, value: float) -> None:
 
 
 @contextmanager
-def elapsed(into: list[float], share: int = 1) -> Iterator[None]:
-    """Add the seconds that a block takes, divided by a number of records."""
+def elapsed(into: list[float]) -> Iterator[None]:
+    """Add the seconds that a block takes."""
     begun = time.perf_counter()
     yield
-    into.append((time.perf_counter() - begun) / share)
+    into.append(time.perf_counter() - begun)
 
 
 def in_processes(
@@ -243,23 +262,28 @@ def in_processes(
 
     `work` makes ready what is not counted and returns what is.
     """
-    barrier = _processes.Barrier(len(shares) + 1)
-    started = [_processes.Process(target=_after, args=(barrier, work, *one)) for one in shares]
+    barrier = _processes.Barrier(len(shares) + 1, timeout=3600)
+    started = [_processes.Process(target=_between, args=(barrier, work, *one)) for one in shares]
     for process in started:
         process.start()
     barrier.wait()
     begun = time.perf_counter()
+    barrier.wait()
+    seconds = time.perf_counter() - begun
     for process in started:
         process.join()
-    if any(process.exitcode for process in started):
-        raise SystemExit("a process failed")
-    return time.perf_counter() - begun
+    return seconds
 
 
-def _after(barrier: Barrier, work: Callable[..., Callable[[], None]], *arguments: Any) -> None:
-    counted = work(*arguments)
-    barrier.wait()
-    counted()
+def _between(barrier: Barrier, work: Callable[..., Callable[[], None]], *arguments: Any) -> None:
+    try:
+        counted = work(*arguments)
+        barrier.wait()
+        counted()
+        barrier.wait()
+    except BaseException:
+        barrier.abort()
+        raise
 
 
 def new_records(root: DataRoot, visit: int, count: int) -> list[CommitRecord]:
@@ -290,75 +314,68 @@ def _new_record(root: DataRoot, archive: Archive, visit: int, number: int) -> Co
     return CommitRecord(step=Step.EXPOSURE, partition=exposure, products=tuple(entries))
 
 
-def publisher(
-    root: DataRoot, records: Sequence[CommitRecord], together: bool
-) -> Callable[[], None]:
-    """Give the work of committing records and folding each, or all together."""
+def publisher(root: DataRoot, records: Sequence[CommitRecord], waits: bool) -> Callable[[], None]:
+    """Give the work of committing records, folding after each or at the end."""
 
     def publish() -> None:
         journal = Journal(root)
         for record in records:
             journal.write(record)
-            if not together:
+            if waits:
                 fold(root)
-        if together:
-            fold(root)
+        fold(root)
 
     return publish
 
 
-def measure_ingest(figures: Figures, root: DataRoot, size: int, count: int, repeats: int) -> None:
-    """Measure what a record costs until readers see it."""
-    visits = iter(range(1, 10**9))
-    for processes in (1, 4):
-        for name, together in (("publish", False), ("bulk", True)):
-            records = count if not together else 10 * count
-            seconds = []
-            for _ in range(repeats):
-                shares = [
-                    (root, new_records(root, next(visits), records // processes), together)
-                    for _ in range(processes)
-                ]
-                done = processes * (records // processes)
-                seconds.append(in_processes(publisher, shares) / done)
-            figures.add("ours", f"{name}_{processes}", size, seconds)
+class Ours:
+    """A registry of a size, to publish to and to search in.
 
+    Parameters
+    ----------
+    root
+        Where it is.
+    size
+        Products in it.
+    """
 
-def measure_queries(figures: Figures, root: DataRoot, size: int) -> None:
-    """Measure searches, each at another place every time."""
-    choice = random.Random(1)
-    seasons = -(-size // SEASON)
-    visits = min(size, SEASON) // PRODUCTS_OF_EXPOSURE // EXPOSURES_OF_VISIT
-    registry = Registry(root)
-    places: list[tuple[str, float, float]] = []
-    for _ in range(QUERIES + 1):
-        number = choice.randrange(visits)
-        program = 10 + number % PROGRAMS + PROGRAMS * choice.randrange(seasons)
-        visit = f"r{program:05d}{number // PROGRAMS + 1:02d}001001001001"
-        first = registry.find(visit=visit, kind="cal", limit=1)
-        places.append((visit, *registry_place(registry, first["name"][0])))
-    searches: dict[str, Callable[[str, float, float], object]] = {
-        "exposure": lambda visit, ra, dec: registry.find(exposure=f"{visit}_0003"),
-        "visit": lambda visit, ra, dec: registry.find(visit=visit),
-        "cone": lambda visit, ra, dec: registry.find(cone=(ra, dec, 0.02)),
-        "polygon": lambda visit, ra, dec: registry.find(polygon=_square(ra, dec, 0.02)),
-        "counts": lambda visit, ra, dec: registry.counts(by=("level", "state")),
-        "percentiles": lambda visit, ra, dec: registry.latencies(by=("survey", "level")),
-    }
-    for name, search in searches.items():
-        search(*places[0])
-        seconds: list[float] = []
-        for place in places[1:]:
-            with elapsed(seconds):
-                search(*place)
-        figures.add("ours", name, size, seconds)
-    registry.close()
+    def __init__(self, root: DataRoot, size: int) -> None:
+        self._root, self._size = root, size
+        self._visits = itertools.count(1)
+        self._choice = random.Random(1)
+        self._registry = Registry(root)
 
+    def ingest(self, processes: int, records: int, waits: bool) -> float:
+        """Publish records in processes; gives seconds a record."""
+        share = records // processes
+        shares = [
+            (self._root, new_records(self._root, next(self._visits), share), waits)
+            for _ in range(processes)
+        ]
+        return in_processes(publisher, shares) / (share * processes)
 
-def registry_place(registry: Registry, name: str) -> tuple[float, float]:
-    """Give where a product lies on the sky."""
-    metadata = registry.current([name])[name].metadata
-    return metadata["ra"], metadata["dec"]
+    def searches(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Give one search of each sort, at places of their own."""
+        registry = self._registry
+        visit, ra, dec = self._somewhere()
+        yield "exposure", lambda: registry.find(exposure=f"{visit}_0003")
+        visit, ra, dec = self._somewhere()
+        yield "visit", lambda: registry.find(visit=visit)
+        yield "cone", lambda: registry.find(cone=(ra, dec, SEARCHED))
+        visit, ra, dec = self._somewhere()
+        yield "polygon", lambda: registry.find(polygon=_square(ra, dec, SEARCHED))
+        yield "counts", lambda: registry.counts(by=("level", "state"))
+        yield "percentiles", lambda: registry.latencies(by=("survey", "level"))
+
+    def _somewhere(self) -> tuple[str, float, float]:
+        visits = min(self._size, SEASON) // PRODUCTS_OF_EXPOSURE // EXPOSURES_OF_VISIT
+        number = self._choice.randrange(visits)
+        season = self._choice.randrange(-(-self._size // SEASON))
+        visit = f"r{10 + number % PROGRAMS + PROGRAMS * season:05d}"
+        visit += f"{number // PROGRAMS + 1:02d}001001001001"
+        name = self._registry.find(visit=visit, kind="cal", limit=1)["name"][0]
+        metadata = self._registry.current([name])[name].metadata
+        return visit, metadata["ra"], metadata["dec"]
 
 
 def _square(ra: float, dec: float, half: float) -> list[tuple[float, float]]:
@@ -386,9 +403,20 @@ class ButlerRepository:
             self._files.mkdir(parents=True)
             Butler.makeRepo(self._repo)
             registry = Butler.from_config(self._repo, writeable=True, run="prompt").registry
-            limits = {"visit_max": 10**9, "exposure_max": 10**9, "detector_max": 18}
+            limits = {
+                "visit_max": 10**9,
+                "exposure_max": 10**9,
+                "detector_max": 18,
+                "visit_system": 0,
+            }
             registry.insertDimensionData(
-                "instrument", {"name": "WFI", "class_name": "lsst.obs.base.Instrument", **limits}
+                "instrument",
+                {
+                    "name": "WFI",
+                    "class_name": "lsst.obs.base.Instrument",
+                    "visit_system": 0,
+                    **limits,
+                },
             )
             registry.insertDimensionData(
                 "detector",
@@ -401,7 +429,7 @@ class ButlerRepository:
         self.butler = Butler.from_config(self._repo, writeable=True, run="prompt")
         self.kind = DatasetType(
             "cal",
-            {"instrument", "exposure", "detector"},
+            {"instrument", "visit", "detector"},
             "StructuredDataDict",
             universe=self.butler.dimensions,
         )
@@ -419,10 +447,20 @@ class ButlerRepository:
 
         registry = self.butler.registry
         with self.butler.transaction():
-            groups = sorted({self._group(exposure) for exposure in exposures})
-            rows = [{"instrument": "WFI", "name": group} for group in groups]
-            registry.insertDimensionData("group", *rows, skip_existing=True)
-            registry.insertDimensionData("exposure", *map(self._exposure, exposures))
+            registry.insertDimensionData("visit", *map(self._pointing, exposures))
+            registry.insertDimensionData(
+                "visit_detector_region",
+                *[
+                    {
+                        "instrument": "WFI",
+                        "visit": exposure,
+                        "detector": detector,
+                        "region": region_of(*detector_place(exposure, detector), HALF_WIDTH),
+                    }
+                    for exposure in exposures
+                    for detector in DETECTORS
+                ],
+            )
             self.butler.ingest(
                 *[
                     FileDataset(
@@ -431,7 +469,7 @@ class ButlerRepository:
                             DatasetRef(
                                 self.kind,
                                 registry.expandDataId(
-                                    instrument="WFI", exposure=exposure, detector=detector
+                                    instrument="WFI", visit=exposure, detector=detector
                                 ),
                                 run="prompt",
                             )
@@ -443,30 +481,45 @@ class ButlerRepository:
                 transfer="direct",
             )
 
-    def find(self, where: str) -> int:
+    def find(self, where: str, **bind: Any) -> int:
         """Count what a search finds, having fetched it."""
         where = f"instrument = 'WFI' and {where}"
-        return len(self.butler.query_datasets("cal", collections="prompt", where=where))
+        return len(self.butler.query_datasets("cal", collections="prompt", where=where, bind=bind))
 
     def _path(self, exposure: int, detector: int) -> Path:
         return self._files / f"{exposure}_{detector}.asdf"
 
     @staticmethod
-    def _group(exposure: int) -> str:
-        return f"visit{exposure // EXPOSURES_OF_VISIT}"
-
-    def _exposure(self, exposure: int) -> dict[str, Any]:
+    def _pointing(exposure: int) -> dict[str, Any]:
+        """Describe an exposure, which is a visit in the butler's words."""
         return {
             "instrument": "WFI",
             "id": exposure,
-            "obs_id": f"r{exposure:019d}",
+            "name": f"r{exposure:019d}",
             "physical_filter": "F158",
             "day_obs": 20270101,
-            "group": self._group(exposure),
-            "observation_type": "science",
+            "science_program": f"visit{exposure // EXPOSURES_OF_VISIT}",
             "exposure_time": 140.0,
             "target_name": "HLWAS",
+            "region": region_of(*detector_place(exposure, 9), 4 * HALF_WIDTH),
         }
+
+
+def detector_place(exposure: int, detector: int) -> tuple[float, float]:
+    """Give where a detector of the butler's side looks: spread as ours are."""
+    number = exposure // EXPOSURES_OF_VISIT
+    dec = float(np.degrees(np.arcsin(number * 0.7548776662 % 1 * 1.6 - 0.8)))
+    ra = number * 0.6180339887 % 1 * 360 / SEASONS
+    row, column = divmod(detector - 1, 6)
+    return ra + column * 0.13 / float(np.cos(np.radians(dec))), dec + row * 0.13
+
+
+def region_of(ra: float, dec: float, half: float) -> Any:
+    """Give a square as the butler takes it."""
+    from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
+
+    corners = (LonLat.fromDegrees(*corner) for corner in _square(ra, dec, half))
+    return ConvexPolygon([UnitVector3d(corner) for corner in corners])
 
 
 def ingester(place: Path, exposures: Sequence[int], together: bool) -> Callable[[], None]:
@@ -480,38 +533,80 @@ def ingester(place: Path, exposures: Sequence[int], together: bool) -> Callable[
     return ingest
 
 
-def measure_butler(figures: Figures, place: Path, size: int, count: int, repeats: int) -> None:
-    """Measure the same on the butler's side, at a size that it can hold."""
-    repository = ButlerRepository(place)
-    known = size // len(DETECTORS)
-    for low in range(0, known, 200):
-        exposures = range(low, min(low + 200, known))
-        repository.write_files(exposures)
-        repository.ingest(exposures)
-    numbers = iter(range(known, 10**8))
-    for processes in (1, 4):
-        for name, together in (("publish", False), ("bulk", True)):
-            records = count if not together else 10 * count
-            seconds = []
-            for _ in range(repeats):
-                share = records // processes
-                lists = [[next(numbers) for _ in range(share)] for _ in range(processes)]
-                for exposures in lists:
-                    repository.write_files(exposures)
-                shares = [(place, exposures, together) for exposures in lists]
-                seconds.append(in_processes(ingester, shares) / (processes * share))
-            figures.add("butler", f"{name}_{processes}", size, seconds)
-    choice = random.Random(1)
-    for name, search in (
-        ("exposure", lambda number: f"exposure = {number}"),
-        ("visit", lambda number: f"exposure.group = 'visit{number // EXPOSURES_OF_VISIT}'"),
-    ):
-        repository.find(search(0))
-        seconds = []
-        for _ in range(QUERIES):
-            with elapsed(seconds):
-                repository.find(search(choice.randrange(known)))
-        figures.add("butler", name, size, seconds)
+class Theirs:
+    """A butler's repository of a size, filled as it is made.
+
+    Parameters
+    ----------
+    place
+        Where it is made.
+    size
+        Datasets in it.
+    """
+
+    def __init__(self, place: Path, size: int) -> None:
+        self._place = place
+        self._repository = ButlerRepository(place)
+        self._known = size // len(DETECTORS)
+        self._choice = random.Random(1)
+        for low in range(0, self._known, 200):
+            exposures = range(low, min(low + 200, self._known))
+            self._repository.write_files(exposures)
+            self._repository.ingest(exposures)
+        self._numbers = itertools.count(self._known)
+
+    def ingest(self, processes: int, records: int, together: bool) -> float:
+        """Ingest exposures in processes; gives seconds an exposure."""
+        share = records // processes
+        lists = [[next(self._numbers) for _ in range(share)] for _ in range(processes)]
+        for exposures in lists:
+            self._repository.write_files(exposures)
+        shares = [(self._place, exposures, together) for exposures in lists]
+        return in_processes(ingester, shares) / (share * processes)
+
+    def searches(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Give one search of each sort, at a place of its own."""
+        find, number = self._repository.find, self._choice.randrange(self._known)
+        ra, dec = detector_place(number, 9)
+        yield "exposure", lambda: find(f"visit = {number}")
+        program = f"visit{number // EXPOSURES_OF_VISIT}"
+        yield "visit", lambda: find(f"visit.science_program = '{program}'")
+        overlaps = "visit_detector_region.region OVERLAPS"
+        yield "cone", lambda: find(f"{overlaps} CIRCLE({ra}, {dec}, {SEARCHED})")
+        square = region_of(ra, dec, SEARCHED)
+        yield "polygon", lambda: find(f"{overlaps} :square", square=square)
+
+
+def measure_ingest(
+    figures: Figures, ours: Ours, theirs: Theirs | None, size: int, records: int, repeats: int
+) -> None:
+    """Measure what a record costs, both sides in turn."""
+    for processes, _ in itertools.product(PROCESSES, range(repeats)):
+        for name, count in (("publish", records), ("ingest", INGEST_FACTOR * records)):
+            if theirs is not None:
+                alternative = theirs.ingest(processes, count, together=False)
+                figures.add("butler", f"{name}_{processes}", size, alternative)
+            seconds = ours.ingest(processes, count, waits=name == "publish")
+            figures.add("ours", f"{name}_{processes}", size, seconds)
+        if theirs is not None:
+            alternative = theirs.ingest(processes, INGEST_FACTOR * records, together=True)
+            figures.add("butler", f"bulk_{processes}", size, alternative)
+            figures.add("ours", f"bulk_{processes}", size, seconds)
+
+
+def measure_searches(figures: Figures, ours: Ours, theirs: Theirs | None, size: int) -> None:
+    """Measure searches, both sides in turn, after one that is not counted."""
+    sides: list[tuple[str, Ours | Theirs]] = [("ours", ours)]
+    if theirs is not None:
+        sides.append(("butler", theirs))
+    for repeat in range(QUERIES + 1):
+        for side, searched in sides:
+            for name, search in searched.searches():
+                seconds: list[float] = []
+                with elapsed(seconds):
+                    search()
+                if repeat:
+                    figures.add(side, name, size, seconds[0])
 
 
 def main() -> None:
@@ -520,31 +615,28 @@ def main() -> None:
     parser.add_argument(
         "--products", type=float, nargs="+", default=[1e5, 1e6], help="sizes of the registry"
     )
-    parser.add_argument("--butler-products", type=float, default=1e5, help="0 for no butler")
-    parser.add_argument("--records", type=int, default=40, help="published one by one; bulk is 10x")
+    parser.add_argument("--no-butler", action="store_true", help="measure ours alone")
+    parser.add_argument("--records", type=int, default=40, help="to publish; ingest is 5x")
     parser.add_argument("--repeats", type=int, default=3, help="of ingesting")
     parser.add_argument("--work", type=Path, help="a directory for the data, removed afterwards")
     options = parser.parse_args()
     sizes = sorted(int(size) for size in options.products)
     figures = Figures()
     with tempfile.TemporaryDirectory(dir=options.work) as work:
-        if options.butler_products:
-            measure_butler(
-                figures,
-                Path(work) / "butler",
-                int(options.butler_products),
-                options.records,
-                options.repeats,
-            )
         for size in sizes:
             root = DataRoot(Path(work) / f"{size}")
             seconds: list[float] = []
             with elapsed(seconds):
                 build(root, size)
             print(f"{size:10,} products built in {seconds[0]:.0f} s", flush=True)
-            measure_queries(figures, root, size)
-            measure_ingest(figures, root, size, options.records, options.repeats)
-    figures.report(sizes, int(options.butler_products))
+            # The smallest size is the butler's as well.
+            beside = size == sizes[0] and not options.no_butler
+            theirs = Theirs(Path(work) / "butler", size) if beside else None
+            ours = Ours(root, size)
+            measure_searches(figures, ours, theirs, size)
+            measure_ingest(figures, ours, theirs, size, options.records, options.repeats)
+            figures.show(size)
+    figures.report(sizes)
 
 
 if __name__ == "__main__":

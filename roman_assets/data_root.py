@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 DATA_ROOT_VARIABLE = "ROMAN_ASSETS_DATA"
@@ -57,12 +58,12 @@ class DataRoot:
         place = os.environ.get(SSC_VARIABLE, "").rstrip("/")
         return place or str(self.path / "ssc")
 
-    @property
+    @cached_property
     def archive(self) -> Path:
         """Public names and the immutable blobs behind them (one file system: hard links)."""
         return self._kept / "archive"
 
-    @property
+    @cached_property
     def public(self) -> Path:
         """The tree of products under their official names, which general users read."""
         return self.archive / "public"
@@ -72,7 +73,7 @@ class DataRoot:
         """What general users may know of the products: the published registry without internals."""
         return self.archive / "registry"
 
-    @property
+    @cached_property
     def blobs(self) -> Path:
         """Immutable file contents by sha256."""
         return self.archive / "blobs"
@@ -92,14 +93,14 @@ class DataRoot:
         """Local copies of blobs."""
         return self.cache / "blobs"
 
-    @property
+    @cached_property
     def _kept(self) -> Path:
         """Where archive and registry are, or their copies; those of two stores never mix."""
         if self.object_store is None:
             return self.path
         return self.cache / hashlib.sha256(self.object_store.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def registry(self) -> Path:
         """Commit records, the folded database and the operators' snapshot of it."""
         return self._kept / "registry"

@@ -121,14 +121,14 @@ class FileArchive(Archive):
         """Hard-link public names to their blobs; the kernel's locks need no confirmation."""
         missing = []
         directories = set()
-        for name, sha256 in contents.items():
-            try:
-                changed = self._link(name, sha256)
-            except FileNotFoundError:
-                missing.append(name)
-                continue
-            if changed:
-                directories.add(self.public_path(name).parent)
+        with disk_space(self._root.archive):
+            for name, sha256 in contents.items():
+                public = self.public_path(name)
+                try:
+                    if self._link(public, self.blob(sha256)):
+                        directories.add(public.parent)
+                except FileNotFoundError:
+                    missing.append(name)
         for directory in directories:
             fsync_directory(directory)
         return missing
@@ -181,20 +181,26 @@ class FileArchive(Archive):
         """The same as a URI."""
         return self._root.public.absolute().as_uri()
 
-    def _link(self, name: ProductName, sha256: str) -> bool:
+    def _link(self, public: Path, blob: Path) -> bool:
         """Make a public name show a blob; False if it did already."""
-        blob, public = self.blob(sha256), self.public_path(name)
-        if _is_link_of(public, blob):
-            return False
-        with disk_space(self._root.archive):
+        try:
+            os.link(blob, public)
+        except FileNotFoundError:
             make_directory(public.parent)
-            temporary = private_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
-            try:
-                temporary.hardlink_to(blob)
-                temporary.replace(public)
-            finally:
-                temporary.unlink(missing_ok=True)
+            os.link(blob, public)
+        except FileExistsError:
+            if _is_link_of(public, blob):
+                return False
+            self._replace(public, blob)
         return True
+
+    def _replace(self, public: Path, blob: Path) -> None:
+        temporary = private_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
+        try:
+            temporary.hardlink_to(blob)
+            temporary.replace(public)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _stage(self, path: Path) -> Staged:
         """Move the file to its blob; copy it where the file systems differ."""

@@ -263,7 +263,7 @@ class Archive(ABC):
             program, group = file_set.program, str(file_set.visit or file_set.grouping)
         else:
             program, group = file_set.exposure.visit.program, str(file_set.exposure.visit)
-        return PurePosixPath(name.level, f"{program:05d}", group, str(name))
+        return PurePosixPath(f"{name.level}/{program:05d}/{group}/{name}")
 
 
 def sha256_of(path: Path) -> str:

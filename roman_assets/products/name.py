@@ -5,6 +5,7 @@ Never trust ``meta.product_type``: the kind of a product is what its name says.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -293,7 +294,13 @@ def _file_set(scope: Scope, match: re.Match[str]) -> FileSet:
         if scope is Scope.GROUP_DETECTOR:
             return GroupDetectorFileSet(*group, match["detector"].upper(), element)
         return GroupFileSet(*group, element)
-    exposure = ExposureId.parse(match["exposure"])
+    exposure = _exposure(match["exposure"])
     if scope is Scope.EXPOSURE:
         return ExposureFileSet(exposure, element)
     return DetectorFileSet(exposure, match["detector"].upper(), element)
+
+
+@functools.lru_cache(maxsize=1024)
+def _exposure(text: str) -> ExposureId:
+    """Read an exposure; dozens of names in a row share one."""
+    return ExposureId.parse(text)

@@ -116,7 +116,7 @@ class VisitId:
             raise ValueError(f"{text!r} is not a visit: expected r and 19 digits")
         return cls(*(int(group) for group in match.groups()))
 
-    @property
+    @cached_property
     def digits(self) -> str:
         """The 19 digits, as in rad's ``meta.observation.visit_id``."""
         return "".join(f"{getattr(self, name):0{digits}d}" for name, digits in _VISIT_FIELDS)

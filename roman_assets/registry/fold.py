@@ -206,7 +206,7 @@ def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
     if _shows_what_was_hidden(folded):
         published = Snapshot.of((merge_tiers(root, published.tiers, is_whole=True),))
     publish_snapshot(root, published, snapshot)
-    _unlink(root, {ProductName.parse(name) for name in names} - shown.keys())
+    _unlink(root, map(ProductName.parse, names - shown.keys()))
     journal.discard(folded)
     journal.merge_segments()
     _merge_tiers(root, published)
@@ -269,10 +269,11 @@ def _require_unlocked(error: Exception) -> None:
         ) from error
 
 
-def _link(root: DataRoot, contents: Mapping[ProductName, str]) -> list[str]:
+def _link(root: DataRoot, contents: Mapping[str, str]) -> list[str]:
     """Let public names show their blobs; give the names whose blob is missing."""
     confirm = functools.partial(confirm_fold_lock, root)
-    return [str(name) for name in Archive.of(root).show(contents, confirm)]
+    shown = {ProductName.parse(name): sha256 for name, sha256 in contents.items()}
+    return [str(name) for name in Archive.of(root).show(shown, confirm)]
 
 
 def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
@@ -288,16 +289,14 @@ def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
         archive.unlink(name)
 
 
-def _available_hashes(
-    connection: duckdb.DuckDBPyConnection, names: set[str]
-) -> dict[ProductName, str]:
+def _available_hashes(connection: duckdb.DuckDBPyConnection, names: set[str]) -> dict[str, str]:
     rows = connection.execute(
         "select name, sha256 from products "
         f"where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and name in $names "
         "and name_key in list_transform($names, lambda name: name_key(name))",
         {"names": sorted(names)},
     ).fetchall()
-    return {ProductName.parse(name): sha256 for name, sha256 in rows}
+    return dict(rows)
 
 
 def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
@@ -515,6 +514,14 @@ select name_key, row_key, is_new, generation as was_generation, state as was_sta
 from decided
 """
 
+_HAS_HISTORY = """
+select exists (from stated)
+    or exists (from products semi join made using (name_key, name))
+    or exists (from transitions semi join made using (name_key, name))
+    or (select count(*) > count(distinct name) from made)
+"""
+"""Whether anything but being made for the first time happens to the products that come in."""
+
 _CHANGED = """
 create temp table changed as
 select name_key, row_key, generation, state, ended_at, access from numbered where not is_new
@@ -546,7 +553,7 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> None:
     _insert_statements(connection)
     _insert_products(connection)
     insert_archive_rows(connection)
-    for table in ("incoming", "kinds", "named", "made", "stated", "numbered", "changed"):
+    for table in ("incoming", "kinds", "named", "made", "stated"):
         connection.execute(f"drop table {table}")
 
 
@@ -643,6 +650,17 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
         f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
         "where healpix is not null group by record_id, healpix, name_key, access"
     )
+    if connection.execute(_HAS_HISTORY).fetchone() == (True,):
+        _insert_among_generations(connection)
+    else:
+        connection.execute(
+            f"insert into {NEWEST}.products by name "
+            f"select * replace (1 as generation, '{State.CURRENT}' as state), false as replaces "
+            "from made"
+        )
+
+
+def _insert_among_generations(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_GENERATIONS)
     connection.execute(_CHANGED)
     bring_forward(connection, PRODUCTS, "changed")
@@ -664,6 +682,8 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
         "(select name_key, row_key, was_access from numbered) using (name_key, row_key) "
         "where access <> was_access and healpix is not null"
     )
+    connection.execute("drop table numbered")
+    connection.execute("drop table changed")
 
 
 def _name_matches() -> Iterator[str]:

@@ -253,7 +253,7 @@ class TieredDatabase:
             The tables that are read meanwhile: they show the rows of all these tiers.
         """
         self.attach(older)
-        self._attach_new(NEWEST, str(path))
+        self._attach_new(NEWEST, str(path), is_copy=path.exists())
         self._create_views(read, (NEWEST, *older))
 
     def written(self, public: Path | None) -> None:
@@ -311,10 +311,11 @@ class TieredDatabase:
         self.connection.execute(f'detach "{tier}"')
         del self._replacing[tier]
 
-    def _attach_new(self, name: str, path: str) -> None:
+    def _attach_new(self, name: str, path: str, is_copy: bool = False) -> None:
         self.connection.execute(f"attach {_quoted(path)} as {name} (recovery_mode no_wal_writes)")
-        create_tables(self._using(name), self._role)
-        self._using("memory")
+        if not is_copy:
+            create_tables(self._using(name), self._role)
+            self._using("memory")
         self._replacing[name] = True
 
     def _create_views(self, tables: Sequence[Table], tiers: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ from roman_assets.products.lifecycle import (
 )
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
+from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
@@ -152,6 +153,7 @@ class Lifecycle(RuleBasedStateMachine):
         for decision in ("newest_to_copy", "due_to_merge"):
             patch = mock.patch.object(fold_module, decision, getattr(self.tiering, decision))
             self.patches.enter_context(patch)
+        self.patches.enter_context(mock.patch.object(tiers_module, "_SORTED_AT_ONCE", 3))
         self.visible = 0
         self.certain = True
 
