@@ -14,6 +14,7 @@ from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
+from roman_assets.products.observation import Survey
 from roman_assets.registry import fold as fold_module
 from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.archive_catalog import archive_catalog
@@ -21,9 +22,17 @@ from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
     Attempt,
+    Cause,
+    Change,
+    Decision,
     ExposureReceipt,
+    Handover,
     Outcome,
     ProductInput,
+    Proposal,
+    ReleasePhase,
+    ReleaseStatement,
+    Verdict,
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
@@ -133,6 +142,24 @@ def test_a_record_that_is_folded_twice_counts_once(root):
     assert generations(root, cal()) == [(1, "current", record.record_id)]
 
 
+DECLARED = ReleaseStatement(
+    release="r0",
+    survey=Survey.HLTDS,
+    phase=ReleasePhase.BEGUN,
+    declaration=sha256(b"declaration"),
+    content="declaration",
+)
+PROPOSAL = Proposal(
+    proposal_id="a-proposal",
+    change=Change(cause=Cause.CONTEXT, value="roman_0002.pmap"),
+    author="an operator",
+    reason="better flats",
+)
+DECISION = Decision(
+    proposal_id="a-proposal", verdict=Verdict.APPROVED, author="a scientist", reason="tested"
+)
+
+
 def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
     for number in range(6):
         commit(
@@ -142,11 +169,13 @@ def test_a_rebuilt_registry_has_the_content_of_the_folded_one(root):
             events={ClockEvent.STARTED: moment(number)},
             attempt=Attempt(attempt_id=f"{number}", outcome=Outcome.FINISHED),
             receipt=ExposureReceipt(detectors=("WFI01", "WFI02")),
+            handover=Handover(manifest="m.json", digest=sha256(b"m"), images=number),
             metadata={"ra": 10.0 * number, "dec": -5.0, "survey": "HLTDS"},
             inputs=(ProductInput(name="a_uncal.asdf", sha256=sha256(b"ramp")),),
         )
         if number % 2:
             fold(root)
+    commit(root, {}, release=DECLARED, proposal=PROPOSAL, decision=DECISION)
     superseded = commit(root, {association(0): b"prompt"})
     change = change_of(superseded.products[0], superseded.record_id, Transition.SUPERSEDED)
     commit(root, {}, transitions=(change,))
@@ -343,7 +372,7 @@ def expected_identity(name: ProductName):
         "file_set": str(file_set),
         "exposure": None if name.exposure is None else str(name.exposure),
         "visit": None if visit is None else str(visit),
-        "program": file_set.program if skycell else file_set.exposure.visit.program,
+        "program": name.exposure.visit.program if name.exposure else file_set.program,
         "optical_element": file_set.optical_element,
         "detector": detector,
         "skycell": skycell,
