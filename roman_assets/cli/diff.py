@@ -61,7 +61,8 @@ def diff(
             "", "", title=f"{name}: generation {found.before.generation} to "
             f"{found.after.generation}", show_header=False,
         )  # fmt: skip
-        for what, value in told(found.change):
+        lines = list(told(found.change)) or [("content", "nothing is different")]
+        for what, value in lines:
             table.add_row(what, value)
         if found.files is None and found.change.files is not None:
             table.caption = "as it was found when the older one was overwritten; its file is gone"
@@ -83,9 +84,17 @@ def told(change: GenerationChange) -> Iterator[tuple[str, str]]:
         yield f"reference {kind}", _arrow(pair)
     for package, pair in change.software.items():
         yield package, _arrow(pair)
+    for name, (old, new) in change.inputs.items():
+        yield f"input {name}", _arrow((old and old[:_DIGITS], new and new[:_DIGITS]))
+
+
+_DIGITS = 12
+"""Of a sha256, shown to people."""
 
 
 def _told_of_files(files: FileChange) -> Iterator[tuple[str, str]]:
+    if files.content:
+        yield "first difference", files.content
     if files.pixels is not None:
         pixels = files.pixels
         yield "pixels", f"{100 * pixels.changed:.3g} % of {pixels.compared:,} have another value"

@@ -314,7 +314,13 @@ class _Former:
         names = {kind: str(ProductName(ramp.file_set, KIND_BY_NAME[kind])) for kind in _COMPARED}
         return {kind: self.files[name] for kind, name in names.items() if name in self.files}
 
-    def change_by(self, name: str, made: CalibratedDetector, plan: _Plan) -> dict[str, Any]:
+    def change_by(
+        self,
+        name: str,
+        made: CalibratedDetector,
+        plan: _Plan,
+        inputs: tuple[ProductInput, ...],
+    ) -> dict[str, Any]:
         """Give what the record of a product is to say that it changed, if it overwrites one."""
         before = self.products.get(name)
         if before is None or before.product_name.kind.name != "cal":
@@ -324,6 +330,7 @@ class _Former:
             context=made.context,
             software=plan.software,
             references=made.references,
+            inputs=inputs,
             files=made.change,
             not_compared=self.missing.get(name, made.not_compared),
         ).as_metadata()
@@ -410,17 +417,18 @@ def _outputs(
         path = made.files.get(kind.name)
         if path is None or str(name) in kept:
             continue
+        inputs = (as_input(ramp.entry), *_orbit_of(kind, plan.ephemeris_input))
         yield Output(
             name=name,
             path=path,
             fingerprint=identity,
-            inputs=(as_input(ramp.entry), *_orbit_of(kind, plan.ephemeris_input)),
+            inputs=inputs,
             context=made.context,
             software=plan.software,
             references=made.references,
             metadata={
                 **made.quality.metadata_of(kind.name),
-                **former.change_by(str(name), made, plan),
+                **former.change_by(str(name), made, plan, inputs),
                 **mark,
             },
         )

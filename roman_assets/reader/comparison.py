@@ -6,7 +6,8 @@ and is told of the older one for good (`GenerationChange.of_record`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
+from roman_assets.reader.content import first_difference
 from roman_assets.reader.product_file import open_product_file
+from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import RegisteredProduct
 
 CHANGE = "change"
@@ -177,12 +180,15 @@ class FileChange(_Frozen):
         See there.
     zero_point
         Change of the image's photometric zero point, mag; positive if one count is less light.
+    content
+        Of products without pixels the first difference that there is in arrays and metadata.
     """
 
     pixels: PixelChange | None = None
     wcs: WcsShift | None = None
     zero_point: float | None = None
     sources: SourceChange | None = None
+    content: str = ""
 
 
 class GenerationChange(_Frozen):
@@ -200,8 +206,8 @@ class GenerationChange(_Frozen):
         Why they could not be, empty otherwise.
     context
         CRDS contexts before and after, None if they are the same.
-    software, references
-        Versions and reference files before and after, those that differ.
+    software, references, inputs
+        Versions, reference files and the sha256 of inputs before and after, those that differ.
     """
 
     overwrote: str
@@ -211,6 +217,7 @@ class GenerationChange(_Frozen):
     context: tuple[str | None, str | None] | None = None
     software: dict[str, tuple[str | None, str | None]] = {}
     references: dict[str, tuple[str | None, str | None]] = {}
+    inputs: dict[str, tuple[str | None, str | None]] = {}
 
     @classmethod
     def of(
@@ -220,6 +227,7 @@ class GenerationChange(_Frozen):
         context: str | None,
         software: Mapping[str, str],
         references: Mapping[str, str],
+        inputs: Iterable[ProductInput],
         files: FileChange | None = None,
         not_compared: str = "",
     ) -> Self:
@@ -232,6 +240,7 @@ class GenerationChange(_Frozen):
             context=None if context == before.context else (before.context, context),
             software=_differing(before.software, software),
             references=_differing(before.references, references),
+            inputs=_differing(_by_name(before.inputs), _by_name(inputs)),
         )
 
     @classmethod
@@ -266,12 +275,15 @@ def compare_files(
     """
     if name.kind.extension == "parquet":
         return FileChange(sources=SourceChange.of(before, after))
-    sources = None if catalogs is None else SourceChange.of(*catalogs)
     if name.kind.extension != "asdf":
-        return FileChange(sources=sources)
+        return FileChange(content=first_difference(before, after, name))
+    sources = None if catalogs is None else SourceChange.of(*catalogs)
     old, new = (open_image(path, name) for path in (before, after))
+    pixels = PixelChange.of(old, new)
+    if pixels is None:
+        return FileChange(content=first_difference(before, after, name), sources=sources)
     return FileChange(
-        pixels=PixelChange.of(old, new),
+        pixels=pixels,
         wcs=WcsShift.of(old, new),
         zero_point=_zero_point_change(old, new),
         sources=sources,
@@ -287,7 +299,10 @@ def open_image(path: Path, name: ProductName) -> Any:
         If the file cannot be read.
     """
     try:
-        return open_product_file(path, name, lazy=True)
+        with warnings.catch_warnings():
+            # blobs are named by their content
+            warnings.filterwarnings("ignore", "meta.filename")
+            return open_product_file(path, name, lazy=True)
     except (OSError, ValueError, TypeError) as error:
         raise BadInputError(
             name, "file", f"not readable as ASDF: {error}", "see `roman-assets fsck`"
@@ -325,6 +340,10 @@ def _matched(
     own = np.arange(after.shape[1])
     chosen = (separation < MATCHING_RADIUS * units.arcsec) & (nearest_new[nearest_old] == own)
     return np.asarray(nearest_old)[chosen], own[chosen]
+
+
+def _by_name(inputs: Iterable[ProductInput]) -> dict[str, str]:
+    return {item.name: item.sha256 for item in inputs}
 
 
 def _differing(

@@ -84,6 +84,7 @@ def compare_generations(
         context=after.context,
         software=after.software,
         references=after.references,
+        inputs=after.inputs,
         files=compare_files(*files, after.product_name, pair),
     )
     return GenerationPair(earlier, after, change, files)
@@ -137,6 +138,7 @@ def _on_record(before: RegisteredProduct, after: RegisteredProduct) -> Generatio
         context=after.context,
         software=after.software,
         references=after.references,
+        inputs=after.inputs,
         not_compared="a file is gone, and no comparison is on record",
     )
 

@@ -146,7 +146,20 @@ def test_a_survey_can_have_a_period_of_its_own(root):
     assert periods.of(None) == 3 * PERIOD
 
 
-def test_many_file_sets_go_by_several_records_each_set_by_one(root, monkeypatch):
+def dies_after_the_first():
+    """Give a commit that does its work once, and is killed before it does it again."""
+    commit, done = sweep_module.commit_transitions, []
+
+    def dying(*arguments):
+        if done:
+            raise KeyboardInterrupt
+        done.append(commit(*arguments))
+        return done[0]
+
+    return dying
+
+
+def test_many_file_sets_go_by_several_records_and_a_killed_sweep_is_finished(root, monkeypatch):
     monkeypatch.setattr(sweep_module, "FILE_SETS_A_RECORD", 1)
     cells = (3, 4)
     for cell in cells:
@@ -154,8 +167,14 @@ def test_many_file_sets_go_by_several_records_each_set_by_one(root, monkeypatch)
         commit_names(root, skycell_set(cell, "r0"))
     coadds = [skycell_set(cell)[1] for cell in cells]
     supersede(root, coadds, reason="r0", cause="r0", clock=lambda: SUPERSEDED_AT)
+    with monkeypatch.context() as dying:
+        dying.setattr(sweep_module, "commit_transitions", dies_after_the_first())
+        with pytest.raises(KeyboardInterrupt):
+            swept(root, OVER)
+    assert len(due(root, OVER)) == 8
     report = swept(root, OVER)
-    assert (report.products, len(report.record_ids)) == (12, 3)
+    assert (report.products, len(report.record_ids)) == (8, 2)
+    assert due(root, OVER) == set()
     of_record = {}
     for record in Journal(root).records():
         if record.record_id in report.record_ids:
