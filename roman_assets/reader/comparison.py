@@ -105,7 +105,7 @@ class WcsShift(_Frozen):
 
     @classmethod
     def of(cls, before: Any, after: Any) -> Self | None:
-        """Compare the WCS of two models of one shape; None if one has none."""
+        """Compare the WCS of two models of one shape; None if one has none that is defined."""
         wcs = [model.meta.get("wcs") for model in (before, after)]
         if None in wcs or before.data.shape != after.data.shape:
             return None
@@ -114,10 +114,13 @@ class WcsShift(_Frozen):
         (ra, dec), (new_ra, new_dec) = (np.asarray(one(x, y)) for one in wcs)
         east = ((new_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec)) * _MAS
         north = (new_dec - dec) * _MAS
+        known = np.isfinite(east) & np.isfinite(north)
+        if not known.any():
+            return None
         return cls(
-            east=float(np.nanmedian(east)),
-            north=float(np.nanmedian(north)),
-            largest=float(np.nanmax(np.hypot(east, north))),
+            east=float(np.median(east[known])),
+            north=float(np.median(north[known])),
+            largest=float(np.hypot(east, north)[known].max()),
         )
 
 
@@ -127,7 +130,7 @@ class SourceChange(_Frozen):
     Parameters
     ----------
     before, after
-        Their numbers.
+        The numbers of those that have a position.
     matched
         Sources of the newer catalogue that have one of the older within `MATCHING_RADIUS`, each
         being the nearest of the other.
@@ -155,6 +158,7 @@ class SourceChange(_Frozen):
             np.stack([np.asarray(table[name], dtype=float) for name in columns])
             for table in (pq.read_table(path, columns=columns) for path in (before, after))
         )
+        old, new = (one[:, np.isfinite(one[:2]).all(axis=0)] for one in (old, new))
         first, second = _matched(old[:2], new[:2])
         counts = {"before": old.shape[1], "after": new.shape[1], "matched": len(first)}
         if not len(first):

@@ -94,7 +94,10 @@ def catalog(path: Path, ra, dec, flux) -> Path:
 
 def test_sources_are_matched_with_their_nearest_across_zero_hours(tmp_path):
     before = catalog(
-        tmp_path / "a.parquet", [359.999999, 0.5, 10.0], [0.0, 60.0, 1.0], [1.0, 2.0, 3.0]
+        tmp_path / "a.parquet",
+        [359.999999, 0.5, 10.0, np.nan],
+        [0.0, 60.0, 1.0, 1.0],
+        [1.0, 2.0, 3.0, 4.0],
     )
     after = catalog(
         tmp_path / "b.parquet", [1e-6, 0.5, 20.0, 30.0], [0.0, 60.0, 1.0, 1.0], [2.0, 4.0, 1.0, 1.0]
