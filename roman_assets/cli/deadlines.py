@@ -24,7 +24,7 @@ _ROWS_A_LINE = 4
 """Rows of the ledger, one a kind, that may go into one line."""
 
 _MOST_NAMES = 5
-_LEAST_HOURS = 0.05
+_LEAST_HOURS = 1 / 60
 _AT_RISK = "at risk"
 
 _STYLES: Mapping[str, str] = {
@@ -148,7 +148,7 @@ def _merged(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _urgent_table(lines: Sequence[Mapping[str, Any]], now: datetime) -> Table:
     table = Table(
         "state", "made for", "survey", "level", "kinds", "products", "due (UTC)", "margin",
-        "where the hours went", title=f"Deadlines at {now:%Y-%m-%d %H:%M} UTC, most urgent first",
+        "where the time went", title=f"Deadlines at {now:%Y-%m-%d %H:%M} UTC, most urgent first",
     )  # fmt: skip
     for line in lines:
         table.add_row(
@@ -187,7 +187,12 @@ def margin_text(hours: float | None) -> str:
     """Give a margin for people: hours left, or hours late in red."""
     if hours is None:
         return ""
-    return f"[green]{hours:.1f} h[/green]" if hours >= 0 else f"[red]{-hours:.1f} h late[/red]"
+    text = _duration(abs(hours))
+    return f"[green]{text}[/green]" if hours >= 0 else f"[red]{text} late[/red]"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def _reason_text(line: Mapping[str, Any]) -> str:
@@ -198,7 +203,7 @@ def _reason_text(line: Mapping[str, Any]) -> str:
         ((value, blame) for blame, value in hours.items() if value and value >= _LEAST_HOURS),
         reverse=True,
     )
-    return ", ".join(f"{blame} {value:.1f}" for value, blame in spent)
+    return ", ".join(f"{blame} {_duration(value)}" for value, blame in spent)
 
 
 def _count_table(counts: Sequence[Mapping[str, Any]]) -> Table:
