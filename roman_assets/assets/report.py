@@ -205,8 +205,10 @@ def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
     if last["state"] == ProductState.MADE_UNTIMED:
         return made
     hours = {f"{blame}_hours": float(last[f"{blame}_hours"]) for blame in Blame}
+    late = {"blame": last["blame"]} if last["state"] == ProductState.MADE_LATE else {}
     return {
         **made,
+        **late,
         "due": dg.MetadataValue.timestamp(last["due"].to_pydatetime()),
         "margin_hours": float(last["margin_hours"]),
         **hours,

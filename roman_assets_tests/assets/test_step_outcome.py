@@ -52,8 +52,11 @@ def outcome(root: DataRoot, step: Step, result: StepResult) -> PartitionOutcome:
     return outcome_of(root, step, exposure(), result)
 
 
-def test_people_see_counts_sizes_generation_and_margin(root: DataRoot) -> None:
-    made_at = at(1) + timedelta(hours=2)
+@pytest.mark.parametrize(("hours", "blame"), [(2, None), (40, "computation")])
+def test_people_see_counts_sizes_generation_margin_and_blame(
+    root: DataRoot, hours: float, blame: str | None
+) -> None:
+    made_at = at(1) + timedelta(hours=hours)
     result = publish(
         root,
         Step.FORMATTING,
@@ -71,7 +74,8 @@ def test_people_see_counts_sizes_generation_and_margin(root: DataRoot) -> None:
     assert shown["generation"] == 1
     assert shown["reused"] is False
     assert shown["due"].value == (at(1) + timedelta(hours=24)).timestamp()
-    assert shown["margin_hours"] == pytest.approx(22)
+    assert shown["margin_hours"] == pytest.approx(24 - hours)
+    assert shown.get("blame") == blame
     assert [entry["name"] for entry in shown["products"].value] == [name(1), name(2)]
 
 
