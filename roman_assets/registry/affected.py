@@ -3,8 +3,8 @@
 Images decide: what is made with an image changes with it. Which images are affected is for
 `roman_assets.pipelines.reprocessing` to say; here they and all that belongs to them are found in
 the snapshot of a `Registry.connection`. L3 and L4 of data releases never count, since they are
-never made again (R13), nor L2 of theirs where only calibration is new (R7), nor what is not
-available.
+never made again (R13), nor L2 of theirs where only calibration is new (R7), nor prompt L3 and L4
+that a release has superseded.
 """
 
 # Names put into SQL are names of the schema; values are always parameters.
@@ -28,8 +28,8 @@ from roman_assets.calibration.comparison import (
     ReferenceSelection,
 )
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import State
 from roman_assets.products.name import PROMPT_RELEASE
-from roman_assets.registry.schema import IS_AVAILABLE
 
 _PREDICTED = "PREDICTED"
 """What rad calls an ephemeris that is not definitive."""
@@ -41,7 +41,7 @@ IMAGE_KINDS: Mapping[Step, str] = {
 }
 """The kind of images that each step's other products are made with."""
 
-_PROMPT = f"{IS_AVAILABLE} and \"release\" = '{PROMPT_RELEASE}'"
+_PROMPT = f"state = '{State.CURRENT}' and \"release\" = '{PROMPT_RELEASE}'"
 _NOT_FIXED = "data_release is null"
 """L2 that a data release has made are uniform, and stay so (R7)."""
 
