@@ -107,7 +107,7 @@ def _open(decided: "DecidedProposal") -> str:
     return (
         f"### {proposal.proposal_id} is open\n"
         f"Proposed by {proposal.author} on {decided.proposed_at:%Y-%m-%d %H:%M} UTC: "
-        f"{proposal.reason}\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"{_cell(proposal.reason)}\n\n| | |\n|---|---|\n{rows}\n\n"
         f"To decide, launch the job `decide_proposal` with\n\n"
         "```yaml\nops:\n  put_decision_on_record:\n    config:\n"
         f"      proposal: {proposal.proposal_id}\n      verdict: APPROVED  # or REJECTED\n"
@@ -138,6 +138,13 @@ def _row(decided: "DecidedProposal", left: "Progress | None") -> str:
         )
     )
     return (
-        f"| {proposal.proposal_id} | {proposal.change} | {proposal.author}: {proposal.reason} | "
-        f"{decision.verdict} by {decision.author}: {decision.reason} | {' | '.join(done)} |"
+        f"| {proposal.proposal_id} | {_cell(str(proposal.change))} | "
+        f"{_cell(f'{proposal.author}: {proposal.reason}')} | "
+        f"{_cell(f'{decision.verdict} by {decision.author}: {decision.reason}')} | "
+        f"{' | '.join(done)} |"
     )
+
+
+def _cell(text: str) -> str:
+    """Give what a person wrote so that it stays in its cell."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -45,7 +45,10 @@ _PROMPT = f"state = '{State.CURRENT}' and \"release\" = '{PROMPT_RELEASE}'"
 _NOT_FIXED = "data_release is null"
 """L2 that a data release has made are uniform, and stay so (R7)."""
 
-_OF_PARTITIONS = '($partitions is null or "partition" in $partitions)'
+_OF_PARTITIONS = (
+    '($partitions is null or "partition" in $partitions)'
+    " and ($before is null or committed_at < $before)"
+)
 
 _CALIBRATED = f"""
 select name_key, file_set, start_time, step, context, coalesce(detector, '') as detector,
@@ -118,7 +121,7 @@ _CHOSEN_BY_EXPOSURE = f"""
 create or replace temp table chosen as
 select name_key, file_set, step from products
 where {_PROMPT} and {_OF_PARTITIONS} and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
-    and exposure in $exposures and ($before is null or committed_at < $before)
+    and exposure in $exposures
 """
 
 _COLUMNS = (
@@ -164,13 +167,9 @@ from images group by visit order by visit
 
 
 _NOT_MADE_SINCE = f"""
-with images as (
-    select visit, max(committed_at) as newest from products
-    where {_PROMPT} and kind = '{IMAGE_KINDS[Step.EXPOSURE]}' and visit in $visits group by visit
-)
-select distinct visit from products left join images using (visit)
+select distinct visit from products
 where {_PROMPT} and kind = '{IMAGE_KINDS[Step.VISIT]}' and visit in $visits
-    and committed_at < greatest($since, newest)
+    and committed_at < $since
 """
 
 
@@ -183,24 +182,32 @@ class AffectedProducts:
         The newest snapshot; what is worked out lies in temporary tables of it.
     partitions
         Only products of these exposures and visits, all by default.
+    before
+        Only images that were made before this time (UTC).
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, partitions: Iterable[str] | None = None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        partitions: Iterable[str] | None = None,
+        before: datetime | None = None,
     ) -> None:
         self._connection = connection
-        self._partitions = None if partitions is None else sorted(set(partitions))
+        self._images = {
+            "partitions": None if partitions is None else sorted(set(partitions)),
+            "before": before,
+        }
 
     def contexts(self) -> list[str]:
         """Give the contexts that images were made with."""
-        return [row["context"] for row in self._rows(_CONTEXTS, partitions=self._partitions)]
+        return [row["context"] for row in self._rows(_CONTEXTS, **self._images)]
 
     def choose_by_references(
         self, comparison: ContextComparison
     ) -> list[tuple[CalibratedImages, tuple[ReferenceChange, ...]]]:
         """Choose the images of which a reference would be another; tell which."""
         dates = list(comparison.dates)
-        rows = self._rows(_GROUPED, dates=dates, partitions=self._partitions)
+        rows = self._rows(_GROUPED, dates=dates, **self._images)
         changed = [
             (row, CalibratedImages(selection, row["images"]), changes)
             for row in rows
@@ -221,9 +228,9 @@ class AffectedProducts:
         """Choose the ramps with a predicted ephemeris of exposures within a time range, UTC."""
         self._run(_CHOSEN_BY_EPHEMERIS, predicted=_PREDICTED, start=start, stop=stop)
 
-    def choose_exposures(self, exposures: Iterable[str], before: datetime | None = None) -> None:
-        """Choose the ramps of exposures, those made before a time (UTC) if one is given."""
-        self._run(_CHOSEN_BY_EXPOSURE, exposures=sorted(set(exposures)), before=before)
+    def choose_exposures(self, exposures: Iterable[str]) -> None:
+        """Choose the ramps of exposures."""
+        self._run(_CHOSEN_BY_EXPOSURE, exposures=sorted(set(exposures)))
 
     def products(self) -> pd.DataFrame:
         """Give the products that the chosen images take along, in the order of their names.
@@ -263,12 +270,12 @@ class AffectedProducts:
     def visits_not_made_since(
         self, visits: Iterable[str], since: datetime | None
     ) -> frozenset[str]:
-        """Give those visits that have a coadd older than a time (UTC), or than an L2 image."""
+        """Give those visits that have a coadd older than a time (UTC)."""
         rows = self._rows(_NOT_MADE_SINCE, visits=sorted(set(visits)), since=since)
         return frozenset(row["visit"] for row in rows)
 
     def _run(self, sql: str, **parameters: Any) -> None:
-        self._connection.execute(sql, {"partitions": self._partitions} | parameters)
+        self._connection.execute(sql, self._images | parameters)
 
     def _rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         answer = self._connection.execute(sql, parameters)

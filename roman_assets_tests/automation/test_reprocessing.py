@@ -69,7 +69,7 @@ def put_proposal(
         proposal_id=ID,
         change=change,
         author="ana",
-        reason="wrong gain",
+        reason="wrong gain |\nof WFI01",
         exposures=chosen,
         visits=(VISIT,),
         impact=impact.summary(),
@@ -200,6 +200,7 @@ def test_the_proposals_are_shown_with_how_far_they_are(observed: Sky) -> None:
     observed.look_at_proposals()
     assert "1 of 2" in shown()
     assert "approved by ben: go" in shown()
+    assert "| ana: wrong gain \\| of WFI01 |" in shown()
 
 
 def test_the_ui_decides_once(observed: Sky) -> None:

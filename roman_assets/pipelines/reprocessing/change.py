@@ -106,7 +106,6 @@ def choose_images(
     root: DataRoot,
     change: Change,
     products: AffectedProducts,
-    before: datetime | None = None,
 ) -> ReferenceChanges:
     """Choose the images that a change affects; tell which references change, if it is of these.
 
@@ -118,49 +117,37 @@ def choose_images(
         What is new.
     products
         Takes the choice.
-    before
-        Of repaired exposures, only what was made before this time (UTC).
 
     Raises
     ------
     BadInputError
         If what is new is not there any more.
     """
-    return _CHOICES[change.cause](root, change.value, products, before)
+    return _CHOICES[change.cause](root, change.value, products)
 
 
-def _by_references(
-    root: DataRoot, context: str, products: AffectedProducts, before: datetime | None
-) -> ReferenceChanges:
+def _by_references(root: DataRoot, context: str, products: AffectedProducts) -> ReferenceChanges:
     configure_crds(root)
     return products.choose_by_references(ContextComparison(context, products.contexts()))
 
 
-def _by_software(
-    root: DataRoot, software: str, products: AffectedProducts, before: datetime | None
-) -> ReferenceChanges:
+def _by_software(root: DataRoot, software: str, products: AffectedProducts) -> ReferenceChanges:
     package, _, version = software.partition("=")
     products.choose_by_software(package, version)
     return []
 
 
-def _by_ephemeris(
-    root: DataRoot, name: str, products: AffectedProducts, before: datetime | None
-) -> ReferenceChanges:
+def _by_ephemeris(root: DataRoot, name: str, products: AffectedProducts) -> ReferenceChanges:
     products.choose_by_ephemeris(*_definitive_range(root, name))
     return []
 
 
-def _by_exposures(
-    root: DataRoot, exposures: str, products: AffectedProducts, before: datetime | None
-) -> ReferenceChanges:
-    products.choose_exposures(exposures.split(), before)
+def _by_exposures(root: DataRoot, exposures: str, products: AffectedProducts) -> ReferenceChanges:
+    products.choose_exposures(exposures.split())
     return []
 
 
-_CHOICES: Mapping[
-    Cause, Callable[[DataRoot, str, AffectedProducts, datetime | None], ReferenceChanges]
-] = {
+_CHOICES: Mapping[Cause, Callable[[DataRoot, str, AffectedProducts], ReferenceChanges]] = {
     Cause.CONTEXT: _by_references,
     Cause.SOFTWARE: _by_software,
     Cause.EPHEMERIS: _by_ephemeris,

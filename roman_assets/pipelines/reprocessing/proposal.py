@@ -274,8 +274,8 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
     if change.cause is Cause.SOFTWARE:
         _require_installed(proposal_id, change.value)
     with Registry(root) as registry, registry.connection() as connection:
-        affected = AffectedProducts(connection, [exposure])
-        choose_images(root, change, affected, decided.decided_at)
+        affected = AffectedProducts(connection, [exposure], decided.decided_at)
+        choose_images(root, change, affected)
         products = affected.products()
     of_step = products.groupby("step")["file_set"].agg(frozenset)
     formatted = of_step.get(Step.FORMATTING.value, frozenset())
@@ -308,13 +308,15 @@ def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
 def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
     """Tell what of an approved proposal is still to be made again.
 
-    An exposure is done when the change affects it no more, a visit when all its coadds are younger
-    than the decision and than the L2 they are made from.
+    What was made after the decision is done: with what was approved, or with what came later. So a
+    proposal that is done stays so.
     """
     proposal = decided.proposal
     with Registry(root) as registry, registry.connection() as connection:
-        affected = AffectedProducts(connection, [*proposal.exposures, *proposal.visits])
-        choose_images(root, proposal.change, affected, decided.decided_at)
+        affected = AffectedProducts(
+            connection, [*proposal.exposures, *proposal.visits], decided.decided_at
+        )
+        choose_images(root, proposal.change, affected)
         products = affected.products()
         old = affected.visits_not_made_since(proposal.visits, decided.decided_at)
     return Progress(

@@ -17,6 +17,7 @@ from roman_assets.pipelines.reprocessing.proposal import (
     approved_proposal,
     changes_since,
     decide,
+    exposure_to_reprocess,
     progress,
     proposal_of,
     proposals,
@@ -34,8 +35,8 @@ LATER = datetime(2029, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def season(either_root: DataRoot, cache_of_three: Path) -> Season:
-    season = Season(either_root)
+def season(tmp_path: Path, cache_of_three: Path) -> Season:
+    season = Season(DataRoot(tmp_path / "data"))
     season.observe((1,), TRUE)
     return season
 
@@ -48,8 +49,15 @@ def proposal(season: Season, cache_of_three: Path) -> Proposal:
     return propose(season.root, impact, author="ana", reason="2 % of flux")
 
 
-def test_who_decides_and_why_is_on_record_for_good(season: Season, proposal: Proposal) -> None:
-    root, name = season.root, proposal.proposal_id
+def test_who_decides_and_why_is_on_record_for_good(
+    either_root: DataRoot, cache_of_three: Path
+) -> None:
+    root, season = either_root, Season(either_root)
+    season.observe((1,), TRUE)
+    new = deliver_reference(cache_of_three, "photom", "WFI02")
+    impact = impact_of(root, context_change(root, new))
+    proposal = propose(root, impact, author="ana", reason="2 % of flux")
+    name = proposal.proposal_id
     assert state_of(root, proposal_of(root, name)) is ProposalState.OPEN
     decide(root, name, Verdict.REJECTED, author="ben", reason="wait for more")
     folded = registry_content(root)
@@ -125,6 +133,20 @@ def test_progress_is_what_is_still_to_be_made(season: Season, proposal: Proposal
     found = progress(root, proposals(root)[0])
     assert (found.exposures, found.visits) == (frozenset(), {visit_key(1)})
     season.mosaic(1, new, at=LATER)
+    assert state_of(root, proposals(root)[0]) is ProposalState.DONE
+
+
+def test_a_proposal_that_is_done_stays_so_whatever_comes_later(
+    season: Season, proposal: Proposal, cache_of_three: Path
+) -> None:
+    root, name = season.root, proposal.proposal_id
+    yes = {"author": "ben", "reason": "yes"}
+    decide(root, name, Verdict.APPROVED, **yes, clock=lambda: DECIDED)
+    newer = deliver_reference(cache_of_three, "photom", "WFI02")
+    for number in (1, 2):
+        season.calibrate(1, number, newer, detectors=(2,), at=LATER)
+        assert not exposure_to_reprocess(root, name, exposure_key(1, number)).file_sets
+    season.mosaic(1, newer, at=LATER)
     assert state_of(root, proposals(root)[0]) is ProposalState.DONE
 
 
