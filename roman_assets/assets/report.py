@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from roman_assets.archive.store import Archive
     from roman_assets.pipelines.step import StepResult
-    from roman_assets.registry.registry import RegisteredProduct
+    from roman_assets.registry.generations import RegisteredProduct
 
 PRODUCTS_METADATA = "products"
 REUSED_METADATA = "reused"

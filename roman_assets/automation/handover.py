@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from roman_assets.pipelines.ssc.handover import HandoverManifest, ReadyImages
-    from roman_assets.registry.registry import ToldSsc
+    from roman_assets.registry.receipts import ToldSsc
 
 VISITS_PER_TICK = 200
 """So many visits are compared in one tick: those that have changed first, the others in turns."""

@@ -52,7 +52,8 @@ from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
     from roman_assets.pipelines.manifest import VisitManifest
-    from roman_assets.registry.registry import RegisteredProduct, Registry
+    from roman_assets.registry.generations import RegisteredProduct
+    from roman_assets.registry.registry import Registry
 
 VISITS_PER_TICK = 200
 """So many visits are compared in one tick: those that have changed first, the others in turns."""

@@ -18,7 +18,7 @@ from roman_assets.products.kind import Level
 from roman_assets.products.observation import DETECTORS, ExposureId, Survey, VisitId
 
 if TYPE_CHECKING:
-    from roman_assets.registry.registry import DeadlineOverview
+    from roman_assets.registry.deadline_query import DeadlineOverview
 
 _ROWS_A_LINE = 4
 """Rows of the ledger, one a kind, that may go into one line."""

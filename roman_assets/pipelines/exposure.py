@@ -35,8 +35,9 @@ from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Step, expected
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey
 from roman_assets.reader.comparison import GenerationChange
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 _IMPORTS_MEMORY = 450 * 2**20
 _MEMORY_PER_BYTE = 16

@@ -16,7 +16,8 @@ from roman_assets.products.kind import ProductKind, Step, expected_kinds
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
 from roman_assets.registry.record import ProductInput
-from roman_assets.registry.registry import Registry, VisitExposure
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.work_history import VisitExposure
 
 
 @dataclass(frozen=True)

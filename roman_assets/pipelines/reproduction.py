@@ -30,8 +30,9 @@ from roman_assets.products.name import EXTERNAL_INPUT, ProductName, SkycellFileS
 from roman_assets.products.visit_policy import MISSING
 from roman_assets.reader.content import first_difference
 from roman_assets.registry.fold import fold
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput, fingerprint
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ from roman_assets.reader.manifest import PATH
 from roman_assets.reader.product_file import open_product_file
 from roman_assets.reader.provenance import Provenance, trace
 from roman_assets.registry.area import Cone, Polygon
-from roman_assets.registry.registry import OneOrMore, RegisteredProduct, Registry
+from roman_assets.registry.condition import OneOrMore
+from roman_assets.registry.generations import RegisteredProduct
+from roman_assets.registry.registry import Registry
 
 Product = str | ProductName | Mapping[str, Any] | pd.Series
 """A product by its official name, or as a row of a search result."""

@@ -19,8 +19,8 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
 from roman_assets.reader.content import first_difference
 from roman_assets.reader.product_file import open_product_file
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput
-from roman_assets.registry.registry import RegisteredProduct
 
 CHANGE = "change"
 """The metadata under which the record of a product says what it changed."""

@@ -17,7 +17,8 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
 from roman_assets.reader.comparison import GenerationChange, compare_files, open_image
 from roman_assets.registry.fold import fold
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.generations import RegisteredProduct
+from roman_assets.registry.registry import Registry
 
 _SHOWN_DIFFERENCES = 99.5
 """The difference is drawn up to this percentile of its absolute values."""

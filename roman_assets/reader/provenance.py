@@ -13,8 +13,9 @@ from enum import StrEnum
 import pandas as pd
 
 from roman_assets.products.name import ProductName
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 
 class Relation(StrEnum):

@@ -30,7 +30,8 @@ from roman_assets.pipelines.visit import mosaic_visit
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, OpticalElement, VisitId
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.generations import RegisteredProduct
+from roman_assets.registry.registry import Registry
 
 DETECTOR = "WFI02"
 WRONG_SHAPE, WITHOUT_REFERENCES = "WFI01", "WFI03"

@@ -11,7 +11,7 @@ from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
-from roman_assets.registry import registry as registry_module
+from roman_assets.registry import snapshot_reader
 from roman_assets.registry.fold import fold
 from roman_assets.registry.footprint import Footprint
 from roman_assets.registry.journal import Journal
@@ -413,15 +413,15 @@ def test_a_damaged_snapshot_is_named_with_its_remedy(root, place, content):
 def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, monkeypatch):
     commit(root, {cal(1): b"a"})
     fold(root)
-    read = registry_module.read_snapshot
+    read = snapshot_reader.read_snapshot
 
     def slowly(directory):
         snapshot = read(directory)
         for number in (2, 3):
             commit(root, {cal(number): b"b"})
             fold(root)
-        monkeypatch.setattr(registry_module, "read_snapshot", read)
+        monkeypatch.setattr(snapshot_reader, "read_snapshot", read)
         return snapshot
 
-    monkeypatch.setattr(registry_module, "read_snapshot", slowly)
+    monkeypatch.setattr(snapshot_reader, "read_snapshot", slowly)
     assert len(Registry(root).find()) == 3

@@ -18,7 +18,8 @@ from roman_assets.products.lifecycle import State
 from roman_assets.products.name import PROMPT_RELEASE, GroupedFileSet
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import fold
-from roman_assets.registry.registry import CalibratedImage, Registry
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.work_history import CalibratedImage
 
 if TYPE_CHECKING:
     import pandas as pd

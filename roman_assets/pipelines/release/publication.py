@@ -13,6 +13,7 @@ from roman_assets.pipelines.release.state import Release, ReleaseState, release_
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State, Transition
 from roman_assets.registry.fold import all_folded, fold
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
     CommitRecord,
@@ -20,7 +21,7 @@ from roman_assets.registry.record import (
     ReleasePhase,
     Statement,
 )
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 
 @dataclass(frozen=True)

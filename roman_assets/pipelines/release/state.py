@@ -18,7 +18,8 @@ from roman_assets.products.name import GroupedFileSet
 from roman_assets.products.observation import ExposureId, ExposureType, VisitId
 from roman_assets.products.release import includes, unit_of
 from roman_assets.registry.record import ReleasePhase, ReleaseStatement
-from roman_assets.registry.registry import CalibratedImage, Registry
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.work_history import CalibratedImage
 
 
 @dataclass(frozen=True)

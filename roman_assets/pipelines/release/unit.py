@@ -21,7 +21,8 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step, expected_kinds
 from roman_assets.products.name import GroupedFileSet
 from roman_assets.products.observation import ExposureType
-from roman_assets.registry.registry import CalibratedImage, Registry
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.work_history import CalibratedImage
 
 
 def mosaic_release_unit(

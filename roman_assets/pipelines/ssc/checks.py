@@ -23,13 +23,14 @@ from roman_assets.products.kind import VISIT_STEPS, ProductKind, expected_kinds
 from roman_assets.products.name import DetectorFileSet, GroupDetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
 from roman_assets.registry.delivered_schema import schema_faults
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.metadata import (
     ProductMetadata,
     delivered_metadata,
     product_metadata,
 )
 from roman_assets.registry.record import ProductInput
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 CLOCKS_DIFFER = timedelta(minutes=10)
 """So far the clocks of SOC and SSC may be apart."""

@@ -32,6 +32,7 @@ from roman_assets.products.kind import (
 from roman_assets.products.name import DetectorFileSet
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.fold import fold
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
     CommitRecord,
@@ -41,7 +42,7 @@ from roman_assets.registry.record import (
     Statement,
     UtcTime,
 )
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.registry import Registry
 
 _LOCK = "handovers.lock"
 

@@ -25,7 +25,8 @@ from roman_assets.products.observation import ExposureId
 from roman_assets.products.release import parse_unit
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
-from roman_assets.registry.registry import RegisteredProduct, Registry
+from roman_assets.registry.generations import RegisteredProduct
+from roman_assets.registry.registry import Registry
 from roman_assets_tests.pipelines.release.survey_night import (
     BULGE,
     EARLY,

@@ -1,0 +1,267 @@
+"""How products stand against their deadlines, asked of the ledger."""
+
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.registry.condition import OneOrMore, conditions_of, grouping_columns, visits_of
+from roman_assets.registry.deadline_settings import deadlines_of
+from roman_assets.registry.ledger import (
+    GROUP_COLUMNS,
+    JUDGED,
+    MOST_URGENT_FIRST,
+    PRODUCT_COLUMNS,
+    PRODUCTS,
+    define_ledger,
+    detectors_in,
+    hours_spent,
+)
+from roman_assets.registry.schema import (
+    IS_AVAILABLE,
+)
+from roman_assets.registry.snapshot_reader import SnapshotReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class DeadlineOverview:
+    """What an operator sees of the deadline ledger at a glance.
+
+    Parameters
+    ----------
+    now
+        The present time it was made for, UTC.
+    counts
+        ``products`` (number), those of them ``at_risk``, and ``least_margin_hours``, by ``survey``,
+        ``level``, ``step`` and ``state``.
+    rows
+        The most urgent groups of products, as `Registry.deadlines` gives them.
+    """
+
+    now: datetime
+    counts: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+
+
+class DeadlineQuery(SnapshotReader):
+    """Asks the deadline ledger."""
+
+    def deadlines(
+        self,
+        *,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Give how products stand against their deadlines, those of one fate together.
+
+        Parameters
+        ----------
+        visit, partition, level, survey, kind, state
+            Only products of these: a visit has its exposures' too, a partition is one exposure or
+            the products of a visit itself; states are those of
+            `roman_assets.products.deadline.ProductState`.
+        at_risk
+            Only products that are, or are not, at risk.
+        now
+            The present time, UTC; that of this machine by default.
+        limit
+            At most so many rows, the most urgent.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.ledger.GROUP_COLUMNS`, the most urgent first: overdue,
+            failed, at risk, the others not made, made late, the rest; among them by margin.
+        """
+        groups = self._ledger(
+            JUDGED,
+            GROUP_COLUMNS,
+            {
+                "visit": visit, "partition": partition, "level": level, "survey": survey,
+                "kind": kind, "state": state, "at_risk": at_risk,
+            },
+            now,
+            limit,
+        )  # fmt: skip
+        return groups.assign(detectors=groups["detectors"].map(detectors_in))
+
+    def ledger(
+        self,
+        *,
+        name: OneOrMore = None,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Give the ledger's row of every product, expected or made; parameters as `deadlines`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `deadlines`, then
+            by name. A product that was made again has a row for each generation.
+        """
+        return self._ledger(
+            PRODUCTS,
+            PRODUCT_COLUMNS,
+            {
+                "name": name, "visit": visit, "partition": partition, "level": level,
+                "survey": survey, "kind": kind, "state": state, "at_risk": at_risk,
+            },
+            now,
+            limit,
+        )  # fmt: skip
+
+    def deadline_overview(
+        self,
+        *,
+        visit: OneOrMore = None,
+        partition: OneOrMore = None,
+        level: OneOrMore = None,
+        survey: OneOrMore = None,
+        kind: OneOrMore = None,
+        state: OneOrMore = None,
+        at_risk: bool | None = None,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> DeadlineOverview:
+        """Count products by state and give the most urgent rows; parameters as `deadlines`."""
+        conditions, parameters = conditions_of(
+            {
+                "visit": visit, "partition": partition, "level": level, "survey": survey,
+                "kind": kind, "state": state, "at_risk": at_risk,
+            }
+        )  # fmt: skip
+        moment = now or datetime.now(UTC)
+        visits = visits_of({"visit": visit, "partition": partition})
+        order = f'{MOST_URGENT_FIRST}, "partition", level, kind, made'
+        most_urgent = f"from chosen order by {order} limit $limit"
+        columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
+        deadlines = deadlines_of(self._root)
+        # one statement, so that the ledger is worked out once and not written down
+        sql = f"""
+            with chosen as materialized (
+                from {JUDGED}($now, visits := $visits) where {" and ".join(conditions) or "true"}
+            ), counted as (
+                select survey, level, step, state, sum(products)::bigint as products,
+                    sum(products) filter (at_risk)::bigint as at_risk,
+                    min(margin_hours) as least_margin_hours
+                from chosen group by survey, level, step, state
+            ), urgent as (
+                select {columns} from ({hours_spent(most_urgent)})
+            )
+            select (select list(counted order by survey, level, step, state) from counted),
+                (select list(urgent order by {order}) from urgent)
+        """
+        values = {**parameters, "now": moment, "visits": visits, "limit": limit}
+        with self._asked() as connection:
+            define_ledger(connection, deadlines)
+            ((counts, rows),) = connection.execute(sql, values).fetchall()
+        return DeadlineOverview(
+            moment,
+            counts or [],
+            [row | {"detectors": detectors_in(row["detectors"])} for row in rows or ()],
+        )
+
+    def _ledger(
+        self,
+        macro: str,
+        columns: tuple[str, ...],
+        values: dict[str, Any],
+        now: datetime | None,
+        limit: int | None,
+    ) -> pd.DataFrame:
+        conditions, parameters = conditions_of(values)
+        visits = visits_of(values)
+        by_name = "name, " if "name" in columns else ""
+        listed = ", ".join(f'"{column}"' for column in columns)
+        deadlines = deadlines_of(self._root)
+        order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {by_name}made'
+        chosen = (
+            f"select * from {macro}($now, visits := $visits) "
+            f"where {' and '.join(conditions) or 'true'} {order} limit $limit"
+        )
+        return self._query(
+            f"select {listed} from ({hours_spent(chosen) if macro == JUDGED else chosen}) {order}",
+            parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
+            prepare=lambda connection: define_ledger(connection, deadlines),
+        )
+
+    def latencies(self, by: Iterable[str] = ("survey", "level")) -> pd.DataFrame:
+        """Give how long after all data of their partition were in available products were made.
+
+        Parameters
+        ----------
+        by
+            Columns that say what, where or whose a product is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `by`, ``products`` (number) and percentiles of the latency, ``p50_hours``,
+            ``p90_hours`` and ``p99_hours``, ordered by the former. Products of partitions whose
+            receipt is not on record are left out, and what a data release made.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be grouped by.
+        """
+        columns = grouping_columns(by)
+        listed = "".join(f'"{column}", ' for column in columns)
+        grouped = f"partition by {listed.removesuffix(', ')}" if columns else ""
+        return self._query(
+            f"""
+            with received as (
+                select "partition", max(time) as received from events
+                where event = $received group by "partition"
+            ), made_together as (
+                select {listed} "partition", committed_at, count(*) as products
+                from products where {IS_AVAILABLE} and data_release is null group by all
+            ), measured as (
+                select {listed} products, epoch(committed_at - received) / 3600 as hours
+                from made_together join received using ("partition")
+            ), ranked as (
+                select {listed} hours, sum(products) over ({grouped} order by hours
+                        rows between unbounded preceding and current row) as rank,
+                    sum(products) over ({grouped}) as total
+                from measured
+            )
+            select {listed} any_value(total)::bigint as products,
+                {", ".join(_percentile(percent) for percent in (50, 90, 99))}
+            from ranked group by all order by all
+            """,
+            {"received": ClockEvent.ALL_RECEIVED},
+        )
+
+
+def _percentile(percent: int) -> str:
+    """Give the percentile of ``hours``, as `quantile_cont` does, where a row stands for several.
+
+    ``rank`` counts what is up to and with a row, ``total`` everything.
+    """
+    place = f"{percent / 100} * (total - 1)"
+    low, high = (f"min(hours) filter (rank > {rounded}({place}))" for rounded in ("floor", "ceil"))
+    return f"{low} + ({high} - {low}) * any_value({place} - floor({place})) as p{percent}_hours"

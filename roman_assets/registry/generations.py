@@ -1,0 +1,249 @@
+"""Products by name: what is current, what was before, and what became of it."""
+
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from roman_assets.access import Role
+from roman_assets.products.lifecycle import State, Transition
+from roman_assets.products.name import PROMPT_RELEASE
+from roman_assets.registry.condition import conditions_of, places_of
+from roman_assets.registry.record import (
+    ProductEntry,
+    ProductInput,
+    UtcTime,
+)
+from roman_assets.registry.schema import (
+    CURRENT_PRODUCTS,
+    IS_AVAILABLE,
+    METADATA,
+)
+from roman_assets.registry.snapshot_reader import SnapshotReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RegisteredProduct(ProductEntry):
+    """A product entry with its place in the archive's history.
+
+    Parameters
+    ----------
+    generation
+        How often a product of this name had been made, from 1.
+    state
+        What has become of it.
+    committed_at
+        When its record was written, UTC.
+    ended_at
+        When it ceased to be available, UTC; None while it is.
+    record_id
+        Its commit record.
+    """
+
+    generation: int
+    state: State
+    committed_at: UtcTime
+    ended_at: UtcTime | None
+    record_id: str
+
+
+class Generations(SnapshotReader):
+    """Gives the generations of products by name."""
+
+    def current(self, names: Iterable[str]) -> dict[str, RegisteredProduct]:
+        """Give the current entries of products by name; names without one are absent."""
+        wanted = sorted(set(names))
+        if not wanted:
+            return {}
+        rows = self._rows(
+            f"""
+            with wanted as (
+                select * from products where {IS_AVAILABLE} and name in $names
+                    and name_key in list_transform($names, lambda name: name_key(name))
+            ), made_from as (
+                select record_id, name,
+                    list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
+                from inputs where name in $names
+                    and name_key in list_transform($names, lambda name: name_key(name))
+                group by all
+            )
+            select wanted.*, inputs
+            from wanted left join made_from using (record_id, name) order by name
+            """,
+            {"names": wanted},
+        )
+        return {row["name"]: _entry(row) for row in rows}
+
+    def generations(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
+        """Give all generations of products by name, oldest first; unknown names are absent.
+
+        What was overwritten or removed is there with all by which it can be cited and made again.
+        """
+        wanted = sorted(set(names))
+        if not wanted:
+            return {}
+        names_wanted = {"name": wanted}
+        conditions, parameters = conditions_of(names_wanted)
+        where = " and ".join([*conditions, *places_of(names_wanted)])
+        rows = self._rows(
+            f"""
+            with wanted as (
+                select * from products where {where}
+            ), made_from as (
+                select record_id, name,
+                    list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
+                from inputs where {where} group by all
+            )
+            select wanted.*, inputs
+            from wanted left join made_from using (record_id, name) order by name, generation
+            """,
+            parameters,
+        )
+        found: dict[str, tuple[RegisteredProduct, ...]] = {}
+        for row in rows:
+            found[row["name"]] = (*found.get(row["name"], ()), _entry(row))
+        return found
+
+    def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
+        """Tell what was made from files: name and commit record of each generation."""
+        wanted = {(item.name, item.sha256): item for item in inputs}
+        rows = self._rows(
+            "select distinct input_name, input_sha256, name, record_id from inputs "
+            "where input_key in list_transform($hashes, lambda hash: md5_number_lower(hash)) "
+            "and input_sha256 in $hashes",
+            {"hashes": sorted({sha256 for _, sha256 in wanted})},
+        )
+        made: dict[ProductInput, set[tuple[str, str]]] = {item: set() for item in wanted.values()}
+        for row in rows:
+            item = wanted.get((row["input_name"], row["input_sha256"]))
+            if item is not None:
+                made[item].add((row["name"], row["record_id"]))
+        return made
+
+    def superseded_sets(self) -> pd.DataFrame:
+        """Give the available products of every prompt file set that a release has superseded.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``name``, ``kind``, ``file_set``, ``survey``, ``visit``, ``size`` (bytes), ``sha256``,
+            ``state`` and ``record_id`` of each, ordered by name; ``superseded_at`` (UTC) and
+            ``superseded_by``, the cause on record, null for members that are not superseded
+            themselves; ``replaced``, whether a published data release of the survey has a coadd of
+            the same skycell and optical element.
+        """
+        return self._query(
+            f"""
+            with stated as (
+                select name_key, name, made_by as record_id, min(committed_at) as superseded_at,
+                    arg_min(cause, (committed_at, record_id)) as superseded_by
+                from transitions where transition = '{Transition.SUPERSEDED}' group by all
+            ), sets as (
+                select distinct name_key, file_set from products
+                where state = '{State.SUPERSEDED}'
+            ), released as (
+                select distinct survey, skycell, optical_element from products
+                where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and kind = 'coadd'
+                    and "release" <> '{PROMPT_RELEASE}'
+            )
+            select name, kind, file_set, survey, visit, size, sha256, state, record_id,
+                superseded_at, superseded_by, released.skycell is not null as replaced
+            from products semi join sets using (name_key, file_set)
+                left join stated using (name_key, name, record_id)
+                left join released using (survey, skycell, optical_element)
+            where {IS_AVAILABLE} order by name
+            """,
+            {},
+        )
+
+    def volumes(self) -> pd.DataFrame:
+        """Give how much was there from when to when, all generations summed up by the hour.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``size`` (bytes) and ``products`` by ``level``, ``grouped`` (made of several
+            exposures), ``released`` (by a data release), ``survey``, ``begin``, ``superseded_at``
+            and ``end`` (UTC; the latter null while they are available).
+        """
+        return self._query(
+            f"""
+            with stated as (
+                select name_key, name, made_by as record_id, min(committed_at) as superseded_at
+                from transitions where transition = '{Transition.SUPERSEDED}' group by all
+            )
+            select level, exposure is null as "grouped",
+                "release" <> '{PROMPT_RELEASE}' as released, survey,
+                date_trunc('hour', committed_at) as "begin",
+                date_trunc('hour', superseded_at) as superseded_at,
+                date_trunc('hour', ended_at) as "end",
+                sum(size)::double as size, count(*) as products
+            from products left join stated using (name_key, name, record_id)
+            where state <> '{State.REFUSED}' group by all order by all
+            """,
+            {},
+        )
+
+    def mean_sizes(self) -> tuple[dict[str, float], float | None]:
+        """Give the mean size of the products there are, bytes by kind, and of ramps the length.
+
+        Returns
+        -------
+        sizes, resultants
+            The latter is the mean number of resultants of ramps, None if there are no ramps.
+        """
+        rows = self._rows(
+            f"select kind, avg(size) as size, avg(naxis3) as length from {CURRENT_PRODUCTS} "
+            f"where \"release\" = '{PROMPT_RELEASE}' group by kind",
+            {},
+        )
+        lengths = {row["kind"]: row["length"] for row in rows}
+        return {row["kind"]: float(row["size"]) for row in rows}, lengths.get("uncal")
+
+
+def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
+    return RegisteredProduct(
+        name=row["name"],
+        sha256=row["sha256"],
+        size=row["size"],
+        fingerprint=row["fingerprint"],
+        inputs=tuple(ProductInput(**item) for item in row["inputs"] or ()),
+        context=row["context"],
+        software=json.loads(row["software"] or "{}"),
+        references=json.loads(row["reference_files"] or "{}"),
+        metadata=_metadata(row),
+        access=row["access"],
+        generation=row["generation"],
+        state=row["state"],
+        committed_at=row["committed_at"],
+        ended_at=row["ended_at"],
+        record_id=row["record_id"],
+    )
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the metadata of the commit record together again; times as ISO 8601 in UTC."""
+    known = {
+        column.name: _READ_AS_JSON.get(column.type, _unchanged)(row[column.name])
+        for column in METADATA
+        if row[column.name] is not None
+    }
+    others: dict[str, Any] = json.loads(row["facts"] or "{}")
+    return known | others
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_READ_AS_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "TIMESTAMPTZ": lambda time: time.astimezone(UTC).isoformat(),
+    "JSON": json.loads,
+}

@@ -1,0 +1,342 @@
+"""Searches for products: by what they are, where they are on the sky, and in rad's tables."""
+
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from roman_assets.archive.store import Archive
+from roman_assets.registry.condition import (
+    OneOrMore,
+    conditions_of,
+    grouping_columns,
+    named_like,
+    places_of,
+)
+from roman_assets.registry.obscore import ARCHIVE_URL, DEFAULT_PUBLISHER, OBSCORE, PUBLISHER
+from roman_assets.registry.schema import (
+    ARCHIVE_TABLES,
+    CURRENT_PRODUCTS,
+    IS_AVAILABLE,
+    PLACES,
+    search_columns,
+)
+from roman_assets.registry.snapshot_reader import SnapshotReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from roman_assets.registry.area import Area, Cone, Polygon
+
+
+class ProductSearch(SnapshotReader):
+    """Finds products."""
+
+    def find(
+        self,
+        *,
+        name: OneOrMore = None,
+        kind: OneOrMore = None,
+        level: OneOrMore = None,
+        exposure: OneOrMore = None,
+        visit: OneOrMore = None,
+        program: int | Iterable[int] | None = None,
+        survey: OneOrMore = None,
+        exposure_type: OneOrMore = None,
+        optical_element: OneOrMore = None,
+        detector: OneOrMore = None,
+        skycell: OneOrMore = None,
+        release: OneOrMore = None,
+        step: OneOrMore = None,
+        partition: OneOrMore = None,
+        access: OneOrMore = None,
+        pattern: OneOrMore = None,
+        cone: Cone | None = None,
+        polygon: Polygon | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        overwritten: bool = False,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Search products; all conditions must hold, an iterable means any of its values.
+
+        Parameters
+        ----------
+        name, kind, level, exposure, visit, program, survey, exposure_type, optical_element, \
+detector, skycell, release, step, partition, access
+            Values of the columns of that name.
+        pattern
+            Official names with ``*``, ``?`` and ``[...]``.
+        cone
+            Right ascension, declination (ICRS) and radius, deg: products whose footprint has a
+            point in common with it.
+        polygon
+            Corners (right ascension and declination, ICRS, deg) of a convex polygon of great
+            circles, or an s_region: products whose footprint has a point in common with it.
+        after, before
+            Products whose exposures overlap this time range, UTC.
+        overwritten
+            Past generations as well (their files are no longer public).
+        limit
+            At most so many rows, of the newest.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.schema.search_columns`; times are UTC, angles ICRS deg,
+            sizes bytes. Ordered by name and generation.
+
+        Raises
+        ------
+        ValueError
+            If the cone is not on the sky, or the polygon not convex or too wide
+            (`Footprint.of_region`).
+        """
+        from roman_assets.registry.area import areas_of
+
+        values = {
+            "name": name, "kind": kind, "level": level, "exposure": exposure, "visit": visit,
+            "program": program, "survey": survey, "exposure_type": exposure_type,
+            "optical_element": optical_element, "detector": detector, "skycell": skycell,
+            "release": release, "step": step, "partition": partition, "access": access,
+        }  # fmt: skip
+        conditions, parameters = conditions_of(values)
+        conditions += places_of(values)
+        if after is not None:
+            conditions.append("end_time >= $after")
+            parameters["after"] = after
+        if before is not None:
+            conditions.append("start_time <= $before")
+            parameters["before"] = before
+        if not overwritten:
+            conditions.append(IS_AVAILABLE)
+        if pattern is not None:
+            condition, named = named_like([pattern] if isinstance(pattern, str) else pattern)
+            conditions.append(condition)
+            parameters |= named
+        columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
+        where = " and ".join(conditions) or "true"
+        selection = f"select {columns} from products where {where}"
+        areas = areas_of(cone, polygon)
+        if areas:
+            return self._found_in_areas(areas, columns, where, parameters, limit)
+        if limit is not None:
+            selection = f"from ({selection} order by committed_at desc, name limit $limit)"
+            parameters["limit"] = limit
+        return self._query(f"{selection} order by name, generation", parameters)
+
+    def names(self, pattern: str = "*") -> Iterator[str]:
+        """Go through the names of current products, in order, however many there are.
+
+        Parameters
+        ----------
+        pattern
+            An official name with ``*``, ``?`` and ``[...]``.
+        """
+        condition, parameters = named_like([pattern])
+        sql = f"select name from products where {IS_AVAILABLE} and {condition} order by name"
+        # On a connection of its own, so that whoever goes through slowly keeps nobody waiting.
+        with type(self)(self._root, self._role) as own, own._answer(sql, parameters, {}) as answer:
+            for batch in answer.to_arrow_reader():
+                yield from batch.column(0).to_pylist()
+
+    def counts(self, by: Iterable[str] = ("visit", "exposure", "level")) -> pd.DataFrame:
+        """Count current products by columns, for a table of what there is.
+
+        Parameters
+        ----------
+        by
+            Columns that say what, where or whose a product is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `by`, ``products`` (number), ``size`` (bytes) and ``newest`` (time of the
+            newest commit, UTC), ordered by the former.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be grouped by.
+        """
+        columns = grouping_columns(by)
+        listed = "".join(f'"{column}", ' for column in columns)
+        grouping = f"group by {listed.rstrip(', ')} order by all" if columns else ""
+        return self._query(
+            f"select {listed}count(*) as products, coalesce(sum(size), 0)::bigint as size, "
+            f"max(committed_at) as newest from {CURRENT_PRODUCTS} {grouping}",
+            {},
+        )
+
+    def archive_rows(
+        self, table: str, *, name: OneOrMore = None, overwritten: bool = False
+    ) -> pd.DataFrame:
+        """Give what products say in one of the metadata tables that rad declares.
+
+        Parameters
+        ----------
+        table
+            Such as ``WFIExposure``.
+        name
+            Only these products.
+        overwritten
+            Past generations as well.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The table's columns but ``name_key``, ordered by name and commit.
+
+        Raises
+        ------
+        ValueError
+            If there is no such table.
+        """
+        if table not in (known := [declared.name for declared in ARCHIVE_TABLES]):
+            raise ValueError(f"{table!r} is no metadata table: known are {', '.join(known)}")
+        conditions, parameters = conditions_of({"name": name})
+        conditions += places_of({"name": name})
+        if not overwritten:
+            conditions.append(IS_AVAILABLE)
+        return self._query(
+            f"select {table}.* exclude (name_key) from {table} join "
+            "(select name_key, record_id, name, state, committed_at from products) "
+            "using (name_key, record_id, name) "
+            f"where {' and '.join(conditions) or 'true'} order by name, committed_at",
+            parameters,
+        )
+
+    def obscore(
+        self,
+        *,
+        name: OneOrMore = None,
+        dataproduct_type: OneOrMore = None,
+        calib_level: int | Iterable[int] | None = None,
+        archive_url: str | None = None,
+        publisher: str | None = None,
+    ) -> pd.DataFrame:
+        """Give the available public data products as the IVOA's ObsCore 1.1 describes them.
+
+        Parameters
+        ----------
+        name
+            Only these products, by official file name.
+        dataproduct_type, calib_level
+            Only products of these types and levels, in ObsCore's words.
+        archive_url
+            Where users find the public tree; by default its own place.
+        publisher
+            The IVOA identifier of who publishes, such as ``ivo://observatory.example/roman``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roman_assets.registry.obscore.OBSCORE_COLUMNS`, ordered by ``obs_id`` and
+            ``obs_publisher_did``. `roman_assets.registry.obscore.obscore_table` makes a VOTable.
+        """
+        conditions, parameters = conditions_of(
+            {"dataproduct_type": dataproduct_type, "calib_level": calib_level}
+        )
+        if name is not None:
+            conditions.append("split_part(obs_publisher_did, '?', -1) in (select unnest($names))")
+            parameters["names"] = [name] if isinstance(name, str) else [str(one) for one in name]
+        variables = {
+            ARCHIVE_URL: archive_url or Archive.of(self._root).public_uri,
+            PUBLISHER: publisher or DEFAULT_PUBLISHER,
+        }
+        return self._query(
+            f"select * from {OBSCORE} where {' and '.join(conditions) or 'true'} "
+            "order by obs_id, obs_publisher_did",
+            parameters,
+            prepare=partial(_set_variables, values=variables),
+        )
+
+    def unfit_values(self, name: OneOrMore = None) -> pd.DataFrame:
+        """Give what products say that does not fit the column it belongs to.
+
+        Parameters
+        ----------
+        name
+            Only these products.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``name``, ``table_name``, ``column_name``, ``datatype``, ``value`` and ``record_id``.
+        """
+        conditions, parameters = conditions_of({"name": name})
+        conditions += places_of({"name": name})
+        return self._query(
+            "select name, table_name, column_name, datatype, value, record_id from unfit_values "
+            f"where {' and '.join(conditions) or 'true'} order by all",
+            parameters,
+        )
+
+    def _found_in_areas(
+        self,
+        areas: Sequence[Area],
+        columns: str,
+        where: str,
+        parameters: Mapping[str, Any],
+        limit: int | None,
+    ) -> pd.DataFrame:
+        import pyarrow as pa
+
+        widest = self._widest_footprint()
+        # The first area selects by pixels; each is asked exactly.
+        low, high = areas[0].pixel_ranges(widest)
+        found = self._table(
+            f"""
+            with near as materialized (
+                select distinct healpix, name_key from {PLACES.name}
+                semi join ranges on healpix >= ranges.low and healpix < ranges.high
+                where healpix between $lowest and $highest
+            )
+            select {columns} from products semi join near using (healpix, name_key) where {where}
+            """,
+            {**parameters, "lowest": int(low.min()), "highest": int(high.max())},
+            ranges=pa.table({"low": low, "high": high}),
+        )
+        found = found.filter(_meets(areas, found["footprint"].to_pylist()))
+        if limit is not None:
+            newest = found.sort_by([("committed_at", "descending"), ("name", "ascending")])
+            found = newest.slice(0, limit)
+        in_order = found.sort_by([("name", "ascending"), ("generation", "ascending")])
+        frame: pd.DataFrame = in_order.to_pandas()
+        return frame
+
+    def _widest_footprint(self) -> float:
+        with self._lock:
+            self._snapshot()
+            if self._widest is not None:
+                return self._widest
+        row = self._rows("select max(radius) as radius from products", {})[0]
+        self._widest = row["radius"] or 0.0
+        return self._widest
+
+
+def _meets(areas: Sequence[Area], regions: Sequence[str]) -> pa.BooleanArray:
+    """Tell of footprints whether they have a point in common with all areas."""
+    import pyarrow as pa
+
+    from roman_assets.registry.footprint import Footprint
+
+    footprints = {region: Footprint.parse(region) for region in set(regions)}
+    verdicts = {
+        region: all(area.meets(footprint) for area in areas)
+        for region, footprint in footprints.items()
+    }
+    return pa.array([verdicts[region] for region in regions], pa.bool_())
+
+
+def _set_variables(connection: duckdb.DuckDBPyConnection, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        connection.execute(f"set variable {name} = $value", {"value": value})

@@ -1,0 +1,150 @@
+"""What is in of exposures, their clock events, and what the SSC was told."""
+
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.registry.ledger import (
+    DELIVERIES,
+)
+from roman_assets.registry.record import (
+    ExposureReceipt,
+)
+from roman_assets.registry.snapshot_reader import SnapshotReader
+
+
+@dataclass(frozen=True)
+class ToldSsc:
+    """What the SSC was told last of an exposure or visit (R12).
+
+    Parameters
+    ----------
+    manifest
+        Where the manifest is in the exchange with the SSC.
+    digest
+        Identifies what it says.
+    images
+        Number of L2 images.
+    handed_over
+        When (UTC).
+    """
+
+    manifest: str
+    digest: str
+    images: int
+    handed_over: datetime
+
+
+class Receipts(SnapshotReader):
+    """Tells what was received and handed over, and when."""
+
+    def events(self, partition: str, step: Step | None = None) -> dict[ClockEvent, datetime]:
+        """Give the clock events of an exposure or visit, UTC; the newest statement counts.
+
+        Parameters
+        ----------
+        partition
+            The exposure or visit.
+        step
+            Only what this step recorded (``started`` and ``finished`` differ by step).
+        """
+        return self.events_of([partition], step).get(partition, {})
+
+    def events_of(
+        self, partitions: Iterable[str], step: Step | None = None
+    ) -> dict[str, dict[ClockEvent, datetime]]:
+        """Give the clock events of several; those without any are absent."""
+        rows = self._rows(
+            'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
+            'from events where "partition" in $partitions '
+            'and ($step is null or step = $step) group by "partition", event order by all',
+            {"partitions": list(partitions), "step": None if step is None else step.value},
+        )
+        found: dict[str, dict[ClockEvent, datetime]] = {}
+        for row in rows:
+            moment = row["time"].astimezone(UTC)
+            found.setdefault(row["partition"], {})[ClockEvent(row["event"])] = moment
+        return found
+
+    def receipts(
+        self, exposures: Iterable[str]
+    ) -> dict[str, tuple[ExposureReceipt, dict[ClockEvent, datetime]]]:
+        """Give what is known and in of exposures, with its moments (UTC); the newest counts."""
+        fields = tuple(ExposureReceipt.model_fields)
+        rows = self._rows(
+            f"""
+            with newest as (
+                select record_id, "partition", {", ".join(fields)} from receipts
+                where "partition" in $exposures
+                qualify row_number() over (
+                    partition by "partition" order by committed_at desc, record_id desc) = 1
+            ), moments as (
+                select record_id, map_from_entries(list((event, time))) as events
+                from events semi join newest using (record_id) group by record_id
+            )
+            select newest.*, events from newest left join moments using (record_id)
+            """,
+            {"exposures": sorted(set(exposures))},
+        )
+        return {
+            row["partition"]: (
+                ExposureReceipt(**{field: row[field] for field in fields}),
+                {
+                    ClockEvent(event): moment.astimezone(UTC)
+                    for event, moment in (row["events"] or {}).items()
+                },
+            )
+            for row in rows
+        }
+
+    def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
+        """Give what the SSC was told last of exposures and visits (R12); others are absent."""
+        rows = self._rows(
+            """
+            select "partition", manifest, digest, images, handed_over from handovers
+            where "partition" in $partitions
+            qualify row_number() over (
+                partition by "partition" order by committed_at desc, record_id desc) = 1
+            """,
+            {"partitions": sorted(set(partitions))},
+        )
+        return {
+            row.pop("partition"): ToldSsc(
+                **{**row, "handed_over": row["handed_over"].astimezone(UTC)}
+            )
+            for row in rows
+        }
+
+    def unanswered_handovers(
+        self, partitions: Iterable[str] | None = None, limit: int | None = None
+    ) -> dict[str, ToldSsc]:
+        """Give what the SSC was told of exposures and visits and has delivered nothing since (R12).
+
+        Parameters
+        ----------
+        partitions
+            Only of these.
+        limit
+            At most so many, those that wait longest.
+        """
+        rows = self._rows(
+            f"""
+            select "partition" from (
+                select "partition", max(handed_over) as handed_over from handovers
+                where $partitions is null or list_contains($partitions::varchar[], "partition")
+                group by "partition"
+            ) told anti join (
+                select "partition", committed_at from products where step in {DELIVERIES}
+            ) made on made."partition" = told."partition" and committed_at > handed_over
+            order by handed_over limit $limit
+            """,
+            {"partitions": None if partitions is None else list(partitions), "limit": limit},
+        )
+        return self.handovers(row["partition"] for row in rows)

@@ -1,0 +1,410 @@
+"""What steps did for exposures and visits, when, and what came of it."""
+
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
+from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.registry.condition import OneOrMore, conditions_of, places_of
+from roman_assets.registry.generations import Generations, RegisteredProduct
+from roman_assets.registry.ledger import (
+    ATTEMPTS_AS_FAR,
+)
+from roman_assets.registry.record import (
+    Outcome,
+)
+from roman_assets.registry.schema import (
+    CURRENT_PRODUCTS,
+    IS_AVAILABLE,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class VisitExposure:
+    """One exposure of a visit as the registry knows it.
+
+    Parameters
+    ----------
+    exposure
+        Which one.
+    nexposures
+        Planned number of exposures of its visit, None if no product says.
+    survey, exposure_type, optical_element
+        As its products say, None where none does.
+    cal
+        Its current L2 products, by name; empty before the exposure pipeline has run.
+    """
+
+    exposure: ExposureId
+    nexposures: int | None
+    survey: str | None
+    exposure_type: str | None
+    optical_element: str | None
+    cal: tuple[RegisteredProduct, ...]
+
+
+@dataclass(frozen=True)
+class CalibratedImage:
+    """One detector of an exposure with L1, and how its current L2 was made.
+
+    Parameters
+    ----------
+    file_set, exposure, exposure_type
+        Which one.
+    ramp_size
+        Of its L1 file, bytes.
+    name, context, software
+        Of its L2: CRDS pipeline context, and versions by package name. Without L2 the former are
+        None.
+    data_release
+        The data release that the L2 was made for, None for a prompt one.
+    """
+
+    file_set: str
+    exposure: str
+    exposure_type: str | None
+    ramp_size: int
+    name: str | None
+    context: str | None
+    software: Mapping[str, str]
+    data_release: str | None
+
+
+class WorkHistory(Generations):
+    """Tells what was done for partitions."""
+
+    def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
+        """Give the exposures of a visit that have any product, in order, with their L2."""
+        return self.exposures_of_visits([visit]).get(VisitId.parse(str(visit)), ())
+
+    def exposures_of_visits(
+        self, visits: Iterable[VisitId | str]
+    ) -> dict[VisitId, tuple[VisitExposure, ...]]:
+        """Do so for several visits; those without products are absent."""
+        rows = self._rows(
+            "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
+            "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
+            "list(name order by name) filter (kind = 'cal') as cal "
+            f"from {CURRENT_PRODUCTS} where visit in $visits "
+            "and exposure is not null group by exposure order by exposure",
+            {"visits": [str(visit) for visit in visits]},
+        )
+        entries = self.current(name for row in rows for name in row["cal"] or ())
+        found: dict[VisitId, list[VisitExposure]] = {}
+        for row in rows:
+            exposure = ExposureId.parse(row["exposure"])
+            found.setdefault(exposure.visit, []).append(
+                VisitExposure(
+                    exposure=exposure,
+                    nexposures=row["nexposures"],
+                    survey=row["survey"],
+                    exposure_type=row["exposure_type"],
+                    optical_element=row["optical_element"],
+                    cal=tuple(entries[name] for name in row["cal"] or () if name in entries),
+                )
+            )
+        return {visit: tuple(exposures) for visit, exposures in found.items()}
+
+    def calibrated_images(self, exposures: Iterable[str]) -> tuple[CalibratedImage, ...]:
+        """Tell how the current L2 of exposures were made, one for each L1, ordered by name."""
+        wanted = {"exposure": list(exposures)}
+        conditions, parameters = conditions_of(wanted)
+        where = " and ".join([IS_AVAILABLE, *conditions, *places_of(wanted)])
+        rows = self._rows(
+            f"""
+            with chosen as materialized (
+                select * from products where {where} and kind in ('uncal', 'cal')
+            )
+            select ramp.file_set, ramp.exposure, ramp.exposure_type, ramp.size as ramp_size,
+                image.name, image.context, image.software, image.data_release
+            from (from chosen where kind = 'uncal') as ramp
+            left join (from chosen where kind = 'cal') as image using (file_set)
+            order by ramp.file_set
+            """,
+            parameters,
+        )
+        software = functools.cache(json.loads)
+        return tuple(
+            CalibratedImage(**row | {"software": software(row["software"] or "{}")}) for row in rows
+        )
+
+    def finished_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
+        """Give those partitions whose latest attempt of a step ended well, without a failure."""
+        rows = self._rows(
+            f"""
+            with tries as (
+                from ({ATTEMPTS_AS_FAR}) where step = $step and "partition" in $partitions
+                qualify row_number() over (
+                    partition by "partition" order by started desc, attempt_id desc) = 1
+            ), newest as (
+                select arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where statement = 'publication' and step = $step
+                    and "partition" in $partitions group by "partition"
+            )
+            select "partition" from tries where outcome = '{Outcome.FINISHED}'
+            except select "partition" from failures semi join newest using (record_id)
+            """,
+            {"step": step.value, "partitions": list(partitions)},
+        )
+        return frozenset(row["partition"] for row in rows)
+
+    def partition_state(self, step: Step, after: datetime | None = None) -> pd.DataFrame:
+        """Give what a step has left behind for each of its partitions.
+
+        Parameters
+        ----------
+        step
+            The work.
+        after
+            Only partitions with a record committed at this time or later.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each partition the step recorded, ordered by it: ``partition``;
+            ``record_id``, ``committed_at``, ``run_id`` and ``failures`` (their number) of the
+            newest record; ``products`` (number of current ones) and ``content``, a hash of the
+            current names and files that changes if and only if they do.
+        """
+        return self._query(
+            f"""
+            with newest as (
+                select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
+                    max(committed_at) as committed_at,
+                    arg_max_null(run_id, (committed_at, record_id)) as run_id
+                from records where step = $step and statement = 'publication'
+                    and ($after is null or committed_at >= $after) group by "partition"
+            ), made as (
+                select "partition", count(*) as products,
+                    hex(bit_xor(md5_number_lower(name || sha256))) as content
+                from products semi join newest using ("partition")
+                where step = $step and {IS_AVAILABLE} group by "partition"
+            ), failed as (
+                select record_id, count(*) as failures from failures group by record_id
+            )
+            select "partition", record_id, committed_at, run_id,
+                coalesce(failures, 0) as failures, coalesce(products, 0) as products,
+                coalesce(content, '') as content
+            from newest left join made using ("partition") left join failed using (record_id)
+            order by "partition"
+            """,
+            {"step": step.value, "after": after},
+        )
+
+    def newest_by_partition(self, after: datetime | None = None) -> pd.DataFrame:
+        """Give the newest commit record of each exposure and visit, newest first.
+
+        Parameters
+        ----------
+        after
+            Only records committed at this time or later.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``partition``, ``record_id``, ``committed_at``.
+        """
+        return self._query(
+            """
+            select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
+                max(committed_at) as committed_at
+            from records where ($after is null or committed_at >= $after)
+                and regexp_full_match("partition", 'r\\d{19}(_\\d{4})?')
+            group by "partition" order by committed_at desc, "partition"
+            """,
+            {"after": after},
+        )
+
+    def count_records(self, before: datetime | None = None) -> int:
+        """Count the commit records, or those committed before a time."""
+        sql = "select count(*) as n from records where $before is null or committed_at < $before"
+        return int(self._rows(sql, {"before": before})[0]["n"])
+
+    def latest_commit(self) -> datetime | None:
+        """Give when the newest commit record was written, UTC; None before there is one."""
+        time = self._rows("select max(committed_at) as time from records", {})[0]["time"]
+        return None if time is None else time.astimezone(UTC)
+
+    def exposure_progress(self, exposures: Iterable[str] | None = None) -> pd.DataFrame:
+        """Tell how far exposures with L1 have come, all by default.
+
+        Parameters
+        ----------
+        exposures
+            Only these.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``exposure``; ``received``, the content version of the packets that all its L1 ramps
+            were made from (null if they differ); ``content``, a hash that changes with every
+            ramp; and ``calibrated``, whether every ramp has L2 made from it or failed.
+        """
+        wanted = None if exposures is None else list(exposures)
+        chosen = "exposure in $exposures" if wanted is not None else "true"
+        of_chosen = chosen.replace("exposure in", '"partition" in')
+        return self._query(
+            f"""
+            with made as materialized (
+                select exposure, kind, record_id, name, name_key, sha256, file_set from products
+                where {IS_AVAILABLE} and kind in ('uncal', 'cal') and {chosen}
+            ), made_from as materialized (
+                select made.exposure, made.kind, input_name, input_sha256
+                from made join inputs using (name_key, record_id, name)
+                where input_name = made.exposure || '_l0' or made.kind = 'cal'
+            ), received as (
+                select exposure, min(input_sha256) as lowest, max(input_sha256) as highest
+                from made_from where kind = 'uncal' group by exposure
+            ), used as (
+                select distinct input_name as name, input_sha256 as sha256
+                from made_from where kind = 'cal'
+            ), newest as (
+                select arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where statement = 'publication' and {of_chosen}
+                group by step, "partition"
+            ), failed as (
+                select distinct file_set from failures semi join newest using (record_id)
+            )
+            select exposure, if(any_value(lowest) = any_value(highest), any_value(lowest), null)
+                    as received,
+                hex(bit_xor(md5_number_lower(made.name || made.sha256))) as content,
+                bool_and(used.name is not null or failed.file_set is not null) as calibrated
+            from made left join received using (exposure)
+            left join used on used.name = made.name and used.sha256 = made.sha256
+            left join failed on failed.file_set = made.file_set
+            where kind = 'uncal' group by exposure order by exposure
+            """,
+            {} if wanted is None else {"exposures": wanted},
+        )
+
+    def computation_times(self, step: Step, after: datetime) -> list[timedelta]:
+        """Give how long a step took, from its start to its end, each time since `after`."""
+        rows = self._rows(
+            """
+            select max(time) - min(time) as duration
+            from events semi join (from records where statement = 'publication') using (record_id)
+            where step = $step and committed_at >= $after and event in ($started, $finished)
+            group by record_id having count(distinct event) = 2
+            """,
+            {
+                "step": step.value,
+                "after": after,
+                "started": ClockEvent.STARTED.value,
+                "finished": ClockEvent.FINISHED.value,
+            },
+        )
+        return [row["duration"] for row in rows]
+
+    def unit_times(self, step: Step) -> list[tuple[float, int]]:
+        """Give how long each publication of a step took (s), and how many file sets it made."""
+        rows = self._rows(
+            """
+            select epoch(finished - started) as seconds, units
+            from attempts join (
+                select record_id, count(distinct file_set) filter (
+                    detector is not null or skycell is not null) as units
+                from products group by record_id
+            ) using (record_id)
+            where step = $step and outcome = 'finished' and finished > started and units > 0
+            order by finished, record_id
+            """,
+            {"step": step.value},
+        )
+        return [(row["seconds"], row["units"]) for row in rows]
+
+    def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:
+        """Give the newest commit records, newest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``record_id``, ``step``, ``partition``, ``committed_at``, ``run_id``, ``products`` and
+            ``failures`` (numbers).
+        """
+        return self._query(
+            """
+            with newest as (
+                select * from records
+                where statement = 'publication' and ($step is null or step = $step)
+                order by committed_at desc, record_id limit $limit
+            )
+            select newest.record_id, step, "partition", committed_at, run_id,
+                (select count(*) from products where products.record_id = newest.record_id)
+                    as products,
+                (select count(*) from failures where failures.record_id = newest.record_id)
+                    as failures
+            from newest order by committed_at desc, record_id
+            """,
+            {"step": None if step is None else step.value, "limit": limit},
+        )
+
+    def failures(self, partition: OneOrMore = None) -> pd.DataFrame:
+        """Give what could not be made at the latest attempt of each step and partition.
+
+        Parameters
+        ----------
+        partition
+            Only of these exposures and visits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``partition``, ``step``, ``file_set``, ``error``, ``message``, ``committed_at``,
+            ``record_id``.
+        """
+        conditions, parameters = conditions_of({"partition": partition})
+        return self._query(
+            f"""
+            with newest as (
+                select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
+                from records where statement = 'publication'
+                    and {" and ".join(conditions) or "true"} group by step, "partition"
+            )
+            select "partition", step, file_set, error, message, committed_at, record_id
+            from failures semi join newest using (record_id) order by all
+            """,
+            parameters,
+        )
+
+    def attempts(
+        self,
+        partition: str | None = None,
+        *,
+        run_id: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> pd.DataFrame:
+        """Give the attempts of steps, each as far as it has come, in the order they were begun.
+
+        Parameters
+        ----------
+        partition, run_id, outcome
+            Only attempts of these.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``attempt_id``, ``step``, ``partition``, ``run_id``, ``record_id`` (of its end, or of
+            its beginning), ``queued``, ``started``, ``finished`` (UTC), ``outcome``, ``error``,
+            ``message``, ``last_try``.
+        """
+        return self._query(
+            f"""
+            select * from ({ATTEMPTS_AS_FAR}) where ($outcome is null or outcome = $outcome)
+            and ($partition is null or "partition" = $partition)
+            and ($run_id is null or run_id = $run_id) order by started, attempt_id
+            """,
+            {"partition": partition, "run_id": run_id, "outcome": outcome},
+        )
