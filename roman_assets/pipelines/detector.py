@@ -179,7 +179,11 @@ def _compared(
     try:
         return compare_files(before["cal"], files["cal"], name, catalogs), ""
     except Exception as error:
-        return None, f"{type(error).__name__}: {error}"
+        # the record is public: it names no directory of this machine
+        text = str(error)
+        for path in (*before.values(), *files.values()):
+            text = text.replace(f"{path.parent}/", "")
+        return None, f"{type(error).__name__}: {text}"
 
 
 def _step_arguments(task: DetectorTask) -> dict[str, dict[str, Any]]:

@@ -306,8 +306,10 @@ class _Former:
             try:
                 archive.lay_out(product.sha256, place / name)
                 files[name] = place / name
+            except FileNotFoundError:
+                missing[name] = "its file is gone from the archive"
             except (OSError, PlatformError) as error:
-                missing[name] = f"{type(error).__name__}: {error}"
+                missing[name] = f"its file cannot be read: {type(error).__name__}"
         return cls(products, files, missing)
 
     def files_of(self, ramp: _Ramp) -> dict[str, Path]:

@@ -175,6 +175,11 @@ def test_an_old_file_that_cannot_be_read_is_told_with_the_error(image, tmp_path)
     change, told = _compared({"cal": rubbish}, {"cal": image})
     assert change is None
     assert told.startswith("BadInputError")
+    assert str(tmp_path) not in told
+    change, told = _compared({"cal": tmp_path / "gone"}, {"cal": image})
+    assert change is None
+    assert "gone" in told
+    assert str(tmp_path) not in told
 
 
 @pytest.mark.parametrize(
