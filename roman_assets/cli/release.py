@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -230,9 +231,9 @@ def _plan_lines(found: ReleasePlan) -> list[tuple[str, str]]:
         ),
         (
             "computation",
-            f"about {found.computation}"
-            if found.computation
-            else "not known before L2 and L3 were made here",
+            "not known before L2 and L3 were made here"
+            if found.seconds is None
+            else f"about {timedelta(seconds=round(found.seconds))}",
         ),
     ]
 

@@ -38,7 +38,7 @@ from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transitio
 from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE, ProductName
 from roman_assets.registry.archive_tables import insert_archive_rows
 from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
-from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.journal import LONGEST_LINE, Journal, PendingRecord
 from roman_assets.registry.schema import (
     ATTEMPTS,
     HANDOVERS,
@@ -71,7 +71,6 @@ HEALPIX_NSIDE = 2**12
 
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
-_LONGEST_LINE = 1 << 26
 READ_BY_FOLD = (RECORDS, PRODUCTS, TRANSITIONS)
 """The tables that a fold reads of all tiers."""
 
@@ -414,7 +413,7 @@ create temp table incoming as
 with lines as (
     select from_json(line, '{json.dumps(_LINE)}').record as record
     from read_csv($segments, columns = {{line: 'VARCHAR'}}, auto_detect = false, header = false,
-        delim = '\x01', quote = '', escape = '', max_line_size = {_LONGEST_LINE})
+        delim = '\x01', quote = '', escape = '', max_line_size = {LONGEST_LINE})
 )
 select distinct on (record.record_id) record.* from lines
 anti join records

@@ -23,6 +23,10 @@ from roman_assets.registry.record_files import LOOSE, MERGED, PreparedRecord, Re
 
 _LINE = re.compile(rb'\{"sha256":"(?P<sha256>[0-9a-f]{64})","record":(?P<record>\{.*\})\}')
 _MERGED_AT = 64
+
+LONGEST_LINE = 1 << 29
+"""Bytes of the longest record that is read back: it speaks of some two million products."""
+
 _REMEDY = "restore the file from a backup, or run the step of its partition again"
 
 
@@ -56,11 +60,13 @@ class Journal:
         PassingFaultError
             If the disk is full; nothing is left behind.
         ValueError
-            If a name is not official, or a transition not possible.
+            If a name is not official, a transition not possible, or the record too long.
         """
         record.require_lawful()
-        path = self._files.pending_path(_file_name(record))
-        return self._files.prepare(path, _encoded(record))
+        path, line = self._files.pending_path(_file_name(record)), _encoded(record)
+        if len(line) >= LONGEST_LINE:
+            raise ValueError(f"a record of {len(line)} bytes: at most {LONGEST_LINE} are read back")
+        return self._files.prepare(path, line)
 
     def commit(self, prepared: PreparedRecord) -> None:
         """Make a prepared record true: from here on its products exist."""
