@@ -50,11 +50,11 @@ def reprocessing_sensor(
     context: dg.SensorEvaluationContext, installation: Installation
 ) -> dg.SensorResult:
     """Launch what is approved and was never launched; report what there is."""
-    from roman_assets.pipelines.reprocessing.proposal import progress, proposals
+    from roman_assets.pipelines.reprocessing.proposal import proposals
 
     root, instance = installation.root, context.instance
-    decided = proposals(root)
-    shown = [(one, progress(root, one) if one.is_approved else None) for one in decided]
+    done = _done.setdefault(root, {})
+    shown = [(one, left_of(root, one, done)) for one in proposals(root)]
     running = [(one, left) for one, left in shown if left is not None and not left.is_done]
     launched = [
         one.proposal.proposal_id
@@ -75,6 +75,35 @@ def reprocessing_sensor(
             else f"{len(running)} approved proposals are under way"
         ),
     )
+
+
+_done: dict[DataRoot, dict[str, Progress]] = {}
+"""Spares work and decides nothing: a proposal that is done stays so."""
+
+
+def left_of(root: DataRoot, decided: DecidedProposal, done: dict[str, Progress]) -> Progress | None:
+    """Tell what is left of a proposal, None of one that is not approved.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    decided
+        The proposal.
+    done
+        Those that are done, by id; grows.
+    """
+    from roman_assets.pipelines.reprocessing.proposal import progress
+
+    name = decided.proposal.proposal_id
+    if not decided.is_approved:
+        return None
+    if name in done:
+        return done[name]
+    left = progress(root, decided)
+    if left.is_done:
+        done[name] = left
+    return left
 
 
 def launch(

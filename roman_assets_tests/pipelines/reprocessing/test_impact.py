@@ -159,7 +159,7 @@ def test_repaired_packets_name_all_of_their_exposure(season: Season) -> None:
 
 
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
