@@ -57,8 +57,8 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
             root,
             ExposureId.parse(key),
             run=run_of(context),
-            force=approved is not None and approved.format_again,
-            routine=is_routine(context),
+            force=approved is not None and approved.format_same,
+            routine=is_routine(context) if approved is None else not approved.format_again,
         )
         return outcome_of(root, Step.FORMATTING, key, result)
 

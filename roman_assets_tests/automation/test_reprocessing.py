@@ -243,6 +243,7 @@ def test_a_run_of_a_proposal_without_approval_is_refused(observed: Sky) -> None:
     approve(observed)
     work = exposure_to_reprocess(observed.root, ID, FIRST)
     assert work.format_again
+    assert work.format_same
     observed.process(FIRST, "again")
     fold(observed.root)
     assert not exposure_to_reprocess(observed.root, ID, FIRST).format_again

@@ -92,13 +92,16 @@ class ExposureWork:
     context
         The CRDS context to use, None for that of the moment.
     format_again
-        Whether L1 is made again although its packets are as they were.
+        Whether L1 is made again.
+    format_same
+        Whether so even where it would be made of the same, by the same software.
     file_sets
         The file sets to calibrate, None for all that are not made as they would be made now.
     """
 
     context: str | None
     format_again: bool
+    format_same: bool
     file_sets: frozenset[str] | None
 
 
@@ -281,7 +284,8 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
     formatted = of_step.get(Step.FORMATTING.value, frozenset())
     return ExposureWork(
         context=decided.context,
-        format_again=bool(formatted) and change.cause is Cause.LEVEL0,
+        format_again=bool(formatted),
+        format_same=bool(formatted) and change.cause is Cause.LEVEL0,
         file_sets=of_step.get(Step.EXPOSURE.value, frozenset())
         if change.cause in (Cause.CONTEXT, Cause.SOFTWARE)
         else None,

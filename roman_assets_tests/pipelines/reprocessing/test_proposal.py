@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.crds_cache import CONTEXTS
 from roman_assets.observatory.reference_delivery import deliver_reference
-from roman_assets.pipelines.reprocessing.change import context_change
+from roman_assets.pipelines.reprocessing.change import context_change, software_change
 from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.pipelines.reprocessing.proposal import (
     ProposalState,
@@ -24,9 +25,14 @@ from roman_assets.pipelines.reprocessing.proposal import (
     propose,
     state_of,
 )
-from roman_assets.registry.fold import rebuild
+from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.record import Proposal, Verdict
-from roman_assets_tests.pipelines.reprocessing.season import Season, exposure_key, visit_key
+from roman_assets_tests.pipelines.reprocessing.season import (
+    Season,
+    exposure_key,
+    start_of,
+    visit_key,
+)
 from roman_assets_tests.registry.installation import registry_content
 
 TRUE = CONTEXTS[1]
@@ -148,6 +154,21 @@ def test_a_proposal_that_is_done_stays_so_whatever_comes_later(
         assert not exposure_to_reprocess(root, name, exposure_key(1, number)).file_sets
     season.mosaic(1, newer, at=LATER)
     assert state_of(root, proposals(root)[0]) is ProposalState.DONE
+
+
+def test_only_the_l1_that_is_affected_is_formatted_again(season: Season) -> None:
+    root, key = season.root, exposure_key(1, 1)
+    season.software = {"rad": "1.0.0"}  # as L1 has it, which romancal does not make
+    season.format(1, 1, at=start_of(3, 1))
+    fold(root)
+    installed = f"romancal={metadata.version('romancal')}"
+    impact = impact_of(root, software_change(installed))
+    proposed = propose(root, impact, author="ana", reason="better fits")
+    yes = {"author": "ben", "reason": "yes"}
+    decide(root, proposed.proposal_id, Verdict.APPROVED, **yes, clock=lambda: DECIDED)
+    work = exposure_to_reprocess(root, proposed.proposal_id, key)
+    assert not work.format_again
+    assert len(work.file_sets or ()) == 3
 
 
 def test_nothing_is_proposed_that_changes_nothing_or_has_no_reason(
