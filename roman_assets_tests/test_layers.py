@@ -13,7 +13,7 @@ LAYERS = (
     {"cli"},
     {"definitions"},
     {"assets", "checks", "automation", "partitions", "resources", "dagster_home"},
-    {"rehearsal"},
+    {"rehearsal", "stand_in"},
     {"pipelines"},
     {"reader"},
     {"archive", "registry", "calibration"},

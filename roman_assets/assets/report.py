@@ -246,12 +246,9 @@ def _table_picture(
 ) -> dict[str, Any]:
     """Draw the first table of a kind whose tables are drawn."""
     from roman_assets.assets.contact_sheet import inline
-    from roman_assets.pipelines.ssc.picture import TABLE_PICTURES, draw_table
+    from roman_assets.pipelines.ssc.picture import draw
 
-    table = TABLE_PICTURES.get(kind.name)
-    if table is None:
-        return {}
-    drawing = draw_table(archive.local(entries[0].sha256), table)
+    drawing = draw(kind.name, lambda: archive.local(entries[0].sha256))
     if drawing is None:
         return {}
     return {"quick_look": dg.MetadataValue.md(inline(entries[0].name, drawing))}

@@ -85,6 +85,10 @@ def simulate(
     ] = (270.0, 66.0, 0.0),
     ma_table: Annotated[int, typer.Option(help="Number of the MA table.")] = 4,
     visits: Annotated[int, typer.Option(min=1, help="How many; of a plan, the first so many.")] = 1,
+    cadence_hours: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="From one visit's start to the next's; default: no pause."),
+    ] = None,
     pass_: Annotated[int, typer.Option("--pass", min=1, max=999)] = 1,
     detectors: Annotated[
         str, typer.Option(metavar="WFInn,...", help="Detectors to read out, or all.")
@@ -137,6 +141,7 @@ def simulate(
         request = VisitRequest(
             survey, program, optical_element, Pointing(*position), dither, ma_table, visits,
             exposure_type,
+            cadence=None if cadence_hours is None else timedelta(hours=cadence_hours),
         )  # fmt: skip
         plan = VisitPlan.from_requests([request], start=began, detectors=names, pass_=pass_)
     never_received = _lost(plan, lost or ())

@@ -172,6 +172,8 @@ class VisitRequest:
         Default: what the element is used for.
     target
         Name of the target.
+    cadence
+        From the start of one visit to that of the next; None for one right after the other.
     """
 
     survey: Survey
@@ -183,6 +185,7 @@ class VisitRequest:
     visits: int = 1
     exposure_type: ExposureType | None = None
     target: str = "GAIA_270_66"
+    cadence: timedelta | None = None
 
     @property
     def pointings(self) -> tuple[Pointing, ...]:
@@ -272,9 +275,14 @@ class VisitPlan:
             duration = _DEFAULT_OVERHEAD + timedelta(
                 seconds=round(ma_table(request.ma_table_number).exposure_time)
             )
+            began = clock
             for visit, (number, pointing) in itertools.product(
                 range(1, request.visits + 1), enumerate(pointings, start=1)
             ):
+                if number == 1 and visit > 1 and request.cadence is not None:
+                    clock = max(clock, began + request.cadence)
+                if number == 1:
+                    began = clock
                 exposures.append(
                     PlannedExposure(
                         ExposureId(

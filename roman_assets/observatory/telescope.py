@@ -31,6 +31,7 @@ from roman_assets.observatory.guiding import (
     guide_star,
     guide_window_readout,
 )
+from roman_assets.observatory.lensing import LensingSeason
 from roman_assets.observatory.light import PIXEL_SCALE, PSF_RADIUS, SPECTRAL_PSF, PointSpread
 from roman_assets.observatory.multiaccum import ma_table
 from roman_assets.observatory.plan import PlannedExposure, Pointing, VisitPlan
@@ -45,7 +46,7 @@ from roman_assets.pipelines.formatting.telemetry import (
     GuideWindowReadout,
     Telemetry,
 )
-from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement
+from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement, Survey
 
 DEFAULT_WINDOW = 512
 DEFAULT_SEED = 20270601
@@ -100,12 +101,15 @@ class Telescope:
         How the true pointing differs from the planned one.
     crds
         CRDS cache to take ePSFs from; they are computed, to the same values, if it is None.
+    lensing
+        The microlensing events of the Galactic Bulge survey, None without any.
     """
 
     seed: int = DEFAULT_SEED
     window: int | None = DEFAULT_WINDOW
     pointing_error: PointingError = PointingError()
     crds: Path | None = None
+    lensing: LensingSeason | None = None
 
     @property
     def scene(self) -> Scene:
@@ -128,8 +132,11 @@ class Telescope:
         return SkyCircle(float(ra), float(dec), float(reach * PIXEL_SCALE + margin) / 3600)
 
     def sources(self, planned: PlannedExposure, detector: str) -> Table:
-        """Give the truth table of what a detector gets light from."""
-        return self.scene.sources([self.field(planned, detector)])
+        """Give the truth table of what a detector gets light from, as bright as it is then."""
+        sources = self.scene.sources([self.field(planned, detector)])
+        if self.lensing is None or planned.survey is not Survey.GBTDS:
+            return sources
+        return self.lensing.magnified(sources, planned.start + (planned.end - planned.start) / 2)
 
     def guide_star(self, planned: PlannedExposure, detector: str) -> GuideStar:
         """Choose the guide star of a detector."""
@@ -254,7 +261,13 @@ def observe(
         sky_fields=sky_fields(plan, window),
         progress=progress,
     )
-    telescope = Telescope(seed, window, pointing_error or PointingError(), root.crds)
+    telescope = Telescope(
+        seed,
+        window,
+        pointing_error or PointingError(),
+        root.crds,
+        LensingSeason.of(plan.exposures, seed),
+    )
     downlink = Downlink(root, delivery)
     _send_ephemeris(plan, downlink, EphemerisKind.PREDICTED)
     for number in sorted({planned.ma_table_number for planned in plan.exposures}):
@@ -336,6 +349,8 @@ def _write_truth(
 ) -> None:
     fields = [telescope.field(planned, name) for planned in exposures for name in planned.detectors]
     table = telescope.scene.sources(fields)
+    if telescope.lensing is not None and exposures[0].survey is Survey.GBTDS:
+        table = telescope.lensing.events(table)
     table.meta["seed"], table.meta["window"] = telescope.seed, telescope.window
     table.meta["true_pointing"] = {
         str(planned.exposure): asdict(telescope.true_pointing(planned)) for planned in exposures

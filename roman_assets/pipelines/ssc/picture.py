@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_PANELS = 4
 _PANEL = (6.0, 1.8)
@@ -83,6 +84,22 @@ TABLE_PICTURES: Mapping[str, TablePicture] = {
 """By kind."""
 
 
+def draw(kind: str, path: Callable[[], Path]) -> bytes | None:
+    """Draw a table of a kind, None if tables of that kind, or this one, are not drawn.
+
+    Parameters
+    ----------
+    kind
+        Name of the kind.
+    path
+        Gives the file, if it is needed.
+    """
+    if kind == SCATTER_KIND:
+        return draw_scatter(path())
+    table = TABLE_PICTURES.get(kind)
+    return None if table is None else draw_table(path(), table)
+
+
 def draw_table(path: Path, table: TablePicture) -> bytes | None:
     """Draw the most interesting sources of a table.
 
@@ -111,6 +128,51 @@ def draw_table(path: Path, table: TablePicture) -> bytes | None:
     return _drawn(dict(ranked[:MOST_PANELS]), table, units)
 
 
+SCATTER_KIND = "microlensing_variability_catalog"
+_SCATTER_COLUMNS = ("mean_flux", "relative_scatter", "relative_photon_noise")
+
+
+def draw_scatter(path: Path) -> bytes | None:
+    """Draw the scatter of light curves against flux, with what photon noise lets expect.
+
+    Parameters
+    ----------
+    path
+        A table of what varies.
+
+    Returns
+    -------
+    bytes or None
+        A PNG; None if the table has not the columns, or no row with a positive flux.
+    """
+    if not set(_SCATTER_COLUMNS) <= set(pq.read_schema(path).names):
+        return None
+    rows = pq.read_table(path, columns=list(_SCATTER_COLUMNS)).to_pandas()
+    rows = rows[(rows > 0).all(axis=1)].sort_values("mean_flux")
+    if rows.empty:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    flux, scatter, noise = (rows[name] for name in _SCATTER_COLUMNS)
+    axes.loglog(flux, scatter, ".", label="scatter of light curves")
+    axes.loglog(flux, noise, linewidth=1, label="photon noise")
+    axes.set_xlabel("mean flux", fontsize=8)
+    axes.set_ylabel("relative to it", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DPI)
+    return picture.getvalue()
+
+
 def _drawn(
     sources: Mapping[object, pd.DataFrame], table: TablePicture, units: Mapping[str, str]
 ) -> bytes:
@@ -128,9 +190,7 @@ def _drawn(
         axes.set_ylabel(f"{table.y}{units[table.y]}", fontsize=8)
         axes.tick_params(labelsize=7)
     panels[-1].set_xlabel(f"{table.x_label}{units[table.x]}", fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
-    return picture.getvalue()
+    return _png(figure)
 
 
 def _unit(metadata: Mapping[bytes, bytes] | None) -> str:

@@ -8,7 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from roman_assets.pipelines.ssc.picture import LIGHT_CURVES, MOST_PANELS, SPECTRA, draw_table
+from roman_assets.pipelines.ssc.picture import (
+    LIGHT_CURVES,
+    MOST_PANELS,
+    SPECTRA,
+    draw,
+    draw_table,
+)
 
 
 def table(path: Path, source: str, x: str, sources: int = 6) -> Path:
@@ -51,3 +57,14 @@ def test_a_table_without_a_finite_row_has_no_picture(tmp_path: Path) -> None:
     columns = {"object_id": [1], "mjd": [1.0], "flux": [np.nan], "flux_error": [1.0]}
     pq.write_table(pa.table(columns), tmp_path / "a")
     assert draw_table(tmp_path / "a", LIGHT_CURVES) is None
+
+
+def test_the_scatter_of_light_curves_is_drawn_against_photon_noise(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    columns = {
+        "mean_flux": [1.0, 10.0], "relative_scatter": [0.1, 0.03],
+        "relative_photon_noise": [0.1, 0.03],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), path)
+    assert draw("microlensing_variability_catalog", lambda: path) is not None
+    assert draw("microlensing_event_catalog", lambda: path) is None

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from roman_assets.stand_in.event import (
+    THRESHOLD,
+    constant_chi2,
+    magnification,
+    search,
+    total_error,
+)
+from roman_assets.stand_in.season import (
+    EPOCH_COLUMNS,
+    LightCurve,
+    chance_improvements,
+    detection_efficiency,
+    light_curves,
+    tied_together,
+)
+
+TIME = np.arange(61557.0, 61581.0)
+Values = NDArray[np.float64]
+
+
+def steady(seed: int, flux: float = 100.0, error: float = 1.0) -> Values:
+    return flux + np.random.default_rng(seed).normal(0, error, len(TIME))
+
+
+def curve(seed: int) -> LightCurve:
+    flux = steady(seed)
+    photon = np.ones(len(TIME))
+    return LightCurve(seed, TIME, flux, total_error(flux, photon), photon)
+
+
+def test_a_magnification_is_one_far_from_the_lens_and_grows_towards_it() -> None:
+    assert magnification(np.array([1e6]), 0.0, 1.0, 0.1)[0] == pytest.approx(1)
+    assert magnification(np.array([0.0]), 0.0, 1.0, 0.1)[0] == pytest.approx(10.037, abs=1e-3)
+    assert magnification(np.array([0.0]), 0.0, 1.0, 1.0)[0] == pytest.approx(3 / np.sqrt(5))
+
+
+def test_injected_events_above_twice_the_threshold_are_found_where_they_are() -> None:
+    rng = np.random.default_rng(5)
+    found = wanted = near = 0
+    for seed in range(60):
+        t0, te, u0 = rng.uniform(61560, 61577), rng.uniform(1.5, 5), rng.uniform(0.05, 0.8)
+        lensed = 100 * (magnification(TIME, t0, te, u0) - 1)
+        flux = steady(seed) + lensed
+        error = total_error(flux, np.ones(len(TIME)))
+        if constant_chi2(100 + lensed, error)[1] < 2 * THRESHOLD:
+            continue
+        wanted += 1
+        event = search(TIME, flux, error)
+        found += event is not None
+        near += event is not None and abs(event.t0 - t0) < 0.3 * te
+    assert wanted >= 40
+    assert found >= 0.95 * wanted
+    assert near >= 0.9 * found
+
+
+def test_noise_alone_stays_below_the_threshold() -> None:
+    improved = chance_improvements([curve(seed) for seed in range(150)])
+    assert improved.max() < THRESHOLD
+    assert not any(search(TIME, one.flux, one.error) for one in map(curve, range(150)))
+
+
+def test_too_few_epochs_are_no_event() -> None:
+    flux = steady(1)
+    flux[3:6] += 100
+    few = slice(0, 7)
+    assert search(TIME[few], flux[few], np.ones(7)) is None
+
+
+def test_the_efficiency_counts_every_search_once() -> None:
+    table = detection_efficiency([curve(seed) for seed in range(4)])
+    counts = table["BinaryClass"].value_counts()
+    assert counts.get("FP", 0) + counts["TN"] == 4
+    assert counts["TP"] > 10 * counts.get("FN", 0)
+    assert (table["expected_delta_chi2"][table["BinaryClass"] == "TP"] > THRESHOLD).all()
+
+
+def test_images_of_different_zero_points_are_tied_together() -> None:
+    rows = []
+    for number, zero in enumerate((1.0, 1.1, 0.95)):
+        for object_id in range(20):
+            flux = (100 + object_id) * zero
+            rows.append((object_id, 61557.0 + number, flux, 0.5, f"image {number}"))
+    tied = tied_together(pd.DataFrame(rows, columns=list(EPOCH_COLUMNS)))
+    for one in light_curves(tied):
+        assert np.ptp(one.flux) < 1e-6 * one.flux[0]
