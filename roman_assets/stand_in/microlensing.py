@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roman_assets import __version__
-from roman_assets.archive.store import sha256_of
-from roman_assets.calibration.context import configure_crds
-from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
-from roman_assets.pipelines.ssc.command import DELIVERY_VARIABLE, MANIFEST_VARIABLE
 from roman_assets.pipelines.ssc.handover import HandedOverImage, HandoverManifest
-from roman_assets.pipelines.ssc.notification import NOTIFICATION, DeliveredFile, Notification
 from roman_assets.products.kind import KIND_BY_NAME, Scope
 from roman_assets.products.name import GroupDetectorFileSet, GroupFileSet, ProductName
 from roman_assets.products.observation import VisitId
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
+from roman_assets.stand_in.draft import DeliveryDraft, write_table
 from roman_assets.stand_in.event import THRESHOLD
+from roman_assets.stand_in.images import as_input, handed_over
 from roman_assets.stand_in.photometry import (
     CalibratedImage,
     ReferenceFrame,
@@ -48,34 +41,6 @@ from roman_assets.stand_in.season import (
     variability,
 )
 
-_UNITS = {
-    "ra": "deg", "dec": "deg", "mjd": "d", "flux": "DN / s", "flux_error": "DN / s",
-    "mean_flux": "DN / s", "source_flux": "DN / s", "blend_flux": "DN / s", "t0": "d", "te": "d",
-}  # fmt: skip
-_SOFTWARE = {"roman-assets": __version__}
-
-
-def run_microlensing() -> None:
-    """Work on the manifest that the environment names, and deliver into the directory it names.
-
-    Raises
-    ------
-    BadInputError
-        If one of them is not named, or an image is not what the manifest says any more.
-    """
-    manifest = HandoverManifest.model_validate_json(_named(MANIFEST_VARIABLE).read_bytes())
-    root = DataRoot.from_environment()
-    configure_crds(root)
-    with ArchiveReader(root) as archive:
-        VisitWork(manifest, archive, _named(DELIVERY_VARIABLE)).deliver()
-
-
-def _named(variable: str) -> Path:
-    value = os.environ.get(variable)
-    if not value:
-        raise BadInputError("environment", variable, "is not set", "run this by ssc.toml")
-    return Path(value)
-
 
 class VisitWork:
     """What is made of one visit.
@@ -93,13 +58,8 @@ class VisitWork:
     def __init__(self, manifest: HandoverManifest, archive: ArchiveReader, directory: Path) -> None:
         self._manifest = manifest
         self._archive = archive
-        self._directory = directory
         self._visit = VisitId.parse(manifest.visit)
-        self._inputs = [
-            ProductInput(name=image.name, sha256=image.sha256) for image in manifest.images
-        ]
-        self._files: list[DeliveredFile] = []
-        self._made = datetime.now(UTC)
+        self.draft = DeliveryDraft(directory, self._common)
 
     def deliver(self) -> None:
         """Make everything, and state it in a notification."""
@@ -110,18 +70,11 @@ class VisitWork:
         for one in work:
             one.write()
         self._write_season([curve for one in work for curve in one.curves], work)
-        notification = Notification(version=1, files=tuple(self._files))
-        (self._directory / NOTIFICATION).write_bytes(notification.as_json())
+        self.draft.finish()
 
     def image(self, image: HandedOverImage) -> CalibratedImage:
         """Read an image as it was handed over."""
-        path = self._archive.path(image.name)
-        if sha256_of(path) != image.sha256:
-            raise BadInputError(
-                image.name, "sha256", "it was made again since the hand-over",
-                "wait for the next manifest",
-            )  # fmt: skip
-        return read_image(path)
+        return read_image(handed_over(self._archive, image))
 
     def open(self, name: str) -> Any:
         """Open a product of the archive."""
@@ -150,27 +103,6 @@ class VisitWork:
             return ProductName(GroupFileSet(*group, element), row)
         return ProductName(GroupDetectorFileSet(*group, str(detector), element), row)
 
-    def path(self, name: ProductName) -> Path:
-        """Give the place of a file of the delivery."""
-        return self._directory / str(name)
-
-    def add(
-        self, name: ProductName, inputs: Sequence[ProductInput], metadata: Mapping[str, Any]
-    ) -> ProductInput:
-        """Take a finished file into the delivery; gives it as an input of others."""
-        path = self.path(name)
-        said = DeliveredFile(
-            filename=str(name),
-            file_size=path.stat().st_size,
-            sha256=sha256_of(path),
-            file_creation_timestamp=self._made,
-            inputs=tuple(inputs),
-            software_versions=_SOFTWARE,
-            metadata=json.loads(json.dumps({**self._common, **metadata})),
-        )
-        self._files.append(said)
-        return ProductInput(name=said.filename, sha256=said.sha256)
-
     @property
     def _common(self) -> dict[str, Any]:
         visit = self._visit
@@ -190,8 +122,8 @@ class VisitWork:
         light = [one.light_curves for one in work]
         objects = pd.concat([one.objects for one in work])
         name = self.name("microlensing_variability_catalog")
-        write_table(self.path(name), objects.merge(variability(curves), on="object_id"))
-        self.add(name, light, {**region, **_about("VariabilityCatalog", name)})
+        write_table(self.draft.path(name), objects.merge(variability(curves), on="object_id"))
+        self.draft.add(name, light, {**region, **_about("VariabilityCatalog", name)})
         found = pd.DataFrame(
             [{"object_id": number, **asdict(event)} for number, event in events(curves).items()],
             columns=["object_id", "t0", "te", "u0", "source_flux", "blend_flux", "delta_chi2",
@@ -201,8 +133,8 @@ class VisitWork:
             found.astype({"object_id": "int64"}), on="object_id"
         )
         name = self.name("microlensing_event_catalog")
-        write_table(self.path(name), found)
-        catalog = self.add(name, light, {**region, **_about("EventCatalog", name)})
+        write_table(self.draft.path(name), found)
+        catalog = self.draft.add(name, light, {**region, **_about("EventCatalog", name)})
         efficiency = detection_efficiency(curves)
         self._write_efficiency(efficiency, [catalog, *light])
         searched = {
@@ -223,19 +155,19 @@ class VisitWork:
 
     def _write_efficiency(self, searched: pd.DataFrame, inputs: Sequence[ProductInput]) -> None:
         name = self.name("microlensing_detection_efficiency_catalog")
-        write_table(self.path(name), searched)
+        write_table(self.draft.path(name), searched)
         counts = searched["BinaryClass"].value_counts()
         stated = {f"{kind.lower()}_count": int(counts.get(kind, 0)) for kind in _CLASSES}
         about = {**_about("DetectionEfficiencyCatalog", name), "inject_medium": "lightcurve"}
-        self.add(name, inputs, {**about, **stated})
+        self.draft.add(name, inputs, {**about, **stated})
 
     def _write_report(
         self, kind: str, workflow: str, content: Mapping[str, Any], inputs: Sequence[ProductInput]
     ) -> None:
         name = self.name(kind)
-        self.path(name).write_text(json.dumps(dict(content), indent=2))
+        self.draft.path(name).write_text(json.dumps(dict(content), indent=2))
         about = {**_about("Dqa", name), "dqa_workflow": workflow, "dqa_artifact_type": "report"}
-        self.add(name, inputs, about)
+        self.draft.add(name, inputs, about)
 
 
 _CLASSES = ("TP", "FP", "TN", "FN")
@@ -258,7 +190,7 @@ class DetectorWork:
         self._visit = visit
         self._detector = detector
         self._images = [visit.image(image) for image in images]
-        self._inputs = [ProductInput(name=image.name, sha256=image.sha256) for image in images]
+        self._inputs = [as_input(image) for image in images]
         self.curves: list[LightCurve] = []
         self.light_curves: ProductInput
 
@@ -340,16 +272,16 @@ class DetectorWork:
         model.data, model.uncertainty = frame.data, frame.uncertainty
         model.mask, model.coverage = frame.mask.astype(np.uint8), frame.coverage
         model.psf = frame.psf
-        model.save(self._visit.path(name))
+        model.save(self._visit.draft.path(name))
         first.close()
-        return self._visit.add(name, self._inputs, self._about("ReferenceFrame", name))
+        return self._visit.draft.add(name, self._inputs, self._about("ReferenceFrame", name))
 
     def _write(
         self, kind: str, model: str, table: pd.DataFrame, inputs: Sequence[ProductInput]
     ) -> ProductInput:
         name = self._visit.name(kind, self._detector)
-        write_table(self._visit.path(name), table)
-        return self._visit.add(name, inputs, self._about(model, name))
+        write_table(self._visit.draft.path(name), table)
+        return self._visit.draft.add(name, inputs, self._about(model, name))
 
     def _write_quality(self, now: pd.DataFrame, frame: ProductInput) -> None:
         name = self._visit.name("microlensing_periodic_dqa", self._detector)
@@ -358,10 +290,10 @@ class DetectorWork:
             mjd=("mjd", "first"), objects=("object_id", "size"), flux=("flux", "median"),
             flux_error=("flux_error", "median"),
         )  # fmt: skip
-        write_table(self._visit.path(name), quality)
+        write_table(self._visit.draft.path(name), quality)
         about = {"dqa_workflow": "periodic", "dqa_artifact_type": "catalog"}
         stated = {**self._about("Dqa", name), **about}
-        self._visit.add(name, [frame, *self._inputs], stated)
+        self._visit.draft.add(name, [frame, *self._inputs], stated)
 
     def _about(self, model: str, name: ProductName) -> dict[str, Any]:
         start = min(image.meta["start"] for image in self._images)
@@ -379,13 +311,3 @@ class DetectorWork:
 
 def _about(model: str, name: ProductName) -> dict[str, str]:
     return {"model_type": f"Microlensing{model}Schema", "product_type": name.kind.suffix}
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table with the units of its columns."""
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    fields = [
-        field.with_metadata({"unit": _UNITS[field.name]}) if field.name in _UNITS else field
-        for field in arrow.schema
-    ]
-    pq.write_table(arrow.cast(pa.schema(fields, metadata=arrow.schema.metadata)), path)

@@ -40,7 +40,8 @@ def tied_together(epochs: pd.DataFrame) -> pd.DataFrame:
     epochs
         A row for each object and image: `EPOCH_COLUMNS`, fluxes in DN/s.
     """
-    good: pd.DataFrame = epochs[np.isfinite(epochs["flux"]) & (epochs["flux_error"] > 0)].copy()
+    measured = np.isfinite(epochs["flux"]) & (epochs["flux_error"] > 0)
+    good: pd.DataFrame = epochs[measured].reset_index(drop=True)
     if good.empty:
         return good
     typical = good.groupby("object_id")["flux"].transform("median")

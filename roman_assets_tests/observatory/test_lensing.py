@@ -28,9 +28,7 @@ def season() -> LensingSeason:
 
 def test_visits_of_a_cadence_start_so_far_from_each_other() -> None:
     starts = [one.start for one in PLAN.exposures]
-    assert {late - early for early, late in itertools.pairwise(starts)} == {
-        timedelta(days=1)
-    }
+    assert {late - early for early, late in itertools.pairwise(starts)} == {timedelta(days=1)}
 
 
 def test_only_stars_of_a_season_of_the_bulge_survey_are_lensed() -> None:

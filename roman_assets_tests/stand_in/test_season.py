@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,13 +24,14 @@ from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.step import format_exposure
 from roman_assets.pipelines.manifest import visit_manifests
-from roman_assets.pipelines.ssc.command import commission, deliver
+from roman_assets.pipelines.ssc.command import Commission, commission, deliver
 from roman_assets.pipelines.ssc.handover import hand_over, ready_images
 from roman_assets.pipelines.ssc.intake import take_in
 from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.observation import OpticalElement, Survey, VisitId
 from roman_assets.registry.registry import Registry
 from roman_assets.stand_in.event import THRESHOLD, constant_chi2, magnification, total_error
+from roman_assets.stand_in.program import run as run_stand_in
 
 VISITS = 24
 REQUEST = VisitRequest(
@@ -64,12 +65,31 @@ def season(tmp_path_factory: pytest.TempPathFactory, environment: None) -> DataR
         "version = 1\n[[command]]\n"
         f'mode = "imaging"\nrun = ["{sys.executable}", "-m", "roman_assets.stand_in"]\n'
     )
-    for visit in plan.visits:
-        compute(root, visit)
+    *others, last = plan.visits
+    for visit in others:
+        compute(root, visit, run_here)
+    compute(root, last, run_as_command)
     return root
 
 
-def compute(root: DataRoot, visit: VisitId) -> None:
+def run_as_command(root: DataRoot, work: Commission) -> None:
+    subprocess.run(
+        work.command,
+        env={**os.environ, **work.environment, DATA_ROOT_VARIABLE: str(root.path)},
+        cwd=Path(roman_assets.__file__).parents[1],
+        check=True,
+    )
+
+
+def run_here(root: DataRoot, work: Commission) -> None:
+    """Run the same without the seconds that a process takes to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**work.environment, DATA_ROOT_VARIABLE: str(root.path)}.items():
+            patch.setenv(name, value)
+        run_stand_in()
+
+
+def compute(root: DataRoot, visit: VisitId, run: Callable[[DataRoot, Commission], None]) -> None:
     """Do what sensors and runs do, one after the other."""
     with Registry(root) as registry:
         manifests = visit_manifests(root, registry, [visit])
@@ -78,12 +98,7 @@ def compute(root: DataRoot, visit: VisitId) -> None:
     scratch.mkdir(parents=True)
     work = commission(root, Step.MICROLENSING, str(visit), scratch)
     assert work is not None
-    subprocess.run(
-        work.command,
-        env={**os.environ, **work.environment, DATA_ROOT_VARIABLE: str(root.path)},
-        cwd=Path(roman_assets.__file__).parents[1],
-        check=True,
-    )
+    run(root, work)
     deliver(root, work)
     result = take_in(root, Step.MICROLENSING, str(visit))
     assert not result.failures, result.failures

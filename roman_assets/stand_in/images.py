@@ -1,0 +1,33 @@
+"""The images of a manifest as they were handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from roman_assets.archive.store import sha256_of
+from roman_assets.errors import BadInputError
+from roman_assets.pipelines.ssc.handover import HandedOverImage
+from roman_assets.reader.archive_reader import ArchiveReader
+from roman_assets.registry.record import ProductInput
+
+
+def handed_over(archive: ArchiveReader, image: HandedOverImage) -> Path:
+    """Give the file of an image.
+
+    Raises
+    ------
+    BadInputError
+        If it is another by now.
+    """
+    path = archive.path(image.name)
+    if sha256_of(path) != image.sha256:
+        raise BadInputError(
+            image.name, "sha256", "it was made again since the hand-over",
+            "wait for the next manifest",
+        )  # fmt: skip
+    return path
+
+
+def as_input(image: HandedOverImage) -> ProductInput:
+    """Give an image as the input of a product."""
+    return ProductInput(name=image.name, sha256=image.sha256)
