@@ -3,7 +3,8 @@
 Each light curve is fitted with a constant and with Paczyński's curve, on a grid of peak times,
 Einstein times and impact parameters, the source's and the blended flux being solved for; the best
 is refined. An event is what the curve explains better than a constant, by more than `THRESHOLD` in
-χ², with at least `FEWEST_EPOCHS` epochs well above the baseline.
+χ², with at least `FEWEST_EPOCHS` epochs well above the baseline, if its peak is as high and its
+time as short as one can tell apart from drifts: ``u0 < 1.5`` and ``tE`` less than the season.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ THRESHOLD = 60.0
 FEWEST_EPOCHS = 3
 """Epochs that must rise above the baseline by `RISE` standard errors."""
 RISE = 3.0
+LARGEST_IMPACT = 1.5
+"""In Einstein radii; drifts and jumps are fitted best by larger ones."""
 FEWEST_MEASUREMENTS = 8
 """Light curves with fewer epochs are not searched."""
 SYSTEMATIC_FLOOR = 0.004
@@ -100,6 +103,8 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
         return None
     best = best_curve(time, flux, error)
     if best is None or best.delta_chi2 < THRESHOLD:
+        return None
+    if best.u0 > LARGEST_IMPACT or best.te > time[-1] - time[0]:
         return None
     baseline = float(np.percentile(flux, 30))
     return best if int((flux - baseline > RISE * error).sum()) >= FEWEST_EPOCHS else None

@@ -69,9 +69,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray) -> None:
     axes.fill_between(x, y - error, y + error, alpha=0.3)
 
 
-LIGHT_CURVES = TablePicture(
-    "object_id", "mjd", "flux", "flux_error", "time (MJD)", _variation, _points
-)
+LIGHT_CURVES = TablePicture("object_id", "mjd", "flux", "flux_error", "MJD", _variation, _points)
 SPECTRA = TablePicture(
     "source_id", "wavelength", "flux", "flux_error", "wavelength", _signal, _line
 )
