@@ -46,7 +46,11 @@ def test_a_release_is_made_from_l2_and_beside_what_is_made_promptly() -> None:
     found = graph.get_ancestor_asset_keys(dg.AssetKey("release_catalog"))
     assert {dg.AssetKey("cal"), dg.AssetKey("release_coadd")} <= found
     assert found.isdisjoint({dg.AssetKey("coadd"), dg.AssetKey("visit_manifest")})
-    assert graph.get(dg.AssetKey("release_coadd")).partitions_def.name == "release_unit"
+    for name in ("association", "coadd", "catalog", "segmentation"):
+        node = graph.get(dg.AssetKey(f"release_{name}"))
+        assert node.partitions_def.name == "release_unit"
+        for parent in node.parent_keys - {dg.AssetKey("cal")}:
+            assert graph.get(parent).partitions_def == node.partitions_def, parent
     assert graph.get(dg.AssetKey("release_coadd")).freshness_policy is None
 
 

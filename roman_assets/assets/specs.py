@@ -134,7 +134,11 @@ def product_specs(step: Step) -> list[dg.AssetSpec]:
 
 
 def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
-    """Give what a product is made from; which L2 belong to a unit of a release its record says."""
+    """Give what a product is made from.
+
+    Which L2 belong to a unit of a release says its record, as does the context: references that
+    are new make nothing of it stale.
+    """
     upstream = _UPSTREAM[kind.name]
     if step is not Step.RELEASE:
         return list(upstream)
@@ -143,7 +147,7 @@ def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
     return [
         every_cal if one == VISIT_MANIFEST else own.get(one, one)
         for one in upstream
-        if isinstance(one, dg.AssetKey)
+        if isinstance(one, dg.AssetKey) and one != VISIT_REFERENCES
     ]
 
 
