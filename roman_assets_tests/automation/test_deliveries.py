@@ -138,6 +138,7 @@ def test_a_rejected_delivery_fails_its_run_and_the_check_says_why(
     assert center.reports()[0]["outcome"] == "rejected"
 
 
+@pytest.mark.slow
 def test_a_delivery_is_requested_once_for_each_state_of_it(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_shell_script_takes_the_place_of_the_pipeline_without_a_change(
     assert look(root, instance) == []
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_delivers_nothing_and_fails_its_run(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_command_that_fails_delivers_nothing_and_fails_its_run(
     assert not (center.place / "from_ssc").exists()
 
 
+@pytest.mark.slow
 def test_a_command_is_for_its_survey_and_mode_only(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:

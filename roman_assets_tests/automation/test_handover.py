@@ -84,6 +84,7 @@ def test_images_that_were_made_again_are_handed_over_again(sky: Sky) -> None:
         assert registry.handovers([VISIT])[VISIT].digest == again["digest"]
 
 
+@pytest.mark.slow
 def test_an_exposure_at_work_is_not_handed_over_yet(sky: Sky) -> None:
     sky.receive(FIRST)
     sky.look_at_landing()
@@ -124,6 +125,7 @@ def test_a_hand_over_that_a_crash_interrupted_is_done_by_the_next_look(
     assert partitions(sky.root) == [FIRST]
 
 
+@pytest.mark.slow
 def test_telling_the_same_twice_is_done_once_whoever_does_it(sky: Sky) -> None:
     sky.process(FIRST, **SPECTRAL)
     sky.look_at_landing()
@@ -133,6 +135,7 @@ def test_telling_the_same_twice_is_done_once_whoever_does_it(sky: Sky) -> None:
     assert hand_over(sky.root, theirs) == []
 
 
+@pytest.mark.slow
 def test_a_hand_over_into_an_object_store_says_the_same(
     sky: Sky, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

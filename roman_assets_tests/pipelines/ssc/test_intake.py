@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,8 +55,8 @@ def root(tmp_path: Path) -> DataRoot:
 
 
 @pytest.fixture
-def center(root: DataRoot) -> Center:
-    observe(root)
+def center(root: DataRoot, observed: DataRoot) -> Center:
+    shutil.copytree(observed.path, root.path)
     return Center.of(root)
 
 
@@ -146,6 +147,7 @@ def test_a_repeated_delivery_changes_nothing_and_is_accepted(
         assert registry.current([EVENTS])[EVENTS].generation == 1
 
 
+@pytest.mark.slow
 def test_a_later_file_takes_the_place_of_an_earlier_one(root: DataRoot, center: Center) -> None:
     center.deliver([EVENTS], images())
     take(root)
@@ -257,6 +259,7 @@ def test_a_corrected_delivery_takes_the_place_of_a_rejected_one(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_report_for_people_says_what_to_do(root: DataRoot, center: Center) -> None:
     center.deliver([EVENTS], images(), change=edited(sha256="0" * 64))
     take(root)
@@ -307,6 +310,7 @@ def test_files_that_are_links_or_not_named_or_lie_deeper_reject_the_delivery(
     assert all("not for the SSC" not in path.read_bytes().decode("latin1") for path in kept)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_its_name_says_is_rejected(root: DataRoot, center: Center) -> None:
     frame = bulge("reference_frame")
     center.deliver([frame], images(), write=lambda path, data: path.write_bytes(b"rubbish" * 9))
@@ -318,6 +322,7 @@ def test_a_file_that_is_not_what_its_name_says_is_rejected(root: DataRoot, cente
     assert faults(center) == [(frame, "metadata")]
 
 
+@pytest.mark.slow
 def test_a_reference_frame_that_is_another_model_is_rejected(
     root: DataRoot, center: Center
 ) -> None:
@@ -373,6 +378,7 @@ def test_a_delivery_that_is_being_copied_is_left_alone_until_it_is_whole(
     assert len(take(root).made) == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_become_whole_is_rejected_after_some_hours(
     root: DataRoot, center: Center
 ) -> None:
@@ -413,6 +419,7 @@ def test_a_crash_after_publication_is_finished_by_the_next_run(
         assert registry.current([EVENTS])[EVENTS].generation == 1
 
 
+@pytest.mark.slow
 def test_one_rejected_delivery_holds_up_no_other(root: DataRoot, center: Center) -> None:
     center.deliver([EVENTS], images(), change=edited(sha256="0" * 64))
     center.deliver([VARIABILITY], images(), delivery="second")
@@ -421,6 +428,7 @@ def test_one_rejected_delivery_holds_up_no_other(root: DataRoot, center: Center)
     assert [failure.file_set for failure in result.failures] == ["first"]
 
 
+@pytest.mark.slow
 def test_a_delivery_in_an_object_store_is_taken_in_the_same_way(
     root: DataRoot, center: Center, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
