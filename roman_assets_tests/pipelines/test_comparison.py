@@ -166,7 +166,9 @@ def test_a_comparison_that_fails_is_told_and_keeps_nothing_from_being_published(
     assert not result.failures
     new = Registry(root).generations([old.name])[old.name][-1]
     assert "not readable as ASDF" in GenerationChange.of_record(new).not_compared
-    assert "not compared" in diff(copy_of_observed, monkeypatch, old.name).output
+    told = diff(copy_of_observed, monkeypatch, old.name)
+    assert isinstance(told.exception, BadInputError)
+    assert "roman-assets fsck" in str(told.exception)
 
 
 def test_an_old_file_that_cannot_be_read_is_told_with_the_error(image, tmp_path):
