@@ -1,4 +1,4 @@
-"""A microlensing pipeline that stands in for the SSC's own: an outside command (R12).
+"""Microlensing and slitless spectra in the place of the SSC: an outside command (R12).
 
 It knows what the SSC knows: a manifest, the public archive, CRDS, and the format of a delivery.
 """

@@ -12,6 +12,7 @@ from roman_assets.pipelines.ssc.command import DELIVERY_VARIABLE, MANIFEST_VARIA
 from roman_assets.pipelines.ssc.handover import HandoverManifest
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.stand_in.microlensing import VisitWork
+from roman_assets.stand_in.slitless import deliver_exposure, deliver_visit
 
 
 def run() -> None:
@@ -20,20 +21,19 @@ def run() -> None:
     Raises
     ------
     BadInputError
-        If one of them is not named, an image is not what the manifest says any more, or the
-        manifest is of spectra, for which there is no pipeline here.
+        If one of them is not named, or an image is not what the manifest says any more.
     """
     manifest = HandoverManifest.model_validate_json(_named(MANIFEST_VARIABLE).read_bytes())
     directory = _named(DELIVERY_VARIABLE)
-    if Mode.of(manifest.optical_element) is not Mode.IMAGING:
-        raise BadInputError(
-            manifest.partition, "optical_element", f"{manifest.optical_element} disperses light",
-            "name a pipeline for spectra in ssc.toml, or wait for the SSC's deliveries",
-        )  # fmt: skip
     root = DataRoot.from_environment()
     configure_crds(root)
     with ArchiveReader(root) as archive:
-        VisitWork(manifest, archive, directory).deliver()
+        if Mode.of(manifest.optical_element) is Mode.IMAGING:
+            VisitWork(manifest, archive, directory).deliver()
+        elif manifest.partition == manifest.visit:
+            deliver_visit(root, manifest, archive, directory)
+        else:
+            deliver_exposure(root, manifest, archive, directory)
 
 
 def _named(variable: str) -> Path:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.ssc.command import DELIVERY_VARIABLE, MANIFEST_VARIABLE
-from roman_assets.pipelines.ssc.handover import HandoverManifest
+from roman_assets.pipelines.ssc.command import MANIFEST_VARIABLE
 from roman_assets.pipelines.ssc.notification import NOTIFICATION, Notification
 from roman_assets.products.name import ProductName
-from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.record import ProductInput
 from roman_assets.stand_in.draft import DeliveryDraft, write_table
 from roman_assets.stand_in.program import run
-
-VISIT = "r0000301001001001001"
-
-
-def manifest(element: OpticalElement) -> HandoverManifest:
-    return HandoverManifest(
-        partition=VISIT, visit=VISIT, survey=Survey.GBTDS, exposure_type=ExposureType.WFI_IMAGE,
-        optical_element=element, digest="0" * 64, handed_over_at=datetime(2027, 6, 1, tzinfo=UTC),
-        products=(), images=(), missing=(),
-    )  # fmt: skip
 
 
 def test_a_command_without_its_environment_says_what_lacks(
@@ -34,15 +21,6 @@ def test_a_command_without_its_environment_says_what_lacks(
 ) -> None:
     monkeypatch.delenv(MANIFEST_VARIABLE, raising=False)
     with pytest.raises(BadInputError, match=MANIFEST_VARIABLE):
-        run()
-
-
-def test_spectra_are_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stated = tmp_path / "manifest.json"
-    stated.write_text(manifest(OpticalElement.GRISM).model_dump_json())
-    monkeypatch.setenv(MANIFEST_VARIABLE, str(stated))
-    monkeypatch.setenv(DELIVERY_VARIABLE, str(tmp_path))
-    with pytest.raises(BadInputError, match="GRISM disperses light"):
         run()
 
 

@@ -1,0 +1,104 @@
+"""Where light of which wavelength falls, and how many electrons it makes: grism and prism.
+
+From the dispersions at the field's centre and the effective areas that the mission publishes.
+Spectra lie along columns of the detector, the reference wavelength where the direct image would be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from astropy import constants
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from roman_assets.products.observation import OpticalElement
+
+Values = NDArray[np.floating[Any]]
+
+_TABLES = {OpticalElement.GRISM: "grism", OpticalElement.PRISM: "prism"}
+_FAINTEST_RESPONSE = 0.2
+"""Wavelengths at which the area is less than this part of its maximum are not calibrated."""
+_HC = (constants.h * constants.c).si.value
+_H = constants.h.si.value
+_JANSKY_OF_MAGGIE = 3631e-26
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """The first order of a disperser on one detector.
+
+    Parameters
+    ----------
+    offset
+        Rows from the direct image, ascending.
+    wavelength
+        There, nm.
+    area
+        Effective area there, m².
+    """
+
+    offset: Values
+    wavelength: Values
+    area: Values
+
+    @property
+    def reference(self) -> float:
+        """The wavelength at the place of the direct image, nm."""
+        return float(np.interp(0.0, self.offset, self.wavelength))
+
+    def wavelength_at(self, offset: Values) -> Values:
+        """Give the wavelength (nm) at rows from the direct image, NaN beyond the order."""
+        return np.interp(offset, self.offset, self.wavelength, left=np.nan, right=np.nan)
+
+    def nanometres_per_pixel(self, offset: Values) -> Values:
+        """Give the dispersion (nm) of a row, signed."""
+        found: Values = self.wavelength_at(offset + 0.5) - self.wavelength_at(offset - 0.5)
+        return found
+
+    def area_at(self, offset: Values) -> Values:
+        """Give the effective area (m²), 0 beyond the order."""
+        return np.interp(offset, self.offset, self.area, left=0.0, right=0.0)
+
+    def calibrated(self, offset: Values) -> NDArray[np.bool_]:
+        """Whether rows have a wavelength and enough response."""
+        enough: NDArray[np.bool_] = self.area_at(offset) > _FAINTEST_RESPONSE * self.area.max()
+        return enough & np.isfinite(self.nanometres_per_pixel(offset))
+
+    def electrons_per_maggie(self, offset: Values) -> Values:
+        """Give e/s in a row of a source of AB magnitude 0 at all wavelengths."""
+        wavelength, step = self.wavelength_at(offset), np.abs(self.nanometres_per_pixel(offset))
+        rate = _JANSKY_OF_MAGGIE * self.area_at(offset) * step / (_H * wavelength)
+        seen: Values = np.nan_to_num(rate)
+        return seen
+
+    def flux_per_electron(self, offset: Values) -> Values:
+        """Give W m⁻² nm⁻¹ of a source that makes one e/s in a row."""
+        wavelength, step = self.wavelength_at(offset), np.abs(self.nanometres_per_pixel(offset))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            energy: Values = _HC / (wavelength * 1e-9) / (self.area_at(offset) * step)
+        return energy
+
+
+@cache
+def dispersion_of(element: OpticalElement, detector: str) -> Dispersion:
+    """Give the dispersion of a grism or prism on a detector."""
+    from romanisim.models.bandpass import read_gsfc_effarea, roman2galsim_bandpass
+
+    name = _TABLES[element]
+    path = resources.files("roman_technical_information") / (
+        f"data/WideFieldInstrument/Spectroscopy/Dispersion/WFI_{name}_dispersion.ecsv"
+    )
+    table = Table.read(str(path), format="ascii.ecsv")
+    wavelength = np.asarray(table[f"{name[0]}_mean_lam"], dtype=float)
+    per_pixel = np.asarray(table[f"{name[0]}_dispersion"], dtype=float)
+    offset = np.cumsum(np.gradient(wavelength) / per_pixel)
+    offset -= offset[len(offset) // 2]
+    areas = read_gsfc_effarea(int(detector[3:]))
+    microns = np.asarray(areas["Wave"], dtype=float)
+    area = np.interp(wavelength, microns * 1e3, np.asarray(areas[roman2galsim_bandpass[element]]))
+    return Dispersion(offset, wavelength, area)
