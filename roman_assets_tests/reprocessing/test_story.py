@@ -3,7 +3,9 @@
 ``roman-assets dev`` runs on an installation; the simulated telescope observes a visit of two
 surveys each, and romancal makes their products. A new calibration of one detector arrives. What it
 changes is shown, proposed, rejected, proposed again and approved; Dagster makes it again, and all
-is killed half-way.
+is killed half-way. Then the definitive ephemeris of one survey is in and its L1 is made again,
+while the other survey gets its data release r0; prompt L3 are superseded, and swept when their time
+is over; r1 follows.
 
 The tests follow each other. What is asserted of products is asked of the archive's public side.
 """
@@ -16,13 +18,16 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 import roman_assets
-from roman_assets.assets.partition_work import PROPOSAL_TAG
+from roman_assets.assets.partition_work import PROPOSAL_TAG, RELEASE_TAG
 from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS
 from roman_assets.data_root import DataRoot
 from roman_assets.products.priority import PRIORITY_TAG
@@ -39,6 +44,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 HLWAS, HLTDS = "r0001101001001001001", "r0001201001001001001"
 AFFECTED, OTHER = "WFI01", "WFI02"
 OLD, NEW = "roman_0002.pmap", "roman_0003.pmap"
+START = f"{datetime.now(UTC) - timedelta(hours=6):%Y-%m-%dT%H:%M:%S}"
+L1_KINDS = ("uncal", "guide_window", "face")
+L3_KINDS = ("association", "coadd", "visit_catalog", "visit_segmentation")
 STALE = """
 query ($asset: String!, $partition: String!) {
   assetNodeOrError(assetKey: {path: [$asset]}) {
@@ -60,11 +68,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataRoot]:
         yield root
 
 
-def observe(root: DataRoot, survey: str, program: int, element: str, detectors: str) -> None:
+def observe(
+    root: DataRoot, survey: str, program: int, element: str, detectors: str, *more: str
+) -> None:
     command(
         root, "simulate", "--survey", survey, "--program", str(program), "--filter", element,
         "--detectors", detectors, "--dither", "SUB2",
-        "--position", "269.8288", "65.8622", "0",
+        "--position", "269.8288", "65.8622", "0", "--start", START, *more,
     )  # fmt: skip
 
 
@@ -222,3 +232,160 @@ def test_prompt_deadlines_and_records_are_as_before(root: DataRoot) -> None:
         for run in runs(root)
         if run.status is DagsterRunStatus.FAILURE and run.tags.get("dagster/will_retry") != "true"
     ]
+
+
+def declare(root: DataRoot, release: str, context: str) -> Path:
+    path = root.path / f"hlwas_{release}.toml"
+    path.write_text(
+        f"""
+version = 1
+release = "{release}"
+survey = "HLWAS"
+after = 2020-01-01T00:00:00Z
+before = 2120-01-01T00:00:00Z
+context = "{context}"
+romancal = "{version("romancal")}"
+groupings = ["visit", "pass"]
+"""
+    )
+    return path
+
+
+def contents(root: DataRoot, **search: Any) -> dict[str, str]:
+    return {row["name"]: row["sha256"] for row in find(root, **search)}
+
+
+def ephemeris_of_l1(root: DataRoot, visit: str) -> set[str]:
+    with roman_assets.open_archive(root.path) as archive:
+        found = archive.find(visit=visit, kind="uncal")
+        return {str(archive.open(row).meta.ephemeris.type) for _, row in found.iterrows()}
+
+
+def release_status(root: DataRoot, declaration: Path) -> dict[str, Any]:
+    (status,) = json.loads(command(root, "release", "status", str(declaration), "--json"))
+    return dict(status)
+
+
+def is_made(root: DataRoot, declaration: Path) -> bool:
+    status = release_status(root, declaration)
+    return not (status["exposures_left"] or status["units_left"] or status["failed"])
+
+
+def test_a_release_says_beforehand_what_it_would_do(root: DataRoot) -> None:
+    declaration = declare(root, "r0", NEW)
+    plan = json.loads(command(root, "release", "plan", str(declaration), "--json"))
+    of_other = {row["file_set"] for row in find(root, kind="cal", detector=OTHER, visit=HLWAS)}
+    assert set(plan["images_made_again"]) == of_other, "the others are made with its context"
+    assert set(plan["superseded"]) == set(contents(root, visit=HLWAS, level="L3")) | set(
+        contents(root, kind=["visit_catalog", "visit_segmentation"], visit=HLWAS)
+    )
+    assert not find(root, release="r0")
+
+
+def test_a_release_is_made_by_dagster_while_l1_of_another_survey_is_made_again(
+    root: DataRoot,
+) -> None:
+    declaration = root.path / "hlwas_r0.toml"
+    assert ephemeris_of_l1(root, HLTDS) == ephemeris_of_l1(root, HLWAS) == {"PREDICTED"}
+    before = contents(root, visit=HLWAS, level="L1", kind=list(L1_KINDS))
+    prompt = contents(root, visit=HLWAS, kind="coadd", release="p")
+    observe(root, "HLTDS", 12, "F106", OTHER, "--definitive-ephemeris")
+    command(root, "format", f"{HLTDS}_0001", f"{HLTDS}_0002", "--apply")
+    assert ephemeris_of_l1(root, HLTDS) == {"DEFINITIVE"}
+    command(root, "release", "run", str(declaration))
+    with running_dev(root) as platform:
+        platform.wait_for(lambda: is_made(root, declaration), "the release", 1800)
+        platform.wait_for(
+            lambda: not [run for run in runs(root) if not run.is_finished], "the end of runs"
+        )
+        time.sleep(LOOKS)
+        platform.wait_for(
+            lambda: not [run for run in runs(root) if not run.is_finished], "the end of runs"
+        )
+    assert not find(root, release="r0"), "nobody sees it before it is published"
+    images = find(root, visit=HLWAS, kind="cal")
+    assert {row["context"] for row in images} == {NEW}
+    assert {row["generation"] for row in images} == {2}
+    assert {row["data_release"] for row in images if row["detector"] == OTHER} == {"r0"}
+    assert contents(root, visit=HLWAS, level="L1", kind=list(L1_KINDS)) == before
+    assert contents(root, visit=HLWAS, kind="coadd", release="p") == prompt, "they wait for r0"
+    of_hltds = find(root, visit=HLTDS, kind="cal")
+    assert {row["generation"] for row in of_hltds} == {2}, "L2 follow their L1"
+    assert "r0" not in {row["data_release"] for row in of_hltds}
+    again = runs(root, **{RELEASE_TAG: "HLWAS_r0"})
+    assert again
+    assert all(int(run.tags[PRIORITY_TAG]) < 0 for run in again)
+
+
+def test_a_release_appears_at_once_and_supersedes_prompt_l3(root: DataRoot) -> None:
+    declaration = root.path / "hlwas_r0.toml"
+    others = contents(root, visit=HLTDS)
+    command(root, "release", "publish", str(declaration))
+    assert not find(root, release="r0"), "it is shown only when somebody applies it"
+    command(root, "release", "publish", str(declaration), "--apply")
+    shown = find(root, release="r0")
+    assert {row["context"] for row in shown} == {NEW}
+    assert {row["kind"] for row in shown} == {
+        "association", "coadd", "visit_catalog", "visit_segmentation",
+    }  # fmt: skip
+    assert {row["name"].split("_")[2] for row in shown} == {"v01001001001001", "p01001"}
+    assert {row["state"] for row in find(root, visit=HLWAS, kind="coadd", release="p")} == {
+        "superseded"
+    }
+    assert {row["state"] for row in find(root, visit=HLTDS)} == {"current"}
+    assert contents(root, visit=HLTDS) == others
+    images = {row["name"]: row for row in find(root, kind="cal")}
+    with roman_assets.open_archive(root.path) as archive:
+        for row in shown:
+            if row["kind"] == "coadd":
+                made_from = archive.history(row["name"]).iloc[-1]["inputs"]
+                assert {images[item["name"]]["context"] for item in made_from} == {NEW}
+                assert len(made_from) <= 4
+
+
+def test_superseded_products_go_together_when_their_time_is_over(root: DataRoot) -> None:
+    released, others = contents(root, release="r0"), contents(root, visit=HLTDS)
+    prompt = contents(root, visit=HLWAS, release="p", kind=list(L3_KINDS))
+    assert "0 products are due" in command(root, "retention", "--apply")
+    assert contents(root, visit=HLWAS, release="p", kind=list(L3_KINDS)) == prompt
+    (root.path / "retention.toml").write_text("version = 1\ndays = 0\n")
+    command(root, "retention", "--apply")
+    assert not find(root, visit=HLWAS, release="p", kind=list(L3_KINDS))
+    assert contents(root, release="r0") == released
+    assert contents(root, visit=HLTDS) == others
+    gone = find(root, visit=HLWAS, release="p", kind=list(L3_KINDS), overwritten=True)
+    assert {row["name"] for row in gone if row["state"] == "removed"} == set(prompt)
+
+
+def test_a_second_release_makes_l2_again_and_leaves_the_first_in_place(root: DataRoot) -> None:
+    first, others = contents(root, release="r0"), contents(root, visit=HLTDS)
+    declaration = declare(root, "r1", OLD)
+    command(root, "release", "run", str(declaration), "--here")
+    command(root, "release", "publish", str(declaration), "--apply")
+    assert contents(root, release="r0") == first
+    second = find(root, release="r1")
+    assert len(second) == len(first)
+    assert {row["context"] for row in second} == {OLD}
+    images = find(root, visit=HLWAS, kind="cal")
+    assert {(row["context"], row["data_release"], row["generation"]) for row in images} == {
+        (OLD, "r1", 3)
+    }
+    assert {row["generation"] for row in find(root, visit=HLWAS, kind="exposure_catalog")} == {3}
+    assert contents(root, visit=HLTDS) == others
+
+
+def test_nothing_is_made_again_after_a_release_and_all_is_on_record(root: DataRoot) -> None:
+    before, made = len(runs(root)), contents(root)
+    with running_dev(root) as platform:
+        platform.wait_for(lambda: platform.process.poll() is None, "its start")
+        time.sleep(2 * LOOKS)
+    assert len(runs(root)) == before
+    assert contents(root) == made
+    assert "0 findings" in command(root, "fsck")
+    every = generations(root, overwritten=True)
+    command(root, "rebuild")
+    assert generations(root, overwritten=True) == every
+    assert contents(root) == made
+    counts = json.loads(command(root, "deadlines", "--json"))["counts"]
+    states = {row["state"] for row in counts if row["products"]}
+    assert states <= {"made in time", "not expected"}
