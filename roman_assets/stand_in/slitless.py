@@ -182,7 +182,7 @@ def _write_location_table(
     write_table(draft.path(name), pd.DataFrame(rows), _UNITS)
     located = {
         "dither": extraction.image.meta["exposure"], "detector": extraction.image.detector,
-        "num_src": len(rows), "optical_model": f"roman-technical-information {file_set}",
+        "num_src": len(rows), "optical_model": "roman-technical-information, field centre",
         "v3yangle": extraction.image.meta["v3yangle"],
     }  # fmt: skip
     draft.add(name, [image], {**own, **located})
