@@ -64,15 +64,16 @@ def delivery_sensor(
 
 
 def _result(requests: Sequence[dg.RunRequest]) -> dg.SensorResult:
-    keys: dict[bool, list[str]] = {True: [], False: []}
+    # several deliveries may be of one partition; Dagster refuses a key that is asked for twice
+    keys: dict[bool, dict[str, None]] = {True: {}, False: {}}
     for request in requests:
         key = str(request.partition_key)
-        keys[not is_exposure(key)].append(key)
+        keys[not is_exposure(key)][key] = None
     return dg.SensorResult(
         run_requests=list(requests),
         dynamic_partitions_requests=[
-            visit_partitions.build_add_request(keys[True]),
-            exposure_partitions.build_add_request(keys[False]),
+            visit_partitions.build_add_request(list(keys[True])),
+            exposure_partitions.build_add_request(list(keys[False])),
         ],
     )
 

@@ -151,6 +151,15 @@ def test_a_delivery_is_requested_once_for_each_state_of_it(
     assert corrected.run_key != first.run_key
 
 
+def test_several_deliveries_of_one_visit_are_asked_for_at_once(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    center.deliver([EVENTS], images(), delivery="a")
+    center.deliver([EVENTS], images(), delivery="b", text="other")
+    assert [one.partition_key for one in look(root, instance)] == [VISIT, VISIT]
+    assert instance.get_dynamic_partitions("visit") == [VISIT]
+
+
 def test_a_delivery_for_nobody_is_rejected_by_the_sensor(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
