@@ -118,7 +118,7 @@ def delivered_metadata(name: ProductName, meta: Mapping[str, Any]) -> ProductMet
         "start_time": _moment(source, meta, "expstart", "visit_start_time_mjd"),
         "end_time": _moment(source, meta, "expend", "visit_end_time_mjd"),
         "exposure_time": _number(source, meta, "exptime", float),
-        **_place(source, _value(meta, "s_region")),
+        **_place(source, meta, "s_region"),
     }
     schema = archive_catalog().schema_named(str(name.kind.rad_schema))
     return ProductMetadata(
@@ -171,7 +171,7 @@ def _facts(path: Path, name: ProductName, header: _Header) -> dict[str, Any]:
         "exposure_time": _number(path, meta, _EXPOSURE_TIME[scope], float),
         "cal_step": _section(meta, "cal_step"),
         **dict(zip(axes, reversed(header.shape), strict=False)),
-        **_place(path, _value(meta, "wcsinfo.s_region")),
+        **_place(path, meta, "wcsinfo.s_region"),
     }
     return {column: value for column, value in facts.items() if value not in (None, {})}
 
@@ -317,12 +317,13 @@ def _iso_utc(value: object) -> str:
     return aware.isoformat()
 
 
-def _place(path: Path, s_region: str | None) -> dict[str, Any]:
+def _place(path: Path, meta: Mapping[str, Any], field: str) -> dict[str, Any]:
+    s_region: str | None = _value(meta, field)
     if s_region is None:
         return {}
     try:
         footprint = Footprint.parse(s_region)
     except ValueError as error:
-        raise BadInputError(path, "s_region", str(error), "make the file again") from error
+        raise BadInputError(path, field, str(error), "make the file again") from error
     ra, dec = footprint.centre
     return {"ra": ra, "dec": dec, "radius": footprint.radius, "footprint": s_region}

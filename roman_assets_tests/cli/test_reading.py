@@ -33,7 +33,10 @@ from roman_assets_tests.reader.test_archive_reader import ALL, TRICKS
 from roman_assets_tests.registry.installation import association, exposure, sha256
 
 SQUARE = "269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"
-COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+COMMANDS = {
+    command.name or command.callback.__name__.replace("_", "-")
+    for command in app.registered_commands
+}  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
