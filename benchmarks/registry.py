@@ -65,6 +65,7 @@ from roman_assets.registry.tiers import (
     merge_tiers,
     new_tier,
     publish_snapshot,
+    read_snapshot,
 )
 
 DETECTORS = range(1, 19)
@@ -341,7 +342,7 @@ class Ours:
 
     def __init__(self, root: DataRoot, size: int) -> None:
         self._root, self._size = root, size
-        self._visits = itertools.count(1)
+        self._visits = itertools.count(int(time.time()))  # new ones in registries kept
         self._choice = random.Random(1)
         self._registry = Registry(root)
 
@@ -619,16 +620,18 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=40, help="to publish; ingest is 5x")
     parser.add_argument("--repeats", type=int, default=3, help="of ingesting")
     parser.add_argument("--work", type=Path, help="a directory for the data, removed afterwards")
+    parser.add_argument("--keep", type=Path, help="a directory whose registries are used again")
     options = parser.parse_args()
     sizes = sorted(int(size) for size in options.products)
     figures = Figures()
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         for size in sizes:
-            root = DataRoot(Path(work) / f"{size}")
+            root = DataRoot((options.keep or Path(work)) / f"{size}")
             seconds: list[float] = []
-            with elapsed(seconds):
-                build(root, size)
-            print(f"{size:10,} products built in {seconds[0]:.0f} s", flush=True)
+            if read_snapshot(root.registry) is None:
+                with elapsed(seconds):
+                    build(root, size)
+                print(f"{size:10,} products built in {seconds[0]:.0f} s", flush=True)
             # The smallest size is the butler's as well.
             beside = size == sizes[0] and not options.no_butler
             theirs = Theirs(Path(work) / "butler", size) if beside else None
