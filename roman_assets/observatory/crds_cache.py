@@ -351,7 +351,8 @@ def _make_references(
     catalog = str((path / ASTROMETRIC_CATALOG).absolute())
     if ledger.location != catalog:
         # the parameter reference of tweakreg holds the catalogue's absolute path
-        ledger.files.pop(_tweakreg_parameters(catalog).key, None)
+        if former := ledger.files.pop(_tweakreg_parameters(catalog).key, None):
+            (path / REFERENCES / former).unlink(missing_ok=True)
         ledger.location = catalog
     lacking = [
         reference

@@ -13,6 +13,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from roman_assets.automation.availability import NoticeFile
 from roman_assets.data_root import DataRoot
 from roman_assets.observatory.telescope import observe
+from roman_assets.products.observation import ExposureId
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.automation.platform import (
     PLAN,
@@ -165,10 +166,12 @@ def test_a_backfill_from_the_ui_finds_everything_made(
 
 
 def test_the_ssc_is_left_its_share(platform: Platform, landed: tuple[DataRoot, str]) -> None:
+    _, exposure = landed
     made = materializations(platform, "exposure_catalog", "visit_manifest", "coadd")
     assert not any(made.values())
     with platform.instance() as instance:
-        assert instance.get_dynamic_partitions("visit") == []
+        # the key under which the SSC delivers
+        assert instance.get_dynamic_partitions("visit") == [str(ExposureId.parse(exposure).visit)]
         assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
 
 
