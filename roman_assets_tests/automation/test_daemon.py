@@ -170,8 +170,9 @@ def test_the_ssc_is_left_its_share(platform: Platform, landed: tuple[DataRoot, s
     made = materializations(platform, "exposure_catalog", "visit_manifest", "coadd")
     assert not any(made.values())
     with platform.instance() as instance:
-        # the key under which the SSC delivers
-        assert instance.get_dynamic_partitions("visit") == [str(ExposureId.parse(exposure).visit)]
+        # at most the key under which the SSC is to deliver
+        visits = set(instance.get_dynamic_partitions("visit"))
+        assert visits <= {str(ExposureId.parse(exposure).visit)}
         assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
 
 
