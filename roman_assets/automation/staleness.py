@@ -10,7 +10,7 @@ and the landing area as they are; no event is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,8 @@ class StalenessWatch:
     """
 
     root: DataRoot
+    in_force: frozenset[str] = frozenset()
+    """The versions that something may be made with, as `versions` has found them."""
     _known: tuple[object, ...] = ()
     _versions: Mapping[dg.AssetKey, Mapping[str, str]] | None = None
 
@@ -90,6 +92,7 @@ class StalenessWatch:
             if self._versions is None or known != self._known:
                 self._versions = affected_versions(self.root, registry, context, ephemerides)
                 self._known = known
+                self.in_force = frozenset((context, *ephemerides))
         return self._versions
 
 
@@ -148,7 +151,7 @@ def staleness_sensor(
     reports = [
         report
         for asset, of_asset in versions.items()
-        for report in changed_versions(context.instance, asset, of_asset)
+        for report in changed_versions(context.instance, asset, of_asset, watch.in_force)
     ]
     told = reports[:REPORTS_PER_TICK]
     return dg.SensorResult(
@@ -158,7 +161,10 @@ def staleness_sensor(
 
 
 def changed_versions(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, affected: Mapping[str, str]
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    affected: Mapping[str, str],
+    in_force: Collection[str] = (),
 ) -> Iterator[dg.AssetObservation]:
     """Give the observations that Dagster lacks of one input.
 
@@ -170,6 +176,9 @@ def changed_versions(
         The input.
     affected
         Version by partition, of those that would be made otherwise.
+    in_force
+        Versions that are not withdrawn. A partition that was told one of them and is not affected
+        any more was made with it: it is on record before Dagster hears of it.
     """
     definition = visit_partitions if asset == VISIT_REFERENCES else exposure_partitions
     keys = instance.get_dynamic_partitions(str(definition.name))
@@ -182,10 +191,11 @@ def changed_versions(
     for key in sorted(affected.keys() & set(keys)):
         if observed.get(key) != affected[key]:
             yield _observation(asset, key, affected[key], f"affected by {affected[key]}")
+    kept = {FIRST_VERSION, *in_force}
     other = {
         key: observed[key]
         for key in keys
-        if key not in affected and observed.get(key, FIRST_VERSION) != FIRST_VERSION
+        if key not in affected and observed.get(key, FIRST_VERSION) not in kept
     }
     yield from _taken_back(instance, asset, other)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,10 @@ def calibrate(instance: dg.DagsterInstance, key: str) -> None:
     dg.materialize(DEFINITIONS.assets or [], partition_key=key, instance=instance, selection=[CAL])
 
 
-def report(instance: dg.DagsterInstance, affected: Mapping[str, str]) -> int:
-    events = list(changed_versions(instance, CALIBRATION_REFERENCES, affected))
+def report(
+    instance: dg.DagsterInstance, affected: Mapping[str, str], in_force: Collection[str] = ()
+) -> int:
+    events = list(changed_versions(instance, CALIBRATION_REFERENCES, affected, in_force))
     for event in events:
         instance.report_runless_asset_event(event)
     return len(events)
@@ -113,6 +115,17 @@ def test_what_is_affected_no_more_is_not_stale_any_longer(made: dg.DagsterInstan
     assert report(made, {}) == 1
     assert stale(made) == set()
     assert report(made, {}) == 0
+
+
+def test_what_was_made_again_is_not_stale_though_dagster_hears_of_it_later(
+    made: dg.DagsterInstance,
+) -> None:
+    new = "roman_0003.pmap"
+    report(made, {FIRST: new}, {new})
+    assert report(made, {}, {new}) == 0
+    calibrate(made, FIRST)
+    assert report(made, {}, {new}) == 0
+    assert stale(made) == set()
 
 
 def test_keys_that_were_put_away_are_not_reported(made: dg.DagsterInstance) -> None:
