@@ -94,7 +94,8 @@ _OF_VISIT = re.compile(r"r(\d{5})_[^_]+_v(\d{14})", re.ASCII)
 
 def visits_of(values: Mapping[str, Any]) -> list[str] | None:
     """Give the visits to which conditions on visit and exposure lead, None for all."""
-    parts = [values[column] for column in ("visit", "partition") if values[column] is not None]
+    given = (values.get(column) for column in ("visit", "partition"))
+    parts = [value for value in given if value is not None]
     names = [
         str(item)
         for value in parts

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.registry.condition import OneOrMore, conditions_of, grouping_columns, visits_of
@@ -23,9 +23,7 @@ from roman_assets.registry.ledger import (
     detectors_in,
     hours_spent,
 )
-from roman_assets.registry.schema import (
-    IS_AVAILABLE,
-)
+from roman_assets.registry.schema import IS_AVAILABLE
 from roman_assets.registry.snapshot_reader import SnapshotReader
 
 if TYPE_CHECKING:
@@ -52,36 +50,51 @@ class DeadlineOverview:
     rows: list[dict[str, Any]]
 
 
+class OfProducts(TypedDict, total=False):
+    """What narrows a question about deadlines; each is one value or several, None for all.
+
+    Parameters
+    ----------
+    visit, partition
+        A visit has its exposures' products too; a partition is one exposure, or what is made of a
+        visit itself.
+    level, survey, kind
+        Of the products.
+    state
+        One of `roman_assets.products.deadline.ProductState`.
+    at_risk
+        Only products that are, or are not, at risk.
+    """
+
+    visit: OneOrMore
+    partition: OneOrMore
+    level: OneOrMore
+    survey: OneOrMore
+    kind: OneOrMore
+    state: OneOrMore
+    at_risk: bool | None
+
+
 class DeadlineQuery(SnapshotReader):
     """Asks the deadline ledger."""
 
     def deadlines(
         self,
         *,
-        visit: OneOrMore = None,
-        partition: OneOrMore = None,
-        level: OneOrMore = None,
-        survey: OneOrMore = None,
-        kind: OneOrMore = None,
-        state: OneOrMore = None,
-        at_risk: bool | None = None,
         now: datetime | None = None,
         limit: int | None = None,
+        **of: Unpack[OfProducts],
     ) -> pd.DataFrame:
         """Give how products stand against their deadlines, those of one fate together.
 
         Parameters
         ----------
-        visit, partition, level, survey, kind, state
-            Only products of these: a visit has its exposures' too, a partition is one exposure or
-            the products of a visit itself; states are those of
-            `roman_assets.products.deadline.ProductState`.
-        at_risk
-            Only products that are, or are not, at risk.
         now
             The present time, UTC; that of this machine by default.
         limit
             At most so many rows, the most urgent.
+        **of
+            Only products of these; see `OfProducts`.
 
         Returns
         -------
@@ -89,31 +102,17 @@ class DeadlineQuery(SnapshotReader):
             Columns `roman_assets.registry.ledger.GROUP_COLUMNS`, the most urgent first: overdue,
             failed, at risk, the others not made, made late, the rest; among them by margin.
         """
-        groups = self._ledger(
-            JUDGED,
-            GROUP_COLUMNS,
-            {
-                "visit": visit, "partition": partition, "level": level, "survey": survey,
-                "kind": kind, "state": state, "at_risk": at_risk,
-            },
-            now,
-            limit,
-        )  # fmt: skip
+        _require_known(of)
+        groups = self._ledger(JUDGED, GROUP_COLUMNS, of, now, limit)
         return groups.assign(detectors=groups["detectors"].map(detectors_in))
 
     def ledger(
         self,
         *,
         name: OneOrMore = None,
-        visit: OneOrMore = None,
-        partition: OneOrMore = None,
-        level: OneOrMore = None,
-        survey: OneOrMore = None,
-        kind: OneOrMore = None,
-        state: OneOrMore = None,
-        at_risk: bool | None = None,
         now: datetime | None = None,
         limit: int | None = None,
+        **of: Unpack[OfProducts],
     ) -> pd.DataFrame:
         """Give the ledger's row of every product, expected or made; parameters as `deadlines`.
 
@@ -123,39 +122,21 @@ class DeadlineQuery(SnapshotReader):
             Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `deadlines`, then
             by name. A product that was made again has a row for each generation.
         """
-        return self._ledger(
-            PRODUCTS,
-            PRODUCT_COLUMNS,
-            {
-                "name": name, "visit": visit, "partition": partition, "level": level,
-                "survey": survey, "kind": kind, "state": state, "at_risk": at_risk,
-            },
-            now,
-            limit,
-        )  # fmt: skip
+        _require_known(of)
+        return self._ledger(PRODUCTS, PRODUCT_COLUMNS, {"name": name, **of}, now, limit)
 
     def deadline_overview(
         self,
         *,
-        visit: OneOrMore = None,
-        partition: OneOrMore = None,
-        level: OneOrMore = None,
-        survey: OneOrMore = None,
-        kind: OneOrMore = None,
-        state: OneOrMore = None,
-        at_risk: bool | None = None,
         now: datetime | None = None,
         limit: int | None = None,
+        **of: Unpack[OfProducts],
     ) -> DeadlineOverview:
         """Count products by state and give the most urgent rows; parameters as `deadlines`."""
-        conditions, parameters = conditions_of(
-            {
-                "visit": visit, "partition": partition, "level": level, "survey": survey,
-                "kind": kind, "state": state, "at_risk": at_risk,
-            }
-        )  # fmt: skip
+        _require_known(of)
+        conditions, parameters = conditions_of(of)
         moment = now or datetime.now(UTC)
-        visits = visits_of({"visit": visit, "partition": partition})
+        visits = visits_of(of)
         order = f'{MOST_URGENT_FIRST}, "partition", level, kind, made'
         most_urgent = f"from chosen order by {order} limit $limit"
         columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
@@ -189,7 +170,7 @@ class DeadlineQuery(SnapshotReader):
         self,
         macro: str,
         columns: tuple[str, ...],
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         now: datetime | None,
         limit: int | None,
     ) -> pd.DataFrame:
@@ -265,3 +246,8 @@ def _percentile(percent: int) -> str:
     place = f"{percent / 100} * (total - 1)"
     low, high = (f"min(hours) filter (rank > {rounded}({place}))" for rounded in ("floor", "ceil"))
     return f"{low} + ({high} - {low}) * any_value({place} - floor({place})) as p{percent}_hours"
+
+
+def _require_known(of: OfProducts) -> None:
+    if unknown := sorted(of.keys() - OfProducts.__annotations__.keys()):
+        raise TypeError(f"deadlines cannot be narrowed by {unknown}")

@@ -12,9 +12,7 @@ from typing import Any
 
 from roman_assets.products.observation import VisitId
 from roman_assets.registry.condition import OneOrMore, conditions_of
-from roman_assets.registry.record import (
-    ReleaseStatement,
-)
+from roman_assets.registry.record import ReleaseStatement
 from roman_assets.registry.snapshot_reader import SnapshotReader
 
 

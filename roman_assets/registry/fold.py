@@ -26,9 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from roman_assets.access import Role
-from roman_assets.archive.durability import (
-    disk_space,
-)
+from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError

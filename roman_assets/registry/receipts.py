@@ -11,12 +11,8 @@ from datetime import UTC, datetime
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.registry.ledger import (
-    DELIVERIES,
-)
-from roman_assets.registry.record import (
-    ExposureReceipt,
-)
+from roman_assets.registry.ledger import DELIVERIES
+from roman_assets.registry.record import ExposureReceipt
 from roman_assets.registry.snapshot_reader import SnapshotReader
 
 

@@ -44,19 +44,7 @@ _DAMAGE = (
 
 
 class SnapshotReader:
-    """A connection to the newest snapshot, from any process or thread.
-
-    Every call sees one whole state: the newest snapshot at its beginning. Before the first fold
-    all results are empty.
-
-    Parameters
-    ----------
-    root
-        The installation.
-    role
-        For whom: the public role reads the public registry, which knows neither records nor
-        events nor failures (R1); what needs them raises `AccessDeniedError`.
-    """
+    """A connection to the newest snapshot; its parameters are those of the `Registry`."""
 
     def __init__(self, root: DataRoot, role: Role = Role.OPERATIONS) -> None:
         self._root = root

@@ -17,12 +17,8 @@ from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.condition import OneOrMore, conditions_of, places_of
 from roman_assets.registry.generations import Generations, RegisteredProduct
-from roman_assets.registry.ledger import (
-    ATTEMPTS_AS_FAR,
-)
-from roman_assets.registry.record import (
-    Outcome,
-)
+from roman_assets.registry.ledger import ATTEMPTS_AS_FAR
+from roman_assets.registry.record import Outcome
 from roman_assets.registry.schema import (
     CURRENT_PRODUCTS,
     IS_AVAILABLE,
