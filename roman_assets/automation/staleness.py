@@ -25,6 +25,8 @@ from roman_assets.partitions import exposure_partitions, visit_partitions
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from roman_assets.registry.record import Change
     from roman_assets.registry.registry import Registry
 
@@ -76,7 +78,7 @@ class StalenessWatch:
     root: DataRoot
     in_force: frozenset[str] = frozenset()
     """The versions that something may be made with, as `versions` has found them."""
-    _known: tuple[object, ...] = ()
+    _latest_commit: datetime | None = None
     _versions: Mapping[dg.AssetKey, Mapping[str, str]] | None = None
 
     def versions(self) -> Mapping[dg.AssetKey, Mapping[str, str]]:
@@ -88,11 +90,10 @@ class StalenessWatch:
         context = operational_context()
         ephemerides = sorted(path.name for path in self.root.landing.glob(_EPHEMERIDES))
         with Registry(self.root) as registry:
-            known = (context, *ephemerides, registry.latest_commit())
-            if self._versions is None or known != self._known:
+            known = (frozenset((context, *ephemerides)), registry.latest_commit())
+            if self._versions is None or known != (self.in_force, self._latest_commit):
                 self._versions = affected_versions(self.root, registry, context, ephemerides)
-                self._known = known
-                self.in_force = frozenset((context, *ephemerides))
+                self.in_force, self._latest_commit = known
         return self._versions
 
 
