@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from dagster._core.execution.backfill import (
 
 from roman_assets.assets.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
 from roman_assets.assets.specs import asset_key
+from roman_assets.automation.backfill import launch_backfill
 from roman_assets.partitions import exposure_partitions, release_partitions
 from roman_assets.products.kind import KIND_BY_NAME, Level, Step
 from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY
@@ -118,24 +118,19 @@ def launch(
     if wanted is None or (not by_person and not _goes_on(known, wanted)):
         return None
     backfill_id = _backfill_id(release, len(known) + 1)
-    instance.add_dynamic_partitions(str(wanted.partitions.name), list(wanted.keys))
-    instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
-            backfill_id=backfill_id,
-            asset_graph=graph,
-            partition_names=list(wanted.keys),
-            asset_selection=[wanted.asset],
-            backfill_timestamp=datetime.now(UTC).timestamp(),
-            tags={**release_tags(release), LEVEL_TAG: wanted.level.value},
-            dynamic_partitions_store=instance,
-            all_partitions=False,
-            title=f"{release.declaration}: {wanted.level}",
-            description=(
-                f"Data release {release.declaration} with {release.declaration.context} and "
-                f"romancal {release.declaration.romancal}."
-            ),
-            run_config=None,
-        )
+    launch_backfill(
+        instance,
+        graph,
+        backfill_id,
+        partitions=wanted.partitions,
+        keys=wanted.keys,
+        assets=[wanted.asset],
+        tags={**release_tags(release), LEVEL_TAG: wanted.level.value},
+        title=f"{release.declaration}: {wanted.level}",
+        description=(
+            f"Data release {release.declaration} with {release.declaration.context} and "
+            f"romancal {release.declaration.romancal}."
+        ),
     )
     return backfill_id
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.execution.backfill import PartitionBackfill
 
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS, proposals_markdown
+from roman_assets.automation.backfill import launch_backfill
 from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
 from roman_assets.automation.jobs import visit_products
 from roman_assets.automation.visits import Approval, approval_tags
@@ -119,21 +118,16 @@ def launch(
     if instance.get_backfill(proposal.proposal_id) is not None:
         return False
     assert context.repository_def is not None
-    instance.add_dynamic_partitions(str(exposure_partitions.name), exposures)
-    instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
-            backfill_id=proposal.proposal_id,
-            asset_graph=context.repository_def.asset_graph,
-            partition_names=exposures,
-            asset_selection=[_BACKFILLED[step] for step in STEPS[proposal.change.cause]],
-            backfill_timestamp=datetime.now(UTC).timestamp(),
-            tags=approval_tags(Approval(proposal.proposal_id, decided.context)),
-            dynamic_partitions_store=instance,
-            all_partitions=False,
-            title=f"Proposal {proposal.proposal_id}: {proposal.change}",
-            description=_why(decided),
-            run_config=None,
-        )
+    launch_backfill(
+        instance,
+        context.repository_def.asset_graph,
+        proposal.proposal_id,
+        partitions=exposure_partitions,
+        keys=exposures,
+        assets=[_BACKFILLED[step] for step in STEPS[proposal.change.cause]],
+        tags=approval_tags(Approval(proposal.proposal_id, decided.context)),
+        title=f"Proposal {proposal.proposal_id}: {proposal.change}",
+        description=_why(decided),
     )
     return True
 
