@@ -37,6 +37,18 @@ if TYPE_CHECKING:
     from roman_assets.registry.area import Area, Cone, Polygon
 
 
+_FEW_PLACES = 20
+"""So many are named in the search for products; among more it joins."""
+
+_PLACES_IN_RANGES = f"""
+    select distinct healpix, name_key from {PLACES.name}
+    asof join (select unnest($low) as low, unnest($high) as high) as ranges
+        on healpix >= ranges.low
+    where healpix < ranges.high and healpix between $lowest and $highest
+"""
+"""Half-open ranges of pixels have none in common: one at most begins last before a pixel."""
+
+
 class ProductSearch(SnapshotReader):
     """Finds products."""
 
@@ -124,14 +136,19 @@ detector, skycell, release, step, partition, access
             parameters |= named
         columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
         where = " and ".join(conditions) or "true"
-        selection = f"select {columns} from products where {where}"
         areas = areas_of(cone, polygon)
         if areas:
-            return self._found_in_areas(areas, columns, where, parameters, limit)
-        if limit is not None:
-            selection = f"from ({selection} order by committed_at desc, name limit $limit)"
-            parameters["limit"] = limit
-        return self._query(f"{selection} order by name, generation", parameters)
+            found = self._found_in_areas(areas, columns, where, parameters, limit)
+        else:
+            selection = f"select {columns} from products where {where}"
+            if limit is not None:
+                selection += " order by committed_at desc, name limit $limit"
+                parameters["limit"] = limit
+            found = self._table(selection, parameters)
+        # Arrow sorts a few wide rows in a tenth of the time that a sort adds to DuckDB's plan.
+        in_order = found.sort_by([("name", "ascending"), ("generation", "ascending")])
+        frame: pd.DataFrame = in_order.to_pandas()
+        return frame
 
     def names(self, pattern: str = "*") -> Iterator[str]:
         """Go through the names of current products, in order, however many there are.
@@ -144,7 +161,7 @@ detector, skycell, release, step, partition, access
         condition, parameters = named_like([pattern])
         sql = f"select name from products where {IS_AVAILABLE} and {condition} order by name"
         # On a connection of its own, so that whoever goes through slowly keeps nobody waiting.
-        with type(self)(self._root, self._role) as own, own._answer(sql, parameters, {}) as answer:
+        with type(self)(self._root, self._role) as own, own._answer(sql, parameters) as answer:
             for batch in answer.to_arrow_reader():
                 yield from batch.column(0).to_pylist()
 
@@ -287,31 +304,37 @@ detector, skycell, release, step, partition, access
         where: str,
         parameters: Mapping[str, Any],
         limit: int | None,
-    ) -> pd.DataFrame:
-        import pyarrow as pa
-
-        widest = self._widest_footprint()
+    ) -> pa.Table:
         # The first area selects by pixels; each is asked exactly.
-        low, high = areas[0].pixel_ranges(widest)
-        found = self._table(
-            f"""
-            with near as materialized (
-                select distinct healpix, name_key from {PLACES.name}
-                semi join ranges on healpix >= ranges.low and healpix < ranges.high
-                where healpix between $lowest and $highest
-            )
-            select {columns} from products semi join near using (healpix, name_key) where {where}
-            """,
-            {**parameters, "lowest": int(low.min()), "highest": int(high.max())},
-            ranges=pa.table({"low": low, "high": high}),
-        )
+        low, high = areas[0].pixel_ranges(self._widest_footprint())
+        ranges = {"low": low.tolist(), "high": high.tolist()}
+        extent = {"lowest": int(low.min()), "highest": int(high.max())}
+        # Both questions are of one snapshot, in which a product has one place.
+        with self._asked() as connection:
+            near = connection.execute(
+                f"{_PLACES_IN_RANGES} limit {_FEW_PLACES + 1}", {**ranges, **extent}
+            ).fetchall()
+            if len(near) <= _FEW_PLACES:
+                selection = (
+                    f"select {columns} from products "
+                    f"where healpix in $pixels and name_key in $keys and {where}"
+                )
+                given: dict[str, Any] = {
+                    "pixels": [*{pixel for pixel, _ in near}],
+                    "keys": [*{key for _, key in near}],
+                }
+            else:
+                selection = (
+                    f"with near as materialized ({_PLACES_IN_RANGES}) select {columns} "
+                    f"from products semi join near using (healpix, name_key) where {where}"
+                )
+                given = {**ranges, **extent}
+            found = connection.sql(selection, params={**parameters, **given}).to_arrow_table()
         found = found.filter(_meets(areas, found["footprint"].to_pylist()))
         if limit is not None:
             newest = found.sort_by([("committed_at", "descending"), ("name", "ascending")])
-            found = newest.slice(0, limit)
-        in_order = found.sort_by([("name", "ascending"), ("generation", "ascending")])
-        frame: pd.DataFrame = in_order.to_pandas()
-        return frame
+            return newest.slice(0, limit)
+        return found
 
     def _widest_footprint(self) -> float:
         with self._lock:

@@ -106,9 +106,8 @@ class SnapshotReader:
         sql: str,
         parameters: Mapping[str, Any],
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
-        **tables: pa.Table,
     ) -> pd.DataFrame:
-        frame: pd.DataFrame = self._table(sql, parameters, prepare, **tables).to_pandas()
+        frame: pd.DataFrame = self._table(sql, parameters, prepare).to_pandas()
         return frame
 
     def _table(
@@ -116,27 +115,26 @@ class SnapshotReader:
         sql: str,
         parameters: Mapping[str, Any],
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
-        **tables: pa.Table,
     ) -> pa.Table:
-        with self._answer(sql, parameters, tables, prepare) as answer:
+        with self._answer(sql, parameters, prepare) as answer:
             return answer.to_arrow_table()
 
     def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        with self._answer(sql, parameters, {}) as answer:
-            return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
+        with self._asked() as connection:
+            # Unlike a relation, a statement that is executed is planned once.
+            answer = connection.execute(sql, dict(parameters))
+            columns = [column[0] for column in answer.description or ()]
+            return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 
     @contextmanager
     def _answer(
         self,
         sql: str,
         parameters: Mapping[str, Any],
-        tables: Mapping[str, pa.Table],
         prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
     ) -> Iterator[duckdb.DuckDBPyRelation]:
         """Ask the newest snapshot, alone among the threads until the answer is read."""
         with self._asked() as connection:
-            for name, table in tables.items():
-                connection.register(name, table)
             if prepare is not None:
                 prepare(connection)
             yield connection.sql(sql, params=dict(parameters))
