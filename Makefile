@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 
+# Hundreds of processes start here: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo dev test test-slow lint benchmark lock clean help
 
 help:

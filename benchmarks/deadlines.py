@@ -313,6 +313,8 @@ def command_seconds(root: DataRoot, now: datetime) -> float:
         now.isoformat(),
     ]
     environment = {**os.environ, DATA_ROOT_VARIABLE: str(root.path), ROLE_VARIABLE: Role.OPERATIONS}
+    # As at any second use: the package is compiled.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return median_seconds(
         lambda: subprocess.run(command, env=environment, check=True, capture_output=True), 3
     )
