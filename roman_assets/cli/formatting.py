@@ -1,4 +1,4 @@
-"""The command that makes L1 again from the retained L0: ``format`` (R3, R8)."""
+"""The command that tells why L1 would be made again from its packets: ``formatting`` (R3, R8)."""
 
 from __future__ import annotations
 
@@ -19,41 +19,33 @@ def _exposure(text: str) -> ExposureId:
         raise typer.BadParameter(str(error)) from error
 
 
-def format_again(
+def formatting(
     exposures: Annotated[
         list[ExposureId],
         typer.Argument(
             parser=_exposure, metavar="EXPOSURE", help="Such as r0000101001001001001_0001."
         ),
     ],
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Make L1 again; without it nothing is changed.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="With --apply: also where nothing would be different.")
-    ] = False,
 ) -> None:
-    """Tell why L1 would be made again from its packets, and with --apply do it.
+    """Tell why L1 would be made again from its packets.
 
     The definitive ephemeris, repaired packets, another version of the formatting software: nothing
-    makes L1 again by itself. L2, L4 and the visit follow, as they do whatever L1 is published.
+    makes L1 again by itself. Propose it, so that a person approves it.
+
+    [dim]roman-assets formatting r0000101001001001001_0001[/dim]
     """
     from roman_assets.pipelines.formatting.landing import LandingArea
-    from roman_assets.pipelines.formatting.step import format_exposure, why_again
+    from roman_assets.pipelines.formatting.step import why_again
 
     root = DataRoot.from_environment()
     LandingArea(root).scan()
-    table = Table("exposure", "why L1 would be made again", "made")
-    failed = 0
+    table = Table("exposure", "why L1 would be made again")
+    different = []
     for exposure in exposures:
-        reasons, made = why_again(root, exposure), ""
-        if apply and (reasons or force):
-            result = format_exposure(root, exposure, force=force)
-            made = f"{len(result.made)} products, {len(result.failures)} failures"
-            failed += len(result.failures)
-        table.add_row(str(exposure), "\n".join(reasons) or "nothing would be different", made)
+        reasons = why_again(root, exposure)
+        table.add_row(str(exposure), "\n".join(reasons) or "nothing would be different")
+        if reasons:
+            different.append(f"--exposure {exposure}")
     terminal().print(table)
-    if not apply:
-        typer.echo("Nothing is changed; --apply makes it.")
-    if failed:
-        raise typer.Exit(1)
+    if different:
+        typer.echo(f"To propose it: roman-assets propose {' '.join(different)} --reason TEXT")

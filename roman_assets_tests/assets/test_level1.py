@@ -65,20 +65,20 @@ def test_who_materializes_the_partition_gets_l1_with_the_definitive_ephemeris(ro
     assert ephemeris_of(root) == (2, "DEFINITIVE")
 
 
-def test_an_operator_is_told_why_and_makes_l1_again(root, monkeypatch):
+def test_an_operator_is_told_why_l1_would_be_made_again_and_how_to_propose_it(root, monkeypatch):
     monkeypatch.setenv(DATA_ROOT_VARIABLE, str(root.path))
-    listed = CliRunner().invoke(app, ["format", str(EXPOSURE)])
+    listed = CliRunner().invoke(app, ["formatting", str(EXPOSURE)])
     assert listed.exit_code == 0, listed.output
     assert "the definitive ephemeris" in listed.output
+    assert f"roman-assets propose --exposure {EXPOSURE}" in listed.output
     assert ephemeris_of(root) == (1, "PREDICTED")
-    applied = CliRunner().invoke(app, ["format", str(EXPOSURE), "--apply"])
-    assert applied.exit_code == 0, applied.output
-    assert "3 products, 0 failures" in applied.output
-    assert ephemeris_of(root) == (2, "DEFINITIVE")
-    assert "nothing would be different" in CliRunner().invoke(app, ["format", str(EXPOSURE)]).output
+    materialize(root, {})
+    again = CliRunner().invoke(app, ["formatting", str(EXPOSURE)])
+    assert "nothing would be different" in again.output
+    assert "propose" not in again.output
 
 
 @pytest.mark.parametrize("text", ["nonsense", "r0000101001001001001"])
 def test_what_is_no_exposure_is_refused(text):
-    result = CliRunner().invoke(app, ["format", text])
+    result = CliRunner().invoke(app, ["formatting", text])
     assert result.exit_code == 2

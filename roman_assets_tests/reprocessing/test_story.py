@@ -290,11 +290,18 @@ def test_a_release_is_made_by_dagster_while_l1_of_another_survey_is_made_again(
     before = contents(root, visit=HLWAS, level="L1", kind=list(L1_KINDS))
     prompt = contents(root, visit=HLWAS, kind="coadd", release="p")
     observe(root, "HLTDS", 12, "F106", OTHER, "--definitive-ephemeris")
-    command(root, "format", f"{HLTDS}_0001", f"{HLTDS}_0002", "--apply")
-    assert ephemeris_of_l1(root, HLTDS) == {"DEFINITIVE"}
+    exposures = [f"{HLTDS}_0001", f"{HLTDS}_0002"]
+    assert "the definitive ephemeris" in command(root, "formatting", *exposures)
+    chosen = [word for exposure in exposures for word in ("--exposure", exposure)]
+    command(root, "propose", *chosen, "--by", "ana", "--reason", "the definitive orbit is in")
+    proposal = proposals(root)[-1]["proposal_id"]
+    command(root, "approve", proposal, "--by", "ben", "--reason", "for the archive")
     command(root, "release", "run", str(declaration))
     with running_dev(root) as platform:
         platform.wait_for(lambda: is_made(root, declaration), "the release", 1800)
+        platform.wait_for(
+            lambda: proposals(root)[-1]["state"] == "done", "the end of the proposal", 600
+        )
         platform.wait_for(
             lambda: not [run for run in runs(root) if not run.is_finished], "the end of runs"
         )
@@ -309,6 +316,7 @@ def test_a_release_is_made_by_dagster_while_l1_of_another_survey_is_made_again(
     assert {row["data_release"] for row in images if row["detector"] == OTHER} == {"r0"}
     assert contents(root, visit=HLWAS, level="L1", kind=list(L1_KINDS)) == before
     assert contents(root, visit=HLWAS, kind="coadd", release="p") == prompt, "they wait for r0"
+    assert ephemeris_of_l1(root, HLTDS) == {"DEFINITIVE"}
     of_hltds = find(root, visit=HLTDS, kind="cal")
     assert {row["generation"] for row in of_hltds} == {2}, "L2 follow their L1"
     assert "r0" not in {row["data_release"] for row in of_hltds}
