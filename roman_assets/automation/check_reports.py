@@ -8,7 +8,7 @@ evaluates at one tick is stored under a run of its own, which nothing executes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,12 +21,18 @@ from dagster import (
     DagsterRunStatus,
 )
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus,
+    AssetCheckPartitionInfo,
+)
 
 from roman_assets.checks.in_time import BLAME_METADATA, STATE_METADATA
 
 REPORTS_JOB = "deadline_reports"
 """The job name of the runs under which evaluations are stored."""
+
+_PARTITIONS_AT_ONCE = 10_000
+"""Dagster names each twice in one statement; SQLite takes 32,766 values as it is delivered."""
 
 CheckOfPartition = tuple[dg.AssetCheckKey, str]
 
@@ -64,12 +70,8 @@ def reported_states(
     """
     if not wanted:
         return {}
-    found = instance.event_log_storage.get_asset_check_partition_info(
-        keys=sorted({key for key, _ in wanted}),
-        partition_keys=sorted({partition for _, partition in wanted}),
-    )
     states: dict[CheckOfPartition, ReportedState] = {}
-    for info in found:
+    for info in _latest_executions(instance, wanted):
         place = (info.check_key, info.partition_key or "")
         if place not in wanted:
             continue
@@ -78,6 +80,17 @@ def reported_states(
         elif (said := _said_last(instance, *place)) is not None:
             states[place] = said
     return states
+
+
+def _latest_executions(
+    instance: dg.DagsterInstance, wanted: Collection[CheckOfPartition]
+) -> Iterator[AssetCheckPartitionInfo]:
+    keys = sorted({key for key, _ in wanted})
+    partitions = sorted({partition for _, partition in wanted})
+    for first in range(0, len(partitions), _PARTITIONS_AT_ONCE):
+        yield from instance.event_log_storage.get_asset_check_partition_info(
+            keys=keys, partition_keys=partitions[first : first + _PARTITIONS_AT_ONCE]
+        )
 
 
 def _said_last(
