@@ -74,6 +74,7 @@ class Event(StrEnum):
 
     FORMAT = "L1 is made (again)"
     CALIBRATE = "L2, supplement and L4 are made (again)"
+    CALIBRATE_FOR_RELEASE = "L2, supplement and L4 are made again for a release"
     CALIBRATE_WITHOUT_L4 = "L2 and supplement are made (again), L4 cannot be"
     MOSAIC = "prompt L3 and L4 are made (again)"
     RUN_RELEASE = "L3 and L4 of the release are made"
@@ -119,6 +120,7 @@ class Made:
     ended_at: datetime | None = None
     public: bool = True
     superseded_at: datetime | None = None
+    data_release: str | None = None
 
     @property
     def is_available(self) -> bool:
@@ -174,11 +176,18 @@ class VisitModel:
             if made.is_available
         }
 
-    def make(self, names: list[str], content: int, made_by: str, when: datetime) -> None:
+    def make(
+        self,
+        names: list[str],
+        content: int,
+        made_by: str,
+        when: datetime,
+        data_release: str | None = None,
+    ) -> None:
         """R6: what is made again overwrites; R13: a versioned name is given once."""
         for name in names:
             versioned = "_r0_" in name or "_r1_" in name
-            made = Made(content, made_by, public=not versioned)
+            made = Made(content, made_by, public=not versioned, data_release=data_release)
             earlier = self.generations.setdefault(name, [])
             if versioned and any(one.state in ("current", "refused") for one in earlier):
                 made.state, made.ended_at = "refused", when
@@ -255,9 +264,11 @@ class Installation:
         what: Happening,
         when: datetime,
         transitions: Mapping[Transition, Mapping[str, Made]] | None = None,
+        data_release: str | None = None,
     ) -> CommitRecord:
         """Make the record of a step; the model does as the rules say."""
         staged = self.staged[what.content]
+        mark = {} if data_release is None else {"data_release": data_release}
         changes = [
             ProductTransition(
                 transition=transition,
@@ -280,14 +291,14 @@ class Installation:
                     sha256=staged.sha256,
                     size=staged.size,
                     fingerprint=ANY_FINGERPRINT,
-                    metadata={"survey": visit.survey.value, "exposure_type": "WFI_IMAGE"},
+                    metadata={"survey": visit.survey.value, "exposure_type": "WFI_IMAGE", **mark},
                     access=Role.OPERATIONS if step is Step.RELEASE else Role.PUBLIC,
                 )
                 for name in names
             ),
             transitions=tuple(changes),
         )
-        visit.make(names, what.content, record.record_id, when)
+        visit.make(names, what.content, record.record_id, when, data_release)
         return record
 
     def commit(self) -> None:
@@ -310,6 +321,14 @@ def _calibrate(
 ) -> CommitRecord:
     names = visit.names("cal", "supplement", "exposure_catalog", "exposure_segmentation")
     return at.record(visit, Step.EXPOSURE, names, what, when)
+
+
+def _calibrate_for_release(
+    at: Installation, visit: VisitModel, what: Happening, when: datetime
+) -> CommitRecord:
+    """R6, R7: L2 of a release have no version, they overwrite, and are marked."""
+    names = visit.names("cal", "supplement", "exposure_catalog", "exposure_segmentation")
+    return at.record(visit, Step.EXPOSURE, names, what, when, data_release=what.release)
 
 
 def _calibrate_without_l4(
@@ -401,6 +420,7 @@ def _decide(verdict: Verdict):
 _EVENTS = {
     Event.FORMAT: _format,
     Event.CALIBRATE: _calibrate,
+    Event.CALIBRATE_FOR_RELEASE: _calibrate_for_release,
     Event.CALIBRATE_WITHOUT_L4: _calibrate_without_l4,
     Event.MOSAIC: _mosaic,
     Event.RUN_RELEASE: _run_release,
@@ -440,10 +460,11 @@ def require_same(at: Installation) -> None:
         found = registry.find(overwritten=True)
         proposals = {row["proposal_id"]: row["verdict"] for row in registry.proposals()}
     ended = found["ended_at"].astype(object).where(found["ended_at"].notna(), None)
+    marked = found["data_release"].astype(object).where(found["data_release"].notna(), None)
     columns = ("name", "generation", "record_id", "state", "access")
-    assert [*zip(*(found[column] for column in columns), ended, strict=True)] == [
+    assert [*zip(*(found[column] for column in columns), ended, marked, strict=True)] == [
         (name, number, one.made_by, one.state, "public" if one.public else "operations",
-         one.ended_at)
+         one.ended_at, one.data_release)
         for name, number, one in expected
     ]  # fmt: skip
     assert proposals == {
