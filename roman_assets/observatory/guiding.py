@@ -20,8 +20,9 @@ from gwcs import WCS
 from numpy.typing import NDArray
 
 from roman_assets.observatory.geometry import BORDER_PIXELS, active_pixels, detector_wcs
-from roman_assets.observatory.light import ILLUMINATION, PIXEL_SCALE, PointSpread, pixel_positions
+from roman_assets.observatory.light import ILLUMINATION
 from roman_assets.observatory.plan import PlannedExposure
+from roman_assets.observatory.point_spread import PIXEL_SCALE, PointSpread, pixel_positions
 from roman_assets.observatory.response import DetectorResponse, detector_number
 from roman_assets.observatory.scene import SourceKind
 from roman_assets.pipelines.formatting.ancillary import (

@@ -110,15 +110,41 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
         [
             np.stack(
                 [
-                    _stamp(detector, element, x, y, window, kind)
+                    _stamp(detector, x, y, window, roman2galsim_bandpass[str(element)], nm)
                     for x, y in zip(pixel_x, pixel_y, strict=True)
                 ]
             )
-            for kind in SPECTRAL_TYPES
+            for nm in (_effective_wavelength(element, kind) for kind in SPECTRAL_TYPES)
         ]
     )
     stamps.setflags(write=False)
     return EpsfGrid(stamps[None], pixel_x, pixel_y)
+
+
+@lru_cache(maxsize=32)
+def monochromatic_psf(detector: str, wavelength: float, window: int | None) -> EpsfGrid:
+    """Compute the ePSFs of a detector at one wavelength, as behind a grism or prism.
+
+    The pupil is that of the filters without a cold mask; that of the dispersers and what they add
+    to the aberrations are not published.
+
+    Parameters
+    ----------
+    detector
+        ``WFI01`` to ``WFI18``.
+    wavelength
+        nm.
+    window
+        Active pixels along a side, None for the whole detector.
+
+    Returns
+    -------
+    EpsfGrid
+        Of one spectral type, at the middle of the window; oriented as the science frame.
+    """
+    middle = (active_pixels(window) - 1) / 2
+    stamp = _stamp(detector, middle, middle, window, "short", wavelength)
+    return EpsfGrid(stamp[None, None, None], (middle,), (middle,))
 
 
 def enclosed_energy(stamp: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -152,7 +178,7 @@ def _blur() -> Any:
 
 
 def _stamp(
-    detector: str, element: OpticalElement, x: float, y: float, window: int | None, kind: str
+    detector: str, x: float, y: float, window: int | None, bandpass: str, wavelength: float
 ) -> NDArray[np.float32]:
     number = detector_number(detector)
     origin = window_origin(window)
@@ -163,10 +189,10 @@ def _stamp(
     place[mirrored] = FULL_ACTIVE_PIXELS + 1 - place[mirrored]
     optics = galsim.roman.getPSF(
         number,
-        roman2galsim_bandpass[str(element)],
+        bandpass,
         SCA_pos=galsim.PositionD(*place),
         pupil_bin=_PUPIL_BINNING,
-        wavelength=_effective_wavelength(element, kind),
+        wavelength=wavelength,
     )
     image = galsim.Convolve(optics, _blur()).drawImage(
         nx=STAMP_PIXELS,

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from romancal.dark_decay.dark_decay import subtract_dark_decay
 
 from roman_assets.observatory.geometry import detector_wcs
-from roman_assets.observatory.light import PointSpread, electron_rates
+from roman_assets.observatory.light import electron_rates
 from roman_assets.observatory.multiaccum import MultiAccumTable
 from roman_assets.observatory.plan import PlannedExposure, Pointing
+from roman_assets.observatory.point_spread import PointSpread
 from roman_assets.observatory.response import DetectorResponse, detector_number
 from roman_assets.pipelines.formatting.telemetry import (
     REFERENCE_OUTPUT_COLUMNS,

@@ -24,10 +24,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
+from astropy.table import Table
 from roman_datamodels.dqflags import pixel
 from romanisim.models import bandpass, parameters
 from romanisim.models.backgrounds import thermal_backgrounds
@@ -100,10 +102,14 @@ def electron_rate(detector: str, element: OpticalElement) -> float:
 def sky_rate(detector: str, element: OpticalElement) -> float:
     """Give the e/s of zodiacal, stray and thermal light in the central pixel.
 
-    Zodiacal light is that of the field near the ecliptic pole where the simulated sky is.
+    Zodiacal light is that of the field near the ecliptic pole where the simulated sky is; behind
+    grism and prism, which spread it in all orders, the published minimum, which is close to that.
     """
     if element is OpticalElement.DARK:
         return 0.0
+    if not imaging(element):
+        stray = float(parameters.stray_light_fraction)
+        return _dispersed_zodiacal_rate(element) * (1 + stray)
     wavelength, area = effective_area(detector, element)
     zodiacal = bandpass.get_zodi_bkgnd(
         _FIELD_ECLIPTIC_LATITUDE, _SUN_ELONGATION, 0.4, 2.5, wavelength, area
@@ -111,6 +117,15 @@ def sky_rate(detector: str, element: OpticalElement) -> float:
     square_arcsec = reference_pixel_area(detector) * np.rad2deg(1.0) ** 2 * 3600.0**2
     thermal = thermal_backgrounds[bandpass.roman2galsim_bandpass[str(element)]]
     return float(zodiacal * (1 + parameters.stray_light_fraction) * square_arcsec + thermal)
+
+
+def _dispersed_zodiacal_rate(element: OpticalElement) -> float:
+    path = resources.files("roman_technical_information") / (
+        "data/WideFieldInstrument/Spectroscopy/ZodiacalLight/grism_prism_zodiacal_light.ecsv"
+    )
+    table = Table.read(str(path), format="ascii.ecsv")
+    (rate,) = [row["rate"] for row in table if row["element"].upper().startswith(str(element))]
+    return float(rate)
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ from roman_assets.observatory.guiding import (
     guide_window_readout,
 )
 from roman_assets.observatory.lensing import LensingSeason
-from roman_assets.observatory.light import PIXEL_SCALE, PSF_RADIUS, SPECTRAL_PSF, PointSpread
 from roman_assets.observatory.multiaccum import ma_table
 from roman_assets.observatory.plan import PlannedExposure, Pointing, VisitPlan
+from roman_assets.observatory.point_spread import PIXEL_SCALE, PSF_RADIUS, PointSpread
 from roman_assets.observatory.psf import effective_psf
 from roman_assets.observatory.ramp import detector_readout
 from roman_assets.observatory.response import DetectorResponse, imaging
 from roman_assets.observatory.scene import Scene, SkyCircle
+from roman_assets.observatory.spectrum import with_lines
 from roman_assets.observatory.truth import write_truth
 from roman_assets.pipelines.formatting.ancillary import EphemerisKind, GuideStar
 from roman_assets.pipelines.formatting.telemetry import (
@@ -54,6 +55,8 @@ DEFAULT_SEED = 20270601
 Progress = Callable[[str, int, int], None]
 """Called with what is being made, how many of its kind are done, and how many there are."""
 
+_GUIDING_PSF = OpticalElement.F129
+"""The filter whose PSF guide windows have in spectral exposures."""
 _SPECTRAL_REACH = 1000
 """Pixels from the direct image to the far end of the longest spectrum, rounded up."""
 _NEW_FIELD_RADIUS = 0.6
@@ -134,6 +137,8 @@ class Telescope:
     def sources(self, planned: PlannedExposure, detector: str) -> Table:
         """Give the truth table of what a detector gets light from, as bright as it is then."""
         sources = self.scene.sources([self.field(planned, detector)])
+        if planned.exposure_type is ExposureType.WFI_SPECTRAL:
+            return with_lines(sources, self.seed)
         if self.lensing is None or planned.survey is not Survey.GBTDS:
             return sources
         return self.lensing.magnified(sources, planned.start + (planned.end - planned.start) / 2)
@@ -191,7 +196,7 @@ def _point_spread(
 ) -> PointSpread:
     if crds is not None and imaging(element):
         return PointSpread(stored_epsf(crds, detector, element))
-    drawn_with = element if imaging(element) else SPECTRAL_PSF
+    drawn_with = element if imaging(element) else _GUIDING_PSF
     return PointSpread(effective_psf(detector, drawn_with, window))
 
 
@@ -351,6 +356,8 @@ def _write_truth(
     table = telescope.scene.sources(fields)
     if telescope.lensing is not None and exposures[0].survey is Survey.GBTDS:
         table = telescope.lensing.events(table)
+    if any(one.exposure_type is ExposureType.WFI_SPECTRAL for one in exposures):
+        table = with_lines(table, telescope.seed)
     table.meta["seed"], table.meta["window"] = telescope.seed, telescope.window
     table.meta["true_pointing"] = {
         str(planned.exposure): asdict(telescope.true_pointing(planned)) for planned in exposures

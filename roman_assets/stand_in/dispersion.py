@@ -1,7 +1,7 @@
 """Where light of which wavelength falls, and how many electrons it makes: grism and prism.
 
 From the dispersions at the field's centre and the effective areas that the mission publishes.
-Spectra lie along columns of the detector, the reference wavelength where the direct image would be.
+Spectra lie along columns of the detector, the central wavelength where the direct image would be.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from roman_assets.products.observation import OpticalElement
 Values = NDArray[np.floating[Any]]
 
 _TABLES = {OpticalElement.GRISM: "grism", OpticalElement.PRISM: "prism"}
+CENTRAL_WAVELENGTH = {OpticalElement.GRISM: 1465.0, OpticalElement.PRISM: 1275.0}
+"""nm; as published. Where the direct image would be, as far as anybody says."""
 _FAINTEST_RESPONSE = 0.2
 """Wavelengths at which the area is less than this part of its maximum are not calibrated."""
+_ROWS_BEYOND = 8
 _HC = (constants.h * constants.c).si.value
 _H = constants.h.si.value
 _JANSKY_OF_MAGGIE = 3631e-26
@@ -40,11 +43,15 @@ class Dispersion:
         There, nm.
     area
         Effective area there, m².
+    published
+        First and last wavelength (nm) for which the dispersion is published; the next few rows
+        are extrapolated, for what light falls there.
     """
 
     offset: Values
     wavelength: Values
     area: Values
+    published: tuple[float, float]
 
     @property
     def reference(self) -> float:
@@ -66,8 +73,9 @@ class Dispersion:
 
     def calibrated(self, offset: Values) -> NDArray[np.bool_]:
         """Whether rows have a wavelength and enough response."""
+        wavelength, (first, last) = self.wavelength_at(offset), self.published
         enough: NDArray[np.bool_] = self.area_at(offset) > _FAINTEST_RESPONSE * self.area.max()
-        return enough & np.isfinite(self.nanometres_per_pixel(offset))
+        return enough & (wavelength >= first) & (wavelength <= last)
 
     def electrons_per_maggie(self, offset: Values) -> Values:
         """Give e/s in a row of a source of AB magnitude 0 at all wavelengths."""
@@ -94,11 +102,15 @@ def dispersion_of(element: OpticalElement, detector: str) -> Dispersion:
         f"data/WideFieldInstrument/Spectroscopy/Dispersion/WFI_{name}_dispersion.ecsv"
     )
     table = Table.read(str(path), format="ascii.ecsv")
-    wavelength = np.asarray(table[f"{name[0]}_mean_lam"], dtype=float)
+    published = np.asarray(table[f"{name[0]}_mean_lam"], dtype=float)
+    beyond = np.arange(1.0, _ROWS_BEYOND + 1)
     per_pixel = np.asarray(table[f"{name[0]}_dispersion"], dtype=float)
+    below, above = beyond[::-1] * per_pixel[0], beyond * per_pixel[-1]
+    wavelength = np.concatenate([published[0] - below, published, published[-1] + above])
+    per_pixel = np.pad(per_pixel, _ROWS_BEYOND, mode="edge")
     offset = np.cumsum(np.gradient(wavelength) / per_pixel)
-    offset -= offset[len(offset) // 2]
+    offset -= np.interp(CENTRAL_WAVELENGTH[element], wavelength, offset)
     areas = read_gsfc_effarea(int(detector[3:]))
     microns = np.asarray(areas["Wave"], dtype=float)
     area = np.interp(wavelength, microns * 1e3, np.asarray(areas[roman2galsim_bandpass[element]]))
-    return Dispersion(offset, wavelength, area)
+    return Dispersion(offset, wavelength, area, (float(published[0]), float(published[-1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +26,31 @@ from roman_assets.registry.record import ProductInput
 from roman_assets.stand_in.dispersion import dispersion_of
 from roman_assets.stand_in.draft import DeliveryDraft, write_table
 from roman_assets.stand_in.images import as_input, handed_over
-from roman_assets.stand_in.spectra import (
-    Extraction,
-    Spectrum,
-    combined,
-    extract,
-    read_spectral_image,
-)
+from roman_assets.stand_in.source_list import SourceList, sources_of_field
+from roman_assets.stand_in.spectra import PIXEL_SCALE, Extraction, Spectrum, combined, extract
+from roman_assets.stand_in.spectral_image import SpectralImage, read_spectral_image
 
 FLUX_UNIT, WAVELENGTH_UNIT = "W m**(-2) nm**(-1)", "nm"
 _UNITS = {
     "wavelength": WAVELENGTH_UNIT, "flux": FLUX_UNIT, "flux_error": FLUX_UNIT, "ra": "deg",
-    "dec": "deg", "x": "pix", "y": "pix", "wavelength_min": WAVELENGTH_UNIT,
+    "dec": "deg", "semimajor": "arcsec", "x": "pix", "y": "pix", "wavelength_min": WAVELENGTH_UNIT,
     "wavelength_max": WAVELENGTH_UNIT, "median_flux": FLUX_UNIT,
 }  # fmt: skip
+CONTAMINATED = 0.1
+"""Part of the light in a source's aperture that is of others from which on reports count it."""
 LEAST_SIGNAL = 3.0
 """Spectra whose median row is less above its noise are located, and not delivered."""
 
 
 def extract_all(
     root: DataRoot, manifest: HandoverManifest, archive: ArchiveReader
-) -> tuple[Table, list[tuple[Extraction, ProductInput]]]:
+) -> tuple[SourceList, list[tuple[Extraction, ProductInput]]]:
     """Extract the spectra of all images of a manifest.
 
     Returns
     -------
-    Table, list
-        The sources (``RA``, ``DEC``; their number is their row), and what each image gave.
+    SourceList, list
+        The sources, and what each image gave.
 
     Raises
     ------
@@ -64,12 +63,20 @@ def extract_all(
             root.crds, "astrometric catalogue", "there is none: where are the sources?",
             "put one into the CRDS cache (docs/calibration.md)",
         )  # fmt: skip
-    sources = Table.read(path)
-    found = [
-        (extract(read_spectral_image(handed_over(archive, image)), sources), as_input(image))
-        for image in manifest.images
+    images = [read_spectral_image(handed_over(archive, image)) for image in manifest.images]
+    sources = sources_of_field(archive, Table.read(path), [_circle(image) for image in images])
+    inputs = [as_input(image) for image in manifest.images]
+    return sources, [
+        (extract(image, sources), stated) for image, stated in zip(images, inputs, strict=True)
     ]
-    return sources, found
+
+
+def _circle(image: SpectralImage) -> tuple[float, float, float]:
+    """Give a circle on the sky (ra, dec, radius in degrees) with all that shines into an image."""
+    height, width = image.data.shape
+    ra, dec = image.wcs((width - 1) / 2, (height - 1) / 2)
+    order = float(np.ptp(image.dispersion.offset))
+    return float(ra), float(dec), (np.hypot(width, height) / 2 + order) * PIXEL_SCALE / 3600
 
 
 def deliver_exposure(
@@ -83,10 +90,11 @@ def deliver_exposure(
     for extraction, image in extractions:
         file_set = DetectorFileSet(exposure, extraction.image.detector, manifest.optical_element)
         own = {**_of_exposure(exposure.visit, extraction), **_wavelengths(first)}
-        _write_location_table(draft, file_set, extraction, sources, image, own)
-        _write_decontaminated(draft, file_set, extraction, image, own)
-        _write_spectra(draft, file_set, extraction, sources, image, own)
-        _write_quality(draft, file_set, extraction, image, own)
+        made_from = [image, *sources.inputs]
+        _write_location_table(draft, file_set, extraction, sources, made_from, own)
+        _write_decontaminated(draft, file_set, extraction, sources, made_from, own)
+        _write_spectra(draft, file_set, extraction, sources, made_from, own)
+        _write_quality(draft, file_set, extraction, sources, made_from, own)
     draft.finish()
 
 
@@ -98,7 +106,7 @@ def deliver_visit(
     sources, extractions = extract_all(root, manifest, archive)
     draft = DeliveryDraft(directory, _common(manifest, visit, extractions))
     first = extractions[0][0]
-    inputs = [image for _, image in extractions]
+    inputs = [*(image for _, image in extractions), *sources.inputs]
     group = GroupFileSet(visit.program, "p", visit.grouping, manifest.optical_element)
     spectra = _combined_table(sources, extractions)
     name = _name("spec_combined_1d", group)
@@ -131,7 +139,7 @@ def deliver_visit(
 
 
 def _combined_table(
-    sources: Table, extractions: Sequence[tuple[Extraction, ProductInput]]
+    sources: SourceList, extractions: Sequence[tuple[Extraction, ProductInput]]
 ) -> pd.DataFrame:
     by_source: dict[int, list[Spectrum]] = {}
     for extraction, _ in extractions:
@@ -147,7 +155,8 @@ def _combined_table(
         seen = np.isfinite(flux)
         tables.append(
             pd.DataFrame({
-                "source_id": number, "ra": sources["RA"][number], "dec": sources["DEC"][number],
+                "source_id": sources.identity[number], "ra": sources.ra[number],
+                "dec": sources.dec[number],
                 "wavelength": grid[seen], "flux": flux[seen], "flux_error": error[seen],
             })
         )  # fmt: skip
@@ -155,26 +164,31 @@ def _combined_table(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
+def _contamination(spectrum: Spectrum) -> float:
+    return float(np.median(spectrum.contamination[spectrum.usable]))
+
+
 def _good(extraction: Extraction) -> list[Spectrum]:
     return [one for one in extraction.spectra if one.signal_to_noise > LEAST_SIGNAL]
 
 
 def _write_location_table(
-    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: Table,
-    image: ProductInput, own: Mapping[str, Any],
+    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: SourceList,
+    made_from: Sequence[ProductInput], own: Mapping[str, Any],
 ) -> None:  # fmt: skip
     rows = [
         {
-            "source_id": one.number,
-            "ra": float(sources["RA"][one.number]),
-            "dec": float(sources["DEC"][one.number]),
+            "source_id": int(sources.identity[one.number]),
+            "ra": float(sources.ra[one.number]),
+            "dec": float(sources.dec[one.number]),
             "x": one.x,
             "y": one.y,
+            "semimajor": float(sources.semimajor[one.number]),
             "row_min": int(np.flatnonzero(one.usable)[0]),
             "row_max": int(np.flatnonzero(one.usable)[-1]),
             "wavelength_min": float(one.wavelength[one.usable].min()),
             "wavelength_max": float(one.wavelength[one.usable].max()),
-            "contamination": float(np.median(one.contamination[one.usable])),
+            "contamination": _contamination(one),
         }
         for one in extraction.spectra
     ]
@@ -185,35 +199,35 @@ def _write_location_table(
         "num_src": len(rows), "optical_model": "roman-technical-information, field centre",
         "v3yangle": extraction.image.meta["v3yangle"],
     }  # fmt: skip
-    draft.add(name, [image], {**own, **located})
+    draft.add(name, made_from, {**own, **located})
 
 
 def _write_decontaminated(
-    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, image: ProductInput,
-    own: Mapping[str, Any],
+    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: SourceList,
+    made_from: Sequence[ProductInput], own: Mapping[str, Any],
 ) -> None:  # fmt: skip
     name = _name("spec_decontam_2d", file_set)
     spectra = []
     for one in _good(extraction):
         data, error, first_column = extraction.decontaminated(one)
         spectra.append({
-            "source_id": one.number, "first_column": first_column,
+            "source_id": int(sources.identity[one.number]), "first_column": first_column,
             "data": data.astype(np.float32), "error": error.astype(np.float32),
             "wavelength": one.wavelength, "unit": "electron / s",
         })  # fmt: skip
     tree = {"roman": {"meta": {"filename": str(name)}, "spectra": spectra}}
     asdf.AsdfFile(tree).write_to(draft.path(name))
-    draft.add(name, [image], own)
+    draft.add(name, made_from, own)
 
 
 def _write_spectra(
-    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: Table,
-    image: ProductInput, own: Mapping[str, Any],
+    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: SourceList,
+    made_from: Sequence[ProductInput], own: Mapping[str, Any],
 ) -> None:  # fmt: skip
     tables = [
         pd.DataFrame({
-            "source_id": one.number, "ra": float(sources["RA"][one.number]),
-            "dec": float(sources["DEC"][one.number]),
+            "source_id": int(sources.identity[one.number]), "ra": float(sources.ra[one.number]),
+            "dec": float(sources.dec[one.number]),
             "row": np.flatnonzero(one.usable), "wavelength": one.wavelength[one.usable],
             "flux": one.flux[one.usable], "flux_error": one.error[one.usable],
             "contamination": one.contamination[one.usable],
@@ -224,25 +238,24 @@ def _write_spectra(
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     name = _name("spec_individual_1d", file_set)
     write_table(draft.path(name), table, _UNITS)
-    draft.add(name, [image], own)
+    draft.add(name, made_from, own)
 
 
 def _write_quality(
-    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, image: ProductInput,
-    own: Mapping[str, Any],
+    draft: DeliveryDraft, file_set: DetectorFileSet, extraction: Extraction, sources: SourceList,
+    made_from: Sequence[ProductInput], own: Mapping[str, Any],
 ) -> None:  # fmt: skip
     name = _name("spec_dqa_2d", file_set)
     quality = {
         "sources": len(extraction.spectra), "delivered": len(_good(extraction)),
         "shift_pixels": list(extraction.shift),
-        "profile": {
-            "core": extraction.profile.core, "wing": extraction.profile.wing,
-            "share_of_wing": extraction.profile.share,
-        },
+        "sources_of_direct_images": int(np.isfinite(sources.flux).sum()),
+        "profile": asdict(extraction.profile),
+        "contaminated": sum(_contamination(one) > CONTAMINATED for one in extraction.spectra),
         "median_background_electrons": float(np.median(extraction.background)),
     }  # fmt: skip
     draft.path(name).write_text(json.dumps(quality, indent=2))
-    draft.add(name, [image], own)
+    draft.add(name, made_from, own)
 
 
 def _name(kind: str, file_set: DetectorFileSet | GroupFileSet) -> ProductName:

@@ -18,8 +18,8 @@ from roman_assets.observatory.guiding import (
     face_telemetry,
     guide_window_readout,
 )
-from roman_assets.observatory.light import PointSpread
 from roman_assets.observatory.plan import Pointing, demo_plan
+from roman_assets.observatory.point_spread import PointSpread
 from roman_assets.observatory.psf import effective_psf
 from roman_assets.observatory.response import DetectorResponse
 from roman_assets.observatory.telescope import Telescope

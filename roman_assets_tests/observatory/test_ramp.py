@@ -3,13 +3,9 @@ import pytest
 from astropy.table import Table
 
 from roman_assets.observatory.geometry import BORDER_PIXELS, detector_wcs
-from roman_assets.observatory.light import (
-    ILLUMINATION,
-    PointSpread,
-    electron_rates,
-    pixel_positions,
-)
+from roman_assets.observatory.light import ILLUMINATION, electron_rates
 from roman_assets.observatory.multiaccum import ma_table
+from roman_assets.observatory.point_spread import PointSpread, pixel_positions
 from roman_assets.observatory.psf import EpsfGrid, effective_psf
 from roman_assets.observatory.ramp import _add_dark_decay, reference_output, resultants
 from roman_assets.observatory.response import DetectorResponse
@@ -92,16 +88,6 @@ def test_sources_outside_of_the_detector_still_shine_into_it(response, wcs, spre
     net = _net(response, wcs, spread, blank, [("gaia", -10.0, 64.0, 1e-5)])
     assert net[:, 0].sum() > 100
     assert net[:, 60:].sum() == 0
-
-
-@pytest.mark.parametrize("element", [OpticalElement.GRISM, OpticalElement.PRISM])
-def test_a_spectrum_is_spread_along_the_columns_direction(response, wcs, spread, element):
-    kind = ExposureType.WFI_SPECTRAL
-    blank = electron_rates(response, kind, element, _sources(wcs, []), wcs, spread)
-    net = _net(response, wcs, spread, blank, [("gaia", 64.0, 64.0, 1e-7)], element, kind)
-    columns, rows = net.sum(axis=0), net.sum(axis=1)
-    assert columns[60:69].sum() > 0.7 * columns.sum()
-    assert np.count_nonzero(rows > 0.2 * rows.max()) > 60
 
 
 @pytest.mark.parametrize("kind", list(ExposureType))

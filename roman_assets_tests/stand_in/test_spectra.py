@@ -1,88 +1,136 @@
+"""Extraction from a spectral image that the simulated telescope made, against its truth."""
+
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from astropy.table import Table
 
+from roman_assets.observatory.geometry import detector_wcs
+from roman_assets.observatory.response import DetectorResponse
+from roman_assets.observatory.scene import FILTERS, Scene, SkyCircle
+from roman_assets.observatory.spectrum import with_lines
 from roman_assets.products.observation import OpticalElement
 from roman_assets.stand_in.dispersion import dispersion_of
-from roman_assets.stand_in.spectra import (
-    Profile,
-    SpectralImage,
-    Spectrum,
-    combined,
-    extract,
+from roman_assets.stand_in.source_list import SourceList
+from roman_assets.stand_in.spectra import Extraction, Spectrum, combined, extract
+from roman_assets.stand_in.spectral_image import SpectralImage
+from roman_assets_tests.stand_in.spectral_truth import (
+    ISOLATED,
+    SpectralTruth,
+    flux_ratio,
+    line_shift,
 )
 
-ELEMENT = OpticalElement.PRISM
-DISPERSION = dispersion_of(ELEMENT, "WFI01")
-PLACES = np.array([[60.0, 128.0], [90.4, 40.0], [97.3, 150.0], [170.8, 90.0], [220.2, 200.0]])
-FLUX = np.array([3e-8, 2e-8, 2.5e-8, 5e-8, 3e-8])
-SHIFT = (1.3, -2.1)
-SHAPE = (256, 256)
+ELEMENT, DETECTOR, WINDOW = OpticalElement.PRISM, "WFI01", 256
+DISPERSION = dispersion_of(ELEMENT, DETECTOR)
+PLACES = np.array([
+    [20.3, 128.0], [50.7, 60.0], [55.4, 150.0], [85.8, 90.0], [112.2, 200.0], [140.5, 110.0],
+    [170.1, 170.0], [200.6, 70.0], [203.1, 80.0], [232.4, 140.0],
+])  # fmt: skip
+"""The third and second overlap in part, the eighth and ninth nearly everywhere."""
+MAGNITUDES = np.array([18.5, 18.0, 19.0, 18.2, 18.8, 17.5, 18.0, 18.4, 18.9, 18.3])
+POINTING_ERROR = (1.3, -2.1)
+TIME = 300.0
+SKY = 1.0
 
 
-class Plane:
-    """A WCS whose degrees are pixels."""
+@dataclass
+class Extracted:
+    extraction: Extraction
+    truth: SpectralTruth
 
-    def invert(self, x, y, with_bounding_box=True):
-        return np.asarray(x), np.asarray(y)
+    def matched(self) -> list[tuple[Spectrum, int]]:
+        found = [(one, self.truth.row_at(one.x, one.y)) for one in self.extraction.spectra]
+        return [(one, row) for one, row in found if row is not None]
+
+    def isolated(self) -> list[tuple[Spectrum, int]]:
+        return [
+            (one, row)
+            for one, row in self.matched()
+            if self.truth.contamination(row, np.flatnonzero(one.usable)) < ISOLATED
+        ]
 
 
 @pytest.fixture(scope="module")
-def image() -> SpectralImage:
-    """Flat spectra with overlaps, noise, and a telescope that misses its pointing."""
-    rows, columns = np.arange(SHAPE[0]), np.arange(SHAPE[1])
-    data = np.full(SHAPE, 0.5)
-    for (x, y), flux in zip(PLACES + SHIFT, FLUX, strict=True):
-        along = flux * DISPERSION.electrons_per_maggie(rows - y)
-        data += np.outer(along, Profile()(columns - x))
-    error = np.sqrt(data / 100)
-    data = data + np.random.default_rng(3).normal(0, 1, SHAPE) * error
-    mask = np.zeros(SHAPE, dtype=bool)
-    return SpectralImage("x", data, error, mask, Plane(), ELEMENT, "WFI01", {})
+def extracted() -> Extracted:
+    """Ten stars through the prism with a telescope that misses its pointing, and photon noise."""
+    wcs = detector_wcs(DETECTOR, 270.0, 66.0, 30.0, WINDOW)
+    ra, dec = wcs(*PLACES.T)
+    planned = detector_wcs(DETECTOR, 270.0, 66.0, 30.0, WINDOW)
+    sources = with_lines(Scene(1).sources([SkyCircle(270.0, 66.0, 0.02)])[: len(PLACES)], 1)
+    sources["kind"], sources["redshift"], sources["line_width"] = "simulated_star", 0.0, -1.0
+    true_x, true_y = PLACES.T + np.array(POINTING_ERROR)[:, None]
+    sources["ra"], sources["dec"] = wcs(true_x, true_y, with_bounding_box=False)
+    for place, element in enumerate(FILTERS):
+        sources[str(element)] = 10 ** (
+            -0.4 * (MAGNITUDES + 0.4 * (3 - place) * np.sin(PLACES[:, 0]))
+        )
+    truth = SpectralTruth.of(sources, wcs, DetectorResponse(DETECTOR, WINDOW, 1), ELEMENT)
+    rng = np.random.default_rng(3)
+    data = rng.poisson((truth.light.clip(0) + SKY) * TIME) / TIME
+    image = SpectralImage(
+        "x", data, np.sqrt(data.clip(SKY) / TIME), np.zeros(data.shape, dtype=bool), planned,
+        ELEMENT, DETECTOR, {},
+    )  # fmt: skip
+    return Extracted(extract(image, SourceList.of_stars(ra, dec)), truth)
 
 
-@pytest.fixture(scope="module")
-def spectra(image: SpectralImage) -> dict[int, Spectrum]:
-    found = extract(image, Table({"RA": PLACES[:, 0], "DEC": PLACES[:, 1]}))
-    assert np.allclose(found.shift, SHIFT, atol=0.5)
-    return {one.number: one for one in found.spectra}
+def test_the_pointing_error_is_found(extracted: Extracted) -> None:
+    assert np.allclose(extracted.extraction.shift, POINTING_ERROR, atol=0.3)
 
 
-def flat(wavelength: np.ndarray, maggies: float) -> np.ndarray:
-    """W m⁻² nm⁻¹ of a source of the same AB magnitude at all wavelengths."""
-    return maggies * 3631e-26 * 2.99792458e17 / wavelength**2
-
-
-def test_fluxes_are_within_a_tenth_of_the_truth(spectra: dict[int, Spectrum]) -> None:
-    assert spectra.keys() == set(range(len(FLUX)))
-    for number, one in spectra.items():
+def test_fluxes_of_isolated_sources_are_within_a_tenth_of_the_truth(extracted: Extracted) -> None:
+    isolated = extracted.isolated()
+    assert len(isolated) >= 6
+    for one, row in isolated:
         good = one.usable
-        ratio = one.flux[good] / flat(one.wavelength[good], FLUX[number])
-        assert abs(np.median(ratio) - 1) < 0.1, number
+        true = extracted.truth.flux(row, one.wavelength[good])
+        assert abs(flux_ratio(one.flux[good], one.error[good], true) - 1) < 0.1, row
 
 
-def test_wavelengths_are_within_a_pixel_of_the_truth(spectra: dict[int, Spectrum]) -> None:
-    for number, one in spectra.items():
-        true = DISPERSION.wavelength_at(np.arange(SHAPE[0]) - PLACES[number, 1] - SHIFT[1])
-        step = np.abs(DISPERSION.nanometres_per_pixel(np.arange(SHAPE[0]) - one.y))
-        good = one.usable & np.isfinite(true)
-        assert np.all(np.abs(one.wavelength - true)[good] < step[good])
+def test_wavelengths_are_within_a_pixel_of_the_truth(extracted: Extracted) -> None:
+    assert len(extracted.matched()) == len(PLACES)
+    for one, row in extracted.matched():
+        rows = np.flatnonzero(one.usable)
+        step = np.abs(DISPERSION.nanometres_per_pixel(rows - one.y))
+        true = extracted.truth.wavelength(row, rows)
+        assert np.all(np.abs(one.wavelength[rows] - true) < step), row
 
 
-def test_spectra_that_overlap_are_said_to(spectra: dict[int, Spectrum]) -> None:
-    alone, beside = spectra[0], spectra[2]
-    assert np.median(alone.contamination[alone.usable]) < 0.05
-    assert np.median(beside.contamination[beside.usable]) > np.median(
-        alone.contamination[alone.usable]
-    )
+def test_lines_are_found_at_their_true_wavelengths(extracted: Extracted) -> None:
+    clear = 0
+    for one, row in extracted.isolated():
+        good = one.usable
+        at, flux, error = one.wavelength[good], one.flux[good], one.error[good]
+        shift, improvement = line_shift(at, flux, error, extracted.truth.flux(row, at))
+        clear += improvement > 50
+        assert improvement < 50 or abs(shift) < 1, row
+    assert clear >= 4
+
+
+def test_where_a_source_is_contaminated_its_spectrum_says_so(extracted: Extracted) -> None:
+    for one, row in extracted.matched():
+        good = one.usable
+        true = extracted.truth.contamination(row, np.flatnonzero(good))
+        total = one.electrons[good] / (1 - one.contamination[good])
+        stated = float((one.contamination[good] * total).sum() / total.sum())
+        assert stated == pytest.approx(true / (1 + true), abs=0.1), row
+
+
+def test_a_source_between_others_is_told_apart_from_them(extracted: Extracted) -> None:
+    for one, row in extracted.matched():
+        good = one.usable
+        true = extracted.truth.flux(row, one.wavelength[good])
+        assert abs(flux_ratio(one.flux[good], one.error[good], true) - 1) < 0.2, row
 
 
 def test_combined_spectra_are_closer_to_the_truth_where_there_are_more(
-    spectra: dict[int, Spectrum],
+    extracted: Extracted,
 ) -> None:
-    one = spectra[0]
+    one = extracted.extraction.spectra[0]
     grid = np.linspace(900.0, 1500.0, 50)
     single, error = combined([one], grid)
     both, smaller = combined([one, one], grid)
@@ -97,3 +145,32 @@ def test_a_wavelength_beyond_the_order_has_no_flux() -> None:
     assert np.isnan(DISPERSION.wavelength_at(beyond)).all()
     assert not DISPERSION.calibrated(beyond).any()
     assert (DISPERSION.electrons_per_maggie(beyond) == 0).all()
+
+
+def entries(rows: list[tuple[float, float, float, float]]) -> Table:
+    """A catalogue of (ra and dec in arcsec from (270, 0), flux, semimajor)."""
+    table = Table(rows=rows, names=("ra", "dec", "flux", "semimajor"))
+    table["ra"], table["dec"] = 270 + table["ra"] / 3600, table["dec"] / 3600
+    table["semiminor"], table["angle"] = table["semimajor"], 0.0
+    return table
+
+
+def test_direct_images_add_what_the_catalogue_of_stars_lacks() -> None:
+    stars = SourceList.of_stars(np.array([270.0]), np.array([0.0]))
+    joined = stars.joined(entries([(0.05, 0.0, 2e-8, 0.0), (3.0, 0.0, 1e-8, 0.3)]))
+    assert len(joined) == 2
+    assert joined.flux.tolist() == [2e-8, 1e-8]
+    assert joined.semimajor.tolist() == [0.0, 0.3]
+    assert len(joined.joined(entries([(3.1, 0.0, 5e-8, 0.3)]))) == 2
+
+
+def test_stars_that_a_direct_image_takes_for_one_extended_source_stay_two_stars() -> None:
+    stars = SourceList.of_stars(270 + np.array([-0.7, 0.7]) / 3600, np.zeros(2))
+    assert len(stars.joined(entries([(0.0, 0.0, 3e-8, 0.9)]))) == 2
+    assert np.isnan(stars.joined(entries([(0.0, 0.0, 3e-8, 0.9)])).flux).all()
+
+
+def test_a_source_keeps_its_number_whatever_else_is_in_the_list() -> None:
+    alone = SourceList.of_stars(np.array([270.001]), np.array([66.0]))
+    among = SourceList.of_stars(np.array([269.9, 270.001]), np.array([66.1, 66.0]))
+    assert alone.identity[0] == among.identity[1] != among.identity[0]
