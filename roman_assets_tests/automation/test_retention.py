@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 
 from roman_assets.automation.retention import retention_schedule, retention_sweep
+from roman_assets.data_root import DataRoot
 from roman_assets.errors import PlatformError
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.registry import Registry
@@ -23,7 +24,7 @@ def run(root, **options) -> dg.ExecuteInProcessResult:
 
 
 def test_the_daily_sweep_removes_what_is_due_and_says_so(tmp_path):
-    root = installed_with_release(tmp_path)
+    root = installed_with_release(DataRoot(tmp_path))
     result = run(root)
     assert not set(skycell_set(1)) & set(public_content(root))
     (row,) = Registry(root).generations([skycell_set(1)[1]])[skycell_set(1)[1]]
@@ -35,7 +36,7 @@ def test_the_daily_sweep_removes_what_is_due_and_says_so(tmp_path):
 
 
 def test_the_sweep_fails_aloud_when_damage_keeps_it_from_freeing_bytes(tmp_path):
-    root = installed_with_release(tmp_path)
+    root = installed_with_release(DataRoot(tmp_path))
     (segment, *_) = Journal(root).segments()
     damage(segment, b"rubbish\n")
     with pytest.raises(PlatformError, match=r"no bytes were freed.*fsck --mend"):

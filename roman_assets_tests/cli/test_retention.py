@@ -21,7 +21,7 @@ from roman_assets_tests.registry.installation import (
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
     """An installation whose release superseded a skycell years ago."""
     monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path / "data"))
-    return installed_with_release(tmp_path / "data")
+    return installed_with_release(DataRoot(tmp_path / "data"))
 
 
 def retention(*arguments: str) -> Result:

@@ -217,9 +217,8 @@ def commit_names(root: DataRoot, names: Iterable[str], **fields: Any) -> CommitR
     return record
 
 
-def installed_with_release(path: Path) -> DataRoot:
-    """Give an installation whose release r0 has superseded the first of two skycells of a visit."""
-    root = DataRoot(path)
+def installed_with_release(root: DataRoot) -> DataRoot:
+    """Fill an installation whose release r0 supersedes the first of two skycells of a visit."""
     commit_names(root, [cal()])
     for cell in (1, 2):
         commit_names(root, skycell_set(cell))

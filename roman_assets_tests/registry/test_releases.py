@@ -105,7 +105,8 @@ def everything_public(root: DataRoot) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
-def test_what_a_release_made_is_seen_by_operators_alone_until_it_is_published(root):
+def test_what_a_release_made_is_seen_by_operators_alone_until_it_is_published(either_root):
+    root = either_root
     record = made(root)
     fold(root)
     assert seen(root, Role.OPERATIONS) == set(skycell_set(1, "r0"))

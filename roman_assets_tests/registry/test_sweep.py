@@ -36,11 +36,13 @@ COADD = skycell_set()[1]
 PERIOD = timedelta(days=90)
 OVER = SUPERSEDED_AT + PERIOD
 ALL_AT_ONCE = {FindingKind.PARTIAL_SET}
+AT_ONCE = timedelta(seconds=-1)
+"""A grace period that is over, in a store whose clock knows whole seconds, too."""
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    return installed_with_release(tmp_path_factory.mktemp("swept"))
+    return installed_with_release(DataRoot(tmp_path_factory.mktemp("swept")))
 
 
 @pytest.fixture
@@ -62,6 +64,17 @@ def test_only_superseded_coadds_go_with_association_and_l4_when_their_time_is_ov
     report = swept(root, OVER + late)
     assert report.products == 4
     assert {cal(), *skycell_set(2), *skycell_set(1, "r0")} == set(public_content(root))
+
+
+def test_a_sweep_frees_what_it_removes_wherever_the_archive_is(either_root):
+    root = installed_with_release(either_root)
+    assert swept(root, OVER).products == 4
+    kept = {cal(), *skycell_set(2), *skycell_set(1, "r0")}
+    assert set(public_content(root)) == kept
+    freed = collect_blobs(root, grace=AT_ONCE)
+    assert {finding.kind for finding in freed if finding.mended} == {FindingKind.ORPHAN_BLOB}
+    assert set(public_content(root)) == kept
+    assert {finding.kind for finding in fsck(root)} <= ALL_AT_ONCE
 
 
 def test_nothing_goes_before_its_time(root):
@@ -204,7 +217,7 @@ def test_the_bytes_of_what_was_swept_are_freed_after_the_grace_period(root):
 
 
 def test_a_reader_who_has_a_swept_file_open_keeps_it(tmp_path):
-    root = installed_with_release(tmp_path)
+    root = installed_with_release(DataRoot(tmp_path))
     path = FileArchive(root).path(Registry(root).current([COADD])[COADD].product_name)
     content = path.read_bytes()
     with (

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
+from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.products.retention import RetentionPeriods
@@ -105,7 +106,7 @@ def test_a_size_that_is_not_known_is_named():
 
 
 def test_an_installation_is_counted_with_what_it_has_and_had(tmp_path):
-    root = installed_with_release(tmp_path)
+    root = installed_with_release(DataRoot(tmp_path))
     commit_names(root, skycell_set(2), committed_at=moment(7200))
     sizes = {name: len(f"{name} {moment(0)}") for name in (*skycell_set(1), *skycell_set(1, "r0"))}
     prompt = sum(sizes[name] for name in skycell_set(1))
