@@ -7,7 +7,7 @@ that a small window of a detector has enough of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -22,8 +22,8 @@ from roman_assets.observatory.plan import PlannedExposure
 from roman_assets.observatory.scene import FILTERS, SourceKind
 from roman_assets.products.observation import Survey
 
-LENSED_FRACTION = 0.4
-"""Of the simulated stars."""
+LENSED_FRACTION: Mapping[str, float] = {SourceKind.STAR: 0.4, SourceKind.BULGE: 0.02}
+"""Of the simulated stars, by kind of source."""
 IMPACT_PARAMETERS = (0.05, 0.7)
 """Range of u0, in Einstein radii, evenly filled."""
 EINSTEIN_TIMES = (0.05, 0.2)
@@ -88,7 +88,7 @@ class LensingSeason:
     def _event(self, name: str, kind: str) -> tuple[float, float, float]:
         rng = np.random.default_rng([self.seed, crc32(name.encode()), 86])
         chance, peak, impact, width = rng.random(4)
-        if kind != SourceKind.STAR or chance > LENSED_FRACTION:
+        if chance >= LENSED_FRACTION.get(kind, 0.0):
             return 0.0, 0.0, 0.0
         length = self.end - self.start
         low, high = np.log(EINSTEIN_TIMES)

@@ -30,6 +30,11 @@ from roman_assets.observatory.response import DetectorResponse, imaging
 from roman_assets.observatory.scene import SourceKind
 from roman_assets.products.observation import ExposureType, OpticalElement
 
+CROWD_RADIUS = 12
+"""Native pixels to which Bulge stars fainter than `CROWD_LIMIT` are drawn: their wings drown."""
+CROWD_LIMIT = 19.5
+"""AB magnitude."""
+
 
 @dataclass(frozen=True)
 class Illumination:
@@ -112,8 +117,11 @@ def _add_images(
     x, y = pixel_positions(sources, wcs)
     reached = near(x, y, rates.shape, PSF_RADIUS)
     stars = sources["kind"] != str(SourceKind.GALAXY)
+    crowd = sources["kind"] == str(SourceKind.BULGE)
+    crowd &= sources[str(element)] < 10 ** (-0.4 * CROWD_LIMIT)
     for i in np.flatnonzero(reached & stars):
-        add_stamp(rates, fluxes[i], *spread.stamp(x[i], y[i]))
+        radius = CROWD_RADIUS if crowd[i] else PSF_RADIUS
+        add_stamp(rates, fluxes[i], *spread.stamp(x[i], y[i], radius))
     profile = spread.profile()
     for i in np.flatnonzero(reached & ~stars):
         add_stamp(rates, fluxes[i], *galaxy_stamp(sources[i], x[i], y[i], wcs, profile))

@@ -6,16 +6,21 @@ Real stars come from romanisim's Gaia extract (about one degree around RA 270, D
 sky, at a density well above the true one at that Galactic latitude, and marked as what they are in
 the truth table; the astrometric reference catalogue holds both.
 
+In the fields of the Galactic Bulge survey the stars of the Bulge come on top, as many as are
+expected there: one for every 25 pixels. Of these the catalogue has the brightest only, as Gaia does
+where there are so many.
+
 Simulated sources are drawn HEALPix cell by HEALPix cell from a seed and the cell's number, so that
 a place on the sky looks the same whatever part of it is asked for, in whatever order.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import hpgeom
@@ -50,7 +55,26 @@ SERSIC_INDICES = (1.0, 2.5, 4.0)
 REFERENCE_LIMIT = 21.5
 """Faintest AB magnitude in F158 of the astrometric reference catalogue."""
 
+BULGE_COUNTS: tuple[tuple[float, float], ...] = ((14.0, 39.0), (15.4, 99.0), (21.0, 3970.0),
+                                                 (23.0, 11900.0))  # fmt: skip
+"""Pairs (AB magnitude in F158, stars per square arcminute down to it), the first extrapolated.
+
+10^6, 4 10^7 and 1.2 10^8 stars with H < 14, 19.6 and 21.6 (Vega) in 2.8 square degrees of the
+microlensing survey (Gould, Huber, Penny & Stello 2015, JKAS 48, 93); H(AB) = H + 1.39. Brighter
+and fainter stars are left out.
+"""
+BULGE_REFERENCE_LIMIT = 18.0
+"""Faintest AB magnitude in F158 of Bulge stars in the astrometric reference catalogue.
+
+Some 530 per square arcminute are between the first limit of `BULGE_COUNTS` and this one, twice what
+Gaia can follow in a crowded field (1,050,000 a square degree, Gaia Collaboration 2016, A&A 595,
+A1). Half of them saturate in a minute, and romancal does not deblend by default: with those to
+magnitude 17 alone its alignment took a wrong match and was off by a quarter of a pixel.
+"""
+
 _CELL_NSIDE = 1024
+_CELL_AREA = float(hpgeom.nside_to_pixel_area(_CELL_NSIDE, degrees=True)) * 3600
+"""Square arcminutes."""
 _POSITION_NSIDE = 2**29
 _H_C_OVER_K = 14387.77
 """h c / k in micrometre kelvin."""
@@ -61,6 +85,7 @@ class SourceKind(StrEnum):
 
     GAIA = "gaia"
     STAR = "simulated_star"
+    BULGE = "bulge_star"
     GALAXY = "galaxy"
 
 
@@ -71,6 +96,10 @@ class SkyCircle:
     ra: float
     dec: float
     radius: float
+
+
+BULGE_FIELD = SkyCircle(268.073, -29.229, 1.5)
+"""Where the Bulge is: around the fields of its survey, at Galactic longitude 0.5, latitude -1.4."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +130,7 @@ class Scene:
             ``sersic_index``, ``half_light_radius`` (arcsec, along the major axis),
             ``axis_ratio`` and ``position_angle`` (degrees east of north); zeros for stars.
         """
-        circles = tuple(circles)
-        cells = _cells(circles)
-        parts = [_gaia_stars()]
-        parts += [part for cell in cells for part in self._simulate(int(cell)) if len(part)]
-        table = vstack(parts, join_type="exact", metadata_conflicts="silent")
-        return table[_within(table["ra"], table["dec"], circles)]
+        return self._within(circles, BULGE_COUNTS[-1][0])
 
     def reference_stars(self, circles: Iterable[SkyCircle]) -> Table:
         """Give the astrometric reference catalogue for parts of the sky.
@@ -115,20 +139,57 @@ class Scene:
         -------
         Table
             ``RA`` and ``DEC`` (ICRS, degrees) and ``kind`` of stars brighter than
-            `REFERENCE_LIMIT`.
+            `REFERENCE_LIMIT`, or `BULGE_REFERENCE_LIMIT`.
         """
-        sources = self.sources(circles)
+        sources = self._within(circles, BULGE_REFERENCE_LIMIT)
         stars = sources[sources["kind"] != str(SourceKind.GALAXY)]
         stars = stars[stars["F158"] > 10 ** (-0.4 * REFERENCE_LIMIT)]
         return Table({"RA": stars["ra"], "DEC": stars["dec"], "kind": stars["kind"]})
 
-    def _simulate(self, cell: int) -> tuple[Table, Table]:
-        rng = np.random.default_rng([self.seed, cell])
-        area = hpgeom.nside_to_pixel_area(_CELL_NSIDE, degrees=True) * 3600
-        nstars, ngalaxies = (
-            int(rng.poisson(density * area)) for density in (STAR_DENSITY, GALAXY_DENSITY)
-        )
-        return _stars(rng, cell, nstars), _galaxies(rng, cell, ngalaxies)
+    def _within(self, circles: Iterable[SkyCircle], bulge_limit: float) -> Table:
+        circles = tuple(circles)
+        parts = [_gaia_stars()]
+        for cell in map(int, _cells(circles)):
+            parts += _simulated(self.seed, cell)
+            parts += _bulge_stars(self.seed, cell, bulge_limit)
+        filled = [part for part in parts if len(part)]
+        table = vstack(filled, join_type="exact", metadata_conflicts="silent")
+        return table[_inside(table["ra"], table["dec"], circles)]
+
+
+def _simulated(seed: int, cell: int) -> tuple[Table, Table]:
+    rng = np.random.default_rng([seed, cell])
+    nstars, ngalaxies = (
+        int(rng.poisson(density * _CELL_AREA)) for density in (STAR_DENSITY, GALAXY_DENSITY)
+    )
+    return _stars(rng, cell, nstars), _galaxies(rng, cell, ngalaxies)
+
+
+def _bulge_stars(seed: int, cell: int, limit: float) -> list[Table]:
+    """Give the Bulge stars of a cell, if it lies there: those of the catalogue, and the others."""
+    ra, dec = hpgeom.pixel_to_angle(_CELL_NSIDE, np.array([cell]))
+    if not _inside(ra, dec, (BULGE_FIELD,)).all():
+        return []
+    ends = (BULGE_COUNTS[0][0], BULGE_REFERENCE_LIMIT, BULGE_COUNTS[-1][0])
+    return [
+        _bulge_layer(seed, cell, bright, faint)
+        for bright, faint in itertools.pairwise(ends)
+        if faint <= limit
+    ]
+
+
+@lru_cache(maxsize=16)
+def _bulge_layer(seed: int, cell: int, bright: float, faint: float) -> Table:
+    rng = np.random.default_rng([seed, cell, round(10 * bright)])
+    magnitudes, counts = np.array(BULGE_COUNTS).T
+    first, last = np.interp([bright, faint], magnitudes, np.log10(counts))
+    count = int(rng.poisson((10**last - 10**first) * _CELL_AREA))
+    ra, dec = _positions(rng, cell, count)
+    drawn = np.log10(rng.uniform(10**first, 10**last, count))
+    flux = 10 ** (-0.4 * np.interp(drawn, np.log10(counts), magnitudes))
+    temperature = rng.uniform(*STAR_TEMPERATURES, count)
+    names = [f"bulge-{cell}-{faint:.0f}-{i}" for i in range(count)]
+    return _table(SourceKind.BULGE, names, ra, dec, _black_body(flux, temperature))
 
 
 def _cells(circles: tuple[SkyCircle, ...]) -> NDArray[np.int64]:
@@ -138,7 +199,7 @@ def _cells(circles: tuple[SkyCircle, ...]) -> NDArray[np.int64]:
     return np.unique(np.concatenate(cells)) if cells else np.empty(0, dtype=np.int64)
 
 
-def _within(ra: object, dec: object, circles: tuple[SkyCircle, ...]) -> NDArray[np.bool_]:
+def _inside(ra: object, dec: object, circles: tuple[SkyCircle, ...]) -> NDArray[np.bool_]:
     vectors = hpgeom.angle_to_vector(ra, dec)
     inside = np.zeros(len(vectors), dtype=bool)
     for circle in circles:

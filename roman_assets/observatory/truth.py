@@ -33,7 +33,7 @@ from roman_assets.products.observation import OpticalElement, VisitId
 
 NANOJANSKY_PER_MAGGIE = 3631e9
 
-STARS = frozenset({SourceKind.GAIA, SourceKind.STAR})
+STARS = frozenset({SourceKind.GAIA, SourceKind.STAR, SourceKind.BULGE})
 
 MATCH_RADIUS = 0.15
 """Arcsec within which a catalogue source is a star of the truth table."""

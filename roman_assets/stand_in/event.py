@@ -101,6 +101,9 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
     """
     if len(time) < FEWEST_MEASUREMENTS:
         return None
+    if constant_chi2(flux, error)[1] < THRESHOLD:
+        # no curve can improve it by more
+        return None
     best = best_curve(time, flux, error)
     if best is None or best.delta_chi2 < THRESHOLD:
         return None

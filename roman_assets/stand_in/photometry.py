@@ -1,8 +1,10 @@
 """PSF photometry of crowded fields: objects of a reference frame, and their fluxes in each image.
 
 Objects are found and fitted together with their neighbours, twice, so that what hides beside a
-bright one is found in the second round. In the images of a season their fluxes are fitted at fixed
-positions: the WCS of L2 images is aligned with Gaia to a hundredth of a pixel.
+bright one is found in the second round. In the images of a season their places are known, since the
+WCS of L2 images is aligned with Gaia to a hundredth of a pixel. Then a model of the image is linear
+in the fluxes, and those of all objects are solved for at once: in the Bulge everything is blended
+with its neighbours, and these with theirs, so that there are no groups to be fitted apart.
 """
 
 from __future__ import annotations
@@ -18,18 +20,30 @@ from astropy.table import Table
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import splu
 
 Image = NDArray[np.float64]
 
-FIT_SIZE = 7
-"""Pixels along a side of what is fitted around an object."""
-DETECTION_SIGMA = 10.0
+FIT_SIZE = 5
+"""Pixels along a side of what is fitted around an object, to find its place."""
+DETECTION_SIGMA = 25.0
 """Objects of the reference frame rise above the noise by so much."""
-GROUP_PIXELS = 5.0
-"""Objects nearer to each other than this are fitted together."""
+DETECTION_FWHM = 1.2
+"""Pixels; the PSF of F146."""
+LEAST_SEPARATION = 1.0
+"""Pixels between two objects; what is nearer is one."""
+GROUP_PIXELS = 1.5
+"""Objects nearer to each other than this are found together."""
+MODEL_RADIUS = 8
+"""Pixels from an object to the edge of its model, when the fluxes of all are solved for."""
+CORRELATED = 0.05
+"""Models that overlap by more than this part add to each other's errors."""
 BORDER = 6
 """Pixels at the edge where nothing is measured."""
 BACKGROUND_BOX = 64
+_CROWDED_BOX = 90
+"""Per cent of a box that may be stars; where everything is, a few pixels between them do."""
 PSF_SIZE = 25
 """Pixels along a side of the PSF that a reference frame carries."""
 
@@ -73,7 +87,6 @@ class CalibratedImage:
 
 def read_image(path: Path) -> CalibratedImage:
     """Read an L2 image with the PSF that CRDS has for it, and take its background away."""
-    from photutils.background import Background2D
     from roman_datamodels import datamodels
     from roman_datamodels.dqflags import pixel
     from romancal.source_catalog.psf import get_gridded_psf_model
@@ -98,11 +111,22 @@ def read_image(path: Path) -> CalibratedImage:
     with datamodels.open(references["epsf"]) as reference:
         psf = get_gridded_psf_model(reference)
     data[mask], error[mask] = 0.0, 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyUserWarning)
-        data -= Background2D(data, BACKGROUND_BOX, mask=mask).background
+    data -= _background(data, mask)
     middle = (Time(start).mjd + Time(end).mjd) / 2
     return CalibratedImage(path.name, data, error, mask, wcs, float(middle), meta, psf)
+
+
+def _background(data: Image, mask: NDArray[np.bool_]) -> Image:
+    """Give the background between the stars: the mode of boxes, as DAOPHOT estimates it."""
+    from photutils.background import Background2D, MMMBackground
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        found = Background2D(
+            data, BACKGROUND_BOX, mask=mask, exclude_percentile=_CROWDED_BOX,
+            bkg_estimator=MMMBackground(),
+        )  # fmt: skip
+    return np.asarray(found.background, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -186,7 +210,12 @@ def find_objects(frame: ReferenceFrame) -> Table:
     fit = IterativePSFPhotometry(
         frame.first.psf,
         (FIT_SIZE, FIT_SIZE),
-        DAOStarFinder(DETECTION_SIGMA * noise, fwhm=1.6, exclude_border=True),
+        DAOStarFinder(
+            DETECTION_SIGMA * noise,
+            DETECTION_FWHM,
+            min_separation=LEAST_SEPARATION,
+            exclude_border=True,
+        ),
         grouper=SourceGrouper(GROUP_PIXELS),
         maxiters=2,
         mode="new",
@@ -201,6 +230,7 @@ def find_objects(frame: ReferenceFrame) -> Table:
     x, y = np.asarray(found["x_fit"]), np.asarray(found["y_fit"])
     flux, error = np.asarray(found["flux_fit"]), np.asarray(found["flux_err"])
     good = _inside(frame.data.shape, x, y) & (flux > DETECTION_SIGMA * error)
+    good[good] = _apart(x[good], y[good], flux[good])
     ra, dec = frame.first.wcs(x[good], y[good])
     objects = Table({"ra": ra, "dec": dec, "flux": flux[good], "flux_error": error[good]})
     objects.sort("flux", reverse=True)
@@ -222,25 +252,72 @@ def measure(image: CalibratedImage, ra: Image, dec: Image) -> tuple[Image, Image
     flux, error : ndarray
         DN/s; NaN where an object is off the image or its pixels are of no use.
     """
-    from photutils.psf import PSFPhotometry, SourceGrouper
-
     x, y = sky_to_pixel(image, ra, dec)
     flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
     places = np.flatnonzero(_usable(image, x, y))
     if not len(places):
         return flux, error
-    model = image.psf.copy()
-    model.x_0.fixed = model.y_0.fixed = True
-    fit = PSFPhotometry(
-        model, (FIT_SIZE, FIT_SIZE), grouper=SourceGrouper(GROUP_PIXELS), aperture_radius=2.0
-    )
-    start = Table({"x": x[places], "y": y[places]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = fit(image.data, error=image.error, mask=image.mask, init_params=start)
-    found.sort("id")
-    flux[places], error[places] = found["flux_fit"], found["flux_err"]
+    models = _models(image, x[places], y[places])
+    first, _ = _solved(models, image, image.data)
+    left = image.data - (models @ first).reshape(image.data.shape)
+    flux[places], error[places] = _solved(models, image, image.data - _background(left, image.mask))
     return flux, error
+
+
+def _models(image: CalibratedImage, x: Image, y: Image) -> sparse.csr_matrix:
+    """Give the PSF of each object, of unit flux: a column for each, a row for each pixel."""
+    height, width = image.data.shape
+    offsets = np.arange(-MODEL_RADIUS, MODEL_RADIUS + 1)
+    pixels, values, ends = [], [], [0]
+    for x0, y0 in zip(x, y, strict=True):
+        columns, rows = round(x0) + offsets, round(y0) + offsets
+        columns = columns[(columns >= 0) & (columns < width)]
+        rows = rows[(rows >= 0) & (rows < height)]
+        row, column = np.meshgrid(rows, columns, indexing="ij")
+        values.append(np.ravel(image.psf.evaluate(column, row, 1.0, x0, y0)))
+        pixels.append(np.ravel(row * width + column))
+        ends.append(ends[-1] + len(pixels[-1]))
+    shape = (height * width, len(x))
+    return sparse.csc_matrix(
+        (np.concatenate(values), np.concatenate(pixels), ends), shape=shape
+    ).tocsr()
+
+
+def _solved(models: sparse.csr_matrix, image: CalibratedImage, data: Image) -> tuple[Image, Image]:
+    """Give the fluxes that fit best, and their standard errors, neighbours being free as well."""
+    weight = np.where(image.mask, 0.0, 1 / image.error**2).ravel()
+    normal = (models.T @ models.multiply(weight[:, None])).tocsc()
+    diagonal = normal.diagonal()
+    # what has no pixel left gets no flux, and an error that says so
+    seen = diagonal > 0
+    damped = normal + sparse.diags(np.where(seen, 1e-9 * diagonal, 1.0), format="csc")
+    flux: Image = splu(damped).solve(models.T @ (weight * data.ravel()))
+    scale = np.sqrt(np.where(seen, diagonal, 1.0))
+    overlap = sparse.diags(1 / scale) @ normal @ sparse.diags(1 / scale)
+    error = np.sqrt(_marginal_variance(overlap.tocsr())) / scale
+    return np.where(seen, flux, np.nan), np.where(seen, error, np.nan)
+
+
+def _marginal_variance(overlap: sparse.csr_matrix) -> Image:
+    """Give the variances of fluxes from those that correlate with each; 1 is an object alone."""
+    variance = np.ones(overlap.shape[0])
+    for number in range(len(variance)):
+        row = slice(overlap.indptr[number], overlap.indptr[number + 1])
+        others = overlap.indices[row][overlap.data[row] > CORRELATED]
+        others = np.append(others[others != number], number)
+        block = overlap[others][:, others].toarray()
+        variance[number] = np.linalg.pinv(block, hermitian=True)[-1, -1]
+    return variance
+
+
+def _apart(x: Image, y: Image, flux: Image) -> NDArray[np.bool_]:
+    """Tell which objects have no brighter one within `LEAST_SEPARATION`."""
+    from scipy.spatial import cKDTree
+
+    apart = np.ones(len(x), dtype=bool)
+    for one, other in cKDTree(np.stack([x, y], axis=1)).query_pairs(LEAST_SEPARATION):
+        apart[one if flux[one] < flux[other] else other] = False
+    return apart
 
 
 def sky_to_pixel(image: CalibratedImage, ra: Any, dec: Any) -> tuple[Image, Image]:
