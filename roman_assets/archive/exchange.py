@@ -49,7 +49,7 @@ class ExchangedFile:
     size
         Bytes.
     version
-        Differs when it was written again: a time stamp or an e-tag.
+        Differs when it was written again, also with the same content.
     changed
         When it was last written, seconds since the epoch.
     is_regular
@@ -143,7 +143,7 @@ class DirectoryExchange(Exchange):
                 yield ExchangedFile(
                     PurePosixPath(path.relative_to(self._path)),
                     state.st_size,
-                    f"{state.st_mtime_ns}.{state.st_ino}",
+                    f"{state.st_mtime_ns}.{state.st_ctime_ns}.{state.st_ino}",
                     state.st_mtime,
                     stat.S_ISREG(state.st_mode),
                 )
@@ -202,7 +202,7 @@ class ObjectExchange(Exchange):
             yield ExchangedFile(
                 PurePosixPath(meta["path"]),
                 int(meta["size"]),
-                str(meta["e_tag"]),
+                f"{meta['e_tag']}.{meta['last_modified'].isoformat()}",
                 meta["last_modified"].timestamp(),
             )
 

@@ -2,13 +2,20 @@
 
 The command delivers like the SSC does, and what it delivers is taken in like what comes from
 outside. So the graph does not know the difference.
+
+A command that fails may succeed later, so its step is tried again as for any passing fault. It says
+that it will not, by the status `UNUSABLE_INPUT`; then, and when it leaves no notification, a person
+has to act. Either way a new hand-over asks for another run.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError
 
-from roman_assets.assets.partition_work import as_failure
+from roman_assets.assets.partition_work import RETRY_POLICY, as_failure
 from roman_assets.assets.specs import PARTITIONS
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import DELIVERY_STEPS, Step
@@ -17,12 +24,18 @@ from roman_assets.resources import Installation
 COMMAND_POOL = "ssc_command"
 """Commands are run one after the other, unless the pool's limit is raised."""
 
+UNUSABLE_INPUT = os.EX_DATAERR
+"""The status (65) by which a command says that trying again will fail again."""
+
+_STATUS = re.compile(r"failed with code (-?\d+)")
+
 
 def _command_job(step: Step) -> dg.JobDefinition:
     @dg.op(
         name=f"compute_{step}",
         out=dg.Out(dg.Nothing),
         pool=COMMAND_POOL,
+        retry_policy=RETRY_POLICY,
     )
     def compute(
         context: dg.OpExecutionContext,
@@ -61,7 +74,7 @@ def run_command(
     DagsterPipesExecutionError
         If the command fails; nothing is delivered.
     BadInputError
-        If it leaves no notification, or none is configured rightly.
+        If it ends with `UNUSABLE_INPUT`, leaves no notification, or none is configured rightly.
     """
     from roman_assets.pipelines.scratch import scratch_directory
     from roman_assets.pipelines.ssc.command import commission, deliver
@@ -73,15 +86,30 @@ def run_command(
             context.log.info(f"{partition}: nothing waits for a command")
             return
         context.log.info(f"{partition}: {' '.join(work.command)}")
-        pipes.run(
-            context=context,
-            command=list(work.command),
-            env={**installation.environment, **work.environment},
-            extras=dict(work.environment),
-            cwd=str(scratch),
-        )
+        try:
+            pipes.run(
+                context=context,
+                command=list(work.command),
+                env={**installation.environment, **work.environment},
+                extras=dict(work.environment),
+                cwd=str(scratch),
+            )
+        except DagsterPipesExecutionError as error:
+            if _status(error) != UNUSABLE_INPUT:
+                raise
+            raise BadInputError(
+                partition, "command", f"{work.command[0]} says that it cannot use what was handed "
+                f"over (status {UNUSABLE_INPUT})",
+                "see its output in the log of the run; correct the cause and re-execute the run",
+            ) from error  # fmt: skip
         deliver(root, work)
         context.log.info(f"{partition}: delivered as {work.delivery}")
+
+
+def _status(error: DagsterPipesExecutionError) -> int | None:
+    # Dagster tells the status in the message only
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else None
 
 
 COMMAND_JOBS: Mapping[Step, dg.JobDefinition] = {

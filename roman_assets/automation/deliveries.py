@@ -42,9 +42,10 @@ def delivery_sensor(
     """Request a run for each whole delivery; reject those of which nobody can tell what for."""
     from roman_assets.archive.exchange import Exchange
     from roman_assets.pipelines.ssc.delivery import deliveries, strays, whole_deliveries
-    from roman_assets.pipelines.ssc.intake import reject_unaddressed
+    from roman_assets.pipelines.ssc.intake import reject_unaddressed, remove_remains
 
     exchange = Exchange.of(installation.root)
+    remove_remains(exchange)
     whole = list(whole_deliveries(exchange, datetime.now(UTC)))
     addressed: list[tuple[Delivery, Address]] = []
     for delivery in whole:

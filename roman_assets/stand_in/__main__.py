@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from roman_assets.errors import PlatformError
+from roman_assets.errors import BadInputError, PlatformError
 from roman_assets.stand_in.program import run
 
 if __name__ == "__main__":
     try:
         run()
     except PlatformError as error:
-        sys.exit(f"roman_assets.stand_in: {error}")
+        sys.stderr.write(f"roman_assets.stand_in: {error}\n")
+        sys.exit(os.EX_DATAERR if isinstance(error, BadInputError) else os.EX_TEMPFAIL)

@@ -37,6 +37,7 @@ from roman_assets.stand_in.season import (
     detection_efficiency,
     events,
     light_curves,
+    renumbered,
     tied_together,
     variability,
 )
@@ -80,8 +81,9 @@ class VisitWork:
         """Open a product of the archive."""
         return self._archive.open(name)
 
-    def earlier(self, kind: str, detector: str) -> Iterator[tuple[ProductInput, Path]]:
-        """Go through what was made of the season's earlier visits, oldest first."""
+    def earlier(self, kind: str, detector: str) -> dict[VisitId, tuple[ProductInput, Path]]:
+        """Give what has been delivered of the season's earlier visits, oldest first."""
+        found = {}
         rows = self._archive.find(
             kind=kind, program=self._visit.program, detector=detector, release="p"
         )
@@ -92,7 +94,8 @@ class VisitWork:
             )  # fmt: skip
             if same_season and other < self._visit:
                 stated = ProductInput(name=row["name"], sha256=row["sha256"])
-                yield stated, self._archive.path(row["name"])
+                found[other] = stated, self._archive.path(row["name"])
+        return found
 
     def name(self, kind: str, detector: str | None = None) -> ProductName:
         """Give the official name of a product of the visit, or of one detector of it."""
@@ -124,8 +127,9 @@ class VisitWork:
         name = self.name("microlensing_variability_catalog")
         write_table(self.draft.path(name), objects.merge(variability(curves), on="object_id"))
         self.draft.add(name, light, {**region, **_about("VariabilityCatalog", name)})
+        sure = events(curves, objects)
         found = pd.DataFrame(
-            [{"object_id": number, **asdict(event)} for number, event in events(curves).items()],
+            [{"object_id": number, **asdict(event)} for number, event in sure.items()],
             columns=["object_id", "t0", "te", "u0", "source_flux", "blend_flux", "delta_chi2",
                      "reduced_chi2"],
         )  # fmt: skip
@@ -207,14 +211,31 @@ class DetectorWork:
     @cached_property
     def _season(self) -> tuple[pd.DataFrame, list[ProductInput]]:
         """The objects of the season, and what they were taken from: its first visit."""
-        for stated, path in self._visit.earlier(
-            "microlensing_object_fiducial_catalog", self._detector
-        ):
+        for stated, path in self._earlier_objects.values():
             return pq.read_table(path).to_pandas(), [stated]
         found = find_objects(self.frame).to_pandas()
         number = int(self._detector[3:]) * 10**6
         found.insert(0, "object_id", np.arange(len(found), dtype=np.int64) + number)
         return found, []
+
+    @cached_property
+    def _earlier_objects(self) -> dict[VisitId, tuple[ProductInput, Path]]:
+        return self._visit.earlier("microlensing_object_fiducial_catalog", self._detector)
+
+    def _earlier_epochs(self) -> Iterator[tuple[list[ProductInput], pd.DataFrame]]:
+        """Go through the measurements of earlier visits, of the objects of the season.
+
+        Visits are not always computed in their order: one of which an earlier one came later was
+        measured at objects of its own, which are found again by their places.
+        """
+        measured = self._visit.earlier("microlensing_object_periodic_catalog", self._detector)
+        for visit, (stated, path) in measured.items():
+            epochs = pq.read_table(path).to_pandas()
+            if visit not in self._earlier_objects:
+                continue
+            of_them, objects_path = self._earlier_objects[visit]
+            theirs = pq.read_table(objects_path).to_pandas()
+            yield [stated, of_them], renumbered(epochs, theirs, self.objects)
 
     @property
     def objects(self) -> pd.DataFrame:
@@ -233,13 +254,11 @@ class DetectorWork:
         periodic = self._write(
             "microlensing_object_periodic_catalog", "ObjectCatalog", now, [frame, *self._inputs]
         )
-        earlier = list(self._visit.earlier("microlensing_object_periodic_catalog", self._detector))
-        epochs = tied_together(
-            pd.concat([*(pq.read_table(path).to_pandas() for _, path in earlier), now])
-        )
+        earlier = list(self._earlier_epochs())
+        epochs = tied_together(pd.concat([*(table for _, table in earlier), now]))
         self.light_curves = self._write(
             "microlensing_light_curve_catalog", "LightCurveCatalog", epochs,
-            [frame, periodic, *(stated for stated, _ in earlier)],
+            [frame, periodic, *(one for stated, _ in earlier for one in stated)],
         )  # fmt: skip
         self.curves = list(light_curves(epochs))
         self._write_quality(now, frame)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from roman_assets.stand_in.event import (
@@ -25,6 +26,10 @@ Values = NDArray[np.float64]
 EPOCH_COLUMNS = ("object_id", "mjd", "flux", "flux_error", "image")
 _STEADY = 5.0
 """Objects within so many standard errors of their median in all epochs tell the zero point."""
+SAME_PLACE = 0.06
+"""Arcsec within which objects found in two visits are the same; half a pixel."""
+GHOST_RADIUS = 0.35
+"""Arcsec within which an event shows in the light curves of neighbours as well."""
 INJECTIONS = 200
 """Events injected into light curves to measure how many are found."""
 
@@ -54,6 +59,37 @@ def tied_together(epochs: pd.DataFrame) -> pd.DataFrame:
     good["flux_error"] /= factor
     ordered: pd.DataFrame = good.sort_values(["object_id", "mjd"], ignore_index=True)
     return ordered
+
+
+def renumbered(epochs: pd.DataFrame, theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """Give measurements the numbers that other objects at the same places have.
+
+    Parameters
+    ----------
+    epochs
+        `EPOCH_COLUMNS`, by the numbers of `theirs`.
+    theirs, ours
+        Objects: ``object_id``, ``ra`` and ``dec`` (degrees).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Without what has no counterpart within `SAME_PLACE`.
+    """
+    columns = ["object_id", "ra", "dec"]
+    if theirs[columns].equals(ours[columns]):
+        return epochs
+    if theirs.empty or ours.empty:
+        return epochs[:0]
+    their_sky, our_sky = (SkyCoord(one["ra"], one["dec"], unit="deg") for one in (theirs, ours))
+    nearest, distance, _ = our_sky.match_to_catalog_sky(their_sky)
+    back, _, _ = their_sky.match_to_catalog_sky(our_sky)
+    same = (distance.arcsec < SAME_PLACE) & (back[nearest] == np.arange(len(ours)))
+    number = dict(
+        zip(theirs["object_id"].to_numpy()[nearest[same]], ours["object_id"][same], strict=True)
+    )
+    known: pd.DataFrame = epochs[epochs["object_id"].isin(list(number))]
+    return known.assign(object_id=known["object_id"].map(number))
 
 
 @dataclass(frozen=True)
@@ -119,10 +155,41 @@ def variability(curves: list[LightCurve]) -> pd.DataFrame:
     )
 
 
-def events(curves: list[LightCurve]) -> dict[int, Event]:
-    """Search all light curves; gives the events by object."""
+def events(curves: list[LightCurve], objects: pd.DataFrame) -> dict[int, Event]:
+    """Search all light curves.
+
+    Parameters
+    ----------
+    curves
+        Of all objects of a field.
+    objects
+        ``object_id``, ``ra`` and ``dec`` (degrees).
+
+    Returns
+    -------
+    dict
+        The events by object. Of those within `GHOST_RADIUS` at one time only the clearest is given:
+        the others are its light in the neighbours.
+    """
     found = {one.object_id: search(one.time, one.flux, one.error) for one in curves}
-    return {number: event for number, event in found.items() if event is not None}
+    sure = [(number, event) for number, event in found.items() if event is not None]
+    sky = objects.set_index("object_id")
+    places = {number: _vector(*sky.loc[number, ["ra", "dec"]]) for number, _ in sure}
+    kept: dict[int, Event] = {}
+    for number, event in sorted(sure, key=lambda one: -one[1].delta_chi2):
+        is_ghost = any(
+            np.linalg.norm(places[number] - places[other]) < np.radians(GHOST_RADIUS / 3600)
+            and abs(event.t0 - clearer.t0) < max(event.te, clearer.te)
+            for other, clearer in kept.items()
+        )
+        if not is_ghost:
+            kept[number] = event
+    return kept
+
+
+def _vector(ra: float, dec: float) -> Values:
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
 
 
 def detection_efficiency(curves: list[LightCurve], seed: int = 1) -> pd.DataFrame:

@@ -78,8 +78,12 @@ class Delivery:
     @property
     def version(self) -> str:
         """Differs when anything in it was written again."""
-        lines = sorted(f"{file.key} {file.size} {file.version}" for file in self.files)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(self.states)).encode()).hexdigest()
+
+    @cached_property
+    def states(self) -> frozenset[str]:
+        """What is in it, each file as it was written last."""
+        return frozenset(f"{file.key} {file.size} {file.version}" for file in self.files)
 
     @property
     def changed(self) -> datetime:

@@ -9,10 +9,11 @@ the same result.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from roman_assets.archive.durability import locked, make_directory
 from roman_assets.archive.exchange import REPORTS, Exchange
@@ -22,7 +23,13 @@ from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.ssc.checks import CREATED, CheckedFile, check_delivery
-from roman_assets.pipelines.ssc.delivery import Address, Delivery, whole_deliveries
+from roman_assets.pipelines.ssc.delivery import (
+    Address,
+    Delivery,
+    deliveries,
+    whole_deliveries,
+)
+from roman_assets.pipelines.ssc.notification import NOTIFICATION
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
 from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
@@ -31,6 +38,10 @@ from roman_assets.registry.record import ProductEntry, WorkFailure, fingerprint
 from roman_assets.registry.registry import Registry
 
 _LOCK = "deliveries.lock"
+
+STATES = "files"
+"""Key of a report under which the files of the delivery are."""
+_LARGEST_REPORT = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class DeliveryReport:
         What was published of it, by name, with the sha256; what was there already counts.
     faults
         Why it was rejected, empty if it was not.
+    states
+        `Delivery.states`, by which what is left of it is known.
     """
 
     delivery: str
@@ -54,6 +67,18 @@ class DeliveryReport:
     when: datetime
     products: Sequence[ProductEntry] = ()
     faults: Sequence[BadInputError] = ()
+    states: Collection[str] = ()
+
+    @classmethod
+    def on(
+        cls,
+        delivery: Delivery,
+        when: datetime,
+        products: Sequence[ProductEntry] = (),
+        faults: Sequence[BadInputError] = (),
+    ) -> Self:
+        """Report on a delivery as it was looked at."""
+        return cls(delivery.name, delivery.version, when, products, faults, delivery.states)
 
     @property
     def outcome(self) -> str:
@@ -80,6 +105,7 @@ class DeliveryReport:
                     }
                     for fault in self.faults
                 ],
+                STATES: sorted(self.states),
             },
             indent=2,
         )
@@ -140,6 +166,7 @@ def take_in(
     failures: list[WorkFailure] = []
     with locked(make_directory(root.registry) / _LOCK):
         fold(root)
+        remove_remains(exchange)
         for delivery in whole_deliveries(exchange, clock()):
             if _address_of(delivery) != address:
                 continue
@@ -184,9 +211,7 @@ def _take_in_one(
             reject(root, delivery, findings.faults, arrived, clock())
             raise summary(delivery, findings.faults)
         result = _publish(root, findings.files, address, attempt)
-        report = DeliveryReport(
-            delivery.name, delivery.version, clock(), (*result.made, *result.reused)
-        )
+        report = DeliveryReport.on(delivery, clock(), (*result.made, *result.reused))
         report.write(delivery.exchange)
         delivery.remove()
         return result
@@ -246,7 +271,7 @@ def reject(
         UTC.
     """
     SetAside(root).add(arrived, summary(delivery, faults), name=delivery.name)
-    DeliveryReport(delivery.name, delivery.version, when, faults=faults).write(delivery.exchange)
+    DeliveryReport.on(delivery, when, faults=faults).write(delivery.exchange)
     delivery.remove()
 
 
@@ -262,6 +287,26 @@ def reject_unaddressed(
         arrived.mkdir()
         delivery.fetch(arrived)
         reject(root, delivery, [fault], arrived, clock())
+
+
+def remove_remains(exchange: Exchange) -> None:
+    """Remove what a crash left of deliveries that were reported on and are gone but for it.
+
+    A delivery loses its notification first. What is left without one, and is just as the report
+    says it was, is no delivery that is arriving under the same name.
+    """
+    for delivery in deliveries(exchange):
+        if NOTIFICATION not in delivery.by_name and any(
+            delivery.states <= states for states in _reported(exchange, delivery.name)
+        ):
+            delivery.remove()
+
+
+def _reported(exchange: Exchange, delivery: str) -> Iterator[frozenset[str]]:
+    for file in list(exchange.files(REPORTS / delivery)):
+        if file.key.suffix == ".json":
+            content = json.loads(exchange.read(file.key, _LARGEST_REPORT))
+            yield frozenset(content[STATES])
 
 
 def summary(delivery: Delivery, faults: Sequence[BadInputError]) -> BadInputError:
