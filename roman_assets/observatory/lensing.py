@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Self
 from zlib import crc32
 
@@ -67,7 +68,8 @@ class LensingSeason:
             With ``lens_t0`` (MJD), ``lens_te`` (days) and ``lens_u0``; zeros for sources without.
         """
         described = sources.copy()
-        drawn = np.array([self._event(str(row["name"]), str(row["kind"])) for row in sources])
+        stars = zip(sources["name"].tolist(), sources["kind"].tolist(), strict=True)
+        drawn = np.array([_event(self, name, kind) for name, kind in stars])
         for number, name in enumerate(("lens_t0", "lens_te", "lens_u0")):
             described[name] = drawn.reshape(-1, 3)[:, number]
         return described
@@ -85,18 +87,21 @@ class LensingSeason:
             events[str(element)] = np.asarray(events[str(element)]) * factor
         return events
 
-    def _event(self, name: str, kind: str) -> tuple[float, float, float]:
-        rng = np.random.default_rng([self.seed, crc32(name.encode()), 86])
-        chance, peak, impact, width = rng.random(4)
-        if chance >= LENSED_FRACTION.get(kind, 0.0):
-            return 0.0, 0.0, 0.0
-        length = self.end - self.start
-        low, high = np.log(EINSTEIN_TIMES)
-        return (
-            self.start + length * float(np.interp(peak, (0, 1), PEAKS)),
-            length * float(np.exp(low + width * (high - low))),
-            float(np.interp(impact, (0, 1), IMPACT_PARAMETERS)),
-        )
+
+@lru_cache(maxsize=1 << 18)
+def _event(season: LensingSeason, name: str, kind: str) -> tuple[float, float, float]:
+    # every exposure of a season asks for the same stars
+    rng = np.random.default_rng([season.seed, crc32(name.encode()), 86])
+    chance, peak, impact, width = rng.random(4)
+    if chance >= LENSED_FRACTION.get(kind, 0.0):
+        return 0.0, 0.0, 0.0
+    length = season.end - season.start
+    low, high = np.log(EINSTEIN_TIMES)
+    return (
+        season.start + length * float(np.interp(peak, (0, 1), PEAKS)),
+        length * float(np.exp(low + width * (high - low))),
+        float(np.interp(impact, (0, 1), IMPACT_PARAMETERS)),
+    )
 
 
 def magnification(

@@ -4,6 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roman_assets.observatory.scene import (
+    BULGE_COUNTS,
+    BULGE_FIELD,
+    BULGE_REFERENCE_LIMIT,
     FILTERS,
     REFERENCE_LIMIT,
     STAR_DENSITY,
@@ -42,7 +45,7 @@ def test_only_simulated_sources_depend_on_the_seed():
 
 def test_truth_is_complete_and_finite():
     sky = Scene(1).sources([NEAR])
-    assert set(sky["kind"]) == {str(kind) for kind in SourceKind}
+    assert set(sky["kind"]) == {str(kind) for kind in SourceKind} - {str(SourceKind.BULGE)}
     for name in ("ra", "dec", *FILTERS):
         assert np.all(np.isfinite(sky[name]))
     assert all(np.all(sky[name] > 0) for name in FILTERS)
@@ -64,3 +67,34 @@ def test_the_reference_catalogue_is_the_bright_stars_of_the_scene():
     catalogue = Scene(1).reference_stars([NEAR])
     assert set(catalogue["RA"]) == set(bright["ra"])
     assert set(catalogue["kind"]) == {"gaia", "simulated_star"}
+
+
+BULGE = SkyCircle(BULGE_FIELD.ra, BULGE_FIELD.dec, 0.01)
+
+
+def test_the_bulge_is_as_crowded_as_published_counts_say():
+    sky = Scene(1).sources([BULGE])
+    magnitude = -2.5 * np.log10(sky["F158"][sky["kind"] == str(SourceKind.BULGE)])
+    (first, brighter), *others = BULGE_COUNTS
+    assert magnitude.min() > first
+    for limit, count in others:
+        found = np.count_nonzero(magnitude < limit) / (np.pi * 0.6**2)
+        expected = count - brighter
+        assert found == pytest.approx(expected, abs=5 * np.sqrt(expected / np.pi) / 0.6)
+
+
+def test_the_catalogue_has_the_bright_stars_of_the_bulge_only():
+    sky = Scene(1).sources([BULGE])
+    bright = -2.5 * np.log10(sky["F158"]) < BULGE_REFERENCE_LIMIT
+    stars = sky[bright & (sky["kind"] == str(SourceKind.BULGE))]
+    catalogue = Scene(1).reference_stars([BULGE])
+    crowd = catalogue[catalogue["kind"] == str(SourceKind.BULGE)]
+    assert len(stars) > 100
+    assert set(crowd["RA"]) == set(stars["ra"])
+
+
+def test_the_crowd_is_the_same_whatever_else_is_asked_for():
+    wider = SkyCircle(BULGE.ra, BULGE.dec, 0.02)
+    alone = Scene(1).sources([BULGE])
+    together = set(Scene(1).sources([wider])["name"])
+    assert set(alone["name"]) <= together
