@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -59,7 +60,8 @@ _GUIDING_PSF = OpticalElement.F129
 """The filter whose PSF guide windows have in spectral exposures."""
 _SPECTRAL_REACH = 1000
 """Pixels from the direct image to the far end of the longest spectrum, rounded up."""
-_NEW_FIELD_RADIUS = 0.6
+_FIELD_MARGIN, _FIELD_STEP = 0.05, 0.1
+"""Degrees beyond what the first pointing in a new field needs, and to which that is rounded up."""
 _LOOKAHEAD = 2
 """Readouts to have in hand for each process."""
 
@@ -320,7 +322,8 @@ def sky_fields(plan: VisitPlan, window: int | None = DEFAULT_WINDOW) -> tuple[Sk
     for pointing in dict.fromkeys(planned.pointing for planned in plan.exposures):
         field = next((circle for circle in fields if _covers(circle, pointing, reach)), None)
         if field is None:
-            field = SkyCircle(pointing.ra, pointing.dec, _NEW_FIELD_RADIUS)
+            steps = math.ceil((reach + _FIELD_MARGIN) / _FIELD_STEP)
+            field = SkyCircle(pointing.ra, pointing.dec, round(steps * _FIELD_STEP, 1))
             fields.append(field)
         used[field] = None
     return tuple(used)
