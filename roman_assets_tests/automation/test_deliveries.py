@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 from roman_assets.automation.deliveries import delivery_sensor
 from roman_assets.automation.visits import visit_sensor
@@ -247,14 +248,41 @@ def test_a_shell_script_takes_the_place_of_the_pipeline_without_a_change(
 
 
 @pytest.mark.slow
-def test_a_command_that_fails_delivers_nothing_and_fails_its_run(
+def test_a_command_that_cannot_use_its_input_is_run_again_for_a_new_hand_over_only(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
     told(root)
-    configure(root, '["sh", "-c", "echo no photons; exit 3"]')
+    configure(root, '["sh", "-c", "echo run >> $ROMAN_ASSETS_DATA/runs; exit 65"]')
     (request,) = look(root, instance)
     assert not run(root, instance, request)
+    assert (root.path / "runs").read_text() == "run\n"
     assert not (center.place / "from_ssc").exists()
+    instance.create_run_for_job(
+        build_defs(dict(installation(root))).resolve_job_def(str(request.job_name)),
+        tags={RUN_KEY_TAG: str(request.run_key)},
+    )
+    assert look(root, instance) == []
+    observe(root, content="made again")
+    told(root)
+    (again,) = look(root, instance)
+    assert again.run_key != request.run_key
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_is_tried_again_in_its_run(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center, tmp_path: Path
+) -> None:
+    directory = tmp_path / "made"
+    products_of_others(directory)
+    told(root)
+    once = 'test -e "$ROMAN_ASSETS_DATA/failed" || { touch "$ROMAN_ASSETS_DATA/failed"; exit 1; }'
+    script = f'{once}; exec sh "{SCRIPT}" "{directory}"'
+    configure(root, json.dumps(["sh", "-c", script]))
+    (request,) = look(root, instance)
+    assert run(root, instance, request)
+    assert (root.path / "failed").exists()
+    delivered = [one for one in look(root, instance) if "delivery" in str(one.job_name)]
+    assert len(delivered) == 1
 
 
 @pytest.mark.slow

@@ -99,3 +99,30 @@ def test_images_of_different_zero_points_are_tied_together() -> None:
     tied = tied_together(pd.concat(tables))
     for one in light_curves(tied):
         assert np.ptp(one.flux) < 1e-6 * one.flux[0]
+
+
+def objects(count: int, shift: float = 0.0, first: int = 1) -> pd.DataFrame:
+    """Give objects a hundredth of a degree apart."""
+    dec = np.arange(count) / 100 + shift / 3600
+    return pd.DataFrame({"object_id": np.arange(first, first + count), "ra": 10.0, "dec": dec})
+
+
+def test_measurements_at_other_objects_get_the_numbers_of_the_same_places() -> None:
+    theirs, ours = objects(4, shift=0.02, first=1), objects(3, first=11)[::-1]
+    epochs = pd.DataFrame({"object_id": [1, 2, 3, 4], "flux": [1.0, 2.0, 3.0, 4.0]})
+    found = season.renumbered(epochs, theirs, ours)
+    assert dict(zip(found["object_id"], found["flux"], strict=True)) == {11: 1, 12: 2, 13: 3}
+    assert season.renumbered(epochs, theirs, objects(3, shift=1.0)).empty
+    assert season.renumbered(epochs, theirs, theirs) is epochs
+
+
+def test_an_event_that_shows_in_a_neighbour_is_one_event() -> None:
+    rise = magnification(TIME, 61568.0, 2.0, 0.2) - 1
+    light = {1: 100 * rise, 2: 60 * rise, 3: 100 * rise}
+    curves = [
+        LightCurve(number, TIME, steady(number) + more, np.ones(24), np.ones(24))
+        for number, more in light.items()
+    ]
+    sky = objects(3)
+    sky.loc[1, "dec"] = sky.loc[0, "dec"] + 0.2 / 3600
+    assert set(season.events(curves, sky)) == {1, 3}

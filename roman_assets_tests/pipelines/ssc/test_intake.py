@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -419,6 +419,31 @@ def test_a_crash_after_publication_is_finished_by_the_next_run(
         assert registry.current([EVENTS])[EVENTS].generation == 1
 
 
+def test_what_a_crash_leaves_of_a_delivery_goes_and_one_that_arrives_anew_stays(
+    root: DataRoot, center: Center, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    center.deliver([EVENTS, VARIABILITY], images())
+    whole = DirectoryExchange.remove
+
+    def killed(self: DirectoryExchange, keys: Iterable[PurePosixPath]) -> None:
+        whole(self, list(keys)[:2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryExchange, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take(root)
+    assert in_exchange(root) == ["first"]
+    assert len(take(root).reused) == 2
+    assert in_exchange(root) == []
+    arriving = center.deliver([EVENTS, VARIABILITY], images())
+    (arriving / "notification.json").unlink()
+    (arriving / EVENTS).unlink()
+    take(root)
+    assert in_exchange(root) == ["first"]
+    assert len(center.reports()) == 1
+
+
 @pytest.mark.slow
 def test_one_rejected_delivery_holds_up_no_other(root: DataRoot, center: Center) -> None:
     center.deliver([EVENTS], images(), change=edited(sha256="0" * 64))
@@ -439,7 +464,5 @@ def test_a_delivery_in_an_object_store_is_taken_in_the_same_way(
         exchange.write(Path("from_ssc/first") / path.name, path.read_bytes())
     assert [entry.name for entry in take(root).made] == [EVENTS]
     assert in_exchange(root) == []
-    from pathlib import PurePosixPath
-
     reports = [file.key.suffix for file in exchange.files(PurePosixPath("reports"))]
     assert sorted(reports) == [".json", ".txt"]
