@@ -156,8 +156,12 @@ def draw_scatter(path: Path) -> bytes | None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     flux, scatter, noise = (rows[name] for name in _SCATTER_COLUMNS)
-    axes.loglog(flux, scatter, ".", label="scatter of light curves")
-    axes.loglog(flux, noise, linewidth=1, label="photon noise")
+    axes.loglog(flux, scatter, ".", markersize=3, label="scatter of light curves")
+    axes.loglog(flux, noise, ".", markersize=2, label="photon noise")
+    ratio = float((scatter / noise).median())
+    axes.set_title(
+        f"{len(rows)} objects; scatter is {ratio:.2f} of photon noise (median)", fontsize=8
+    )
     axes.set_xlabel("mean flux", fontsize=8)
     axes.set_ylabel("relative to it", fontsize=8)
     axes.tick_params(labelsize=7)
