@@ -29,6 +29,16 @@ Value = TypeVar("Value")
 
 _PR_SET_PDEATHSIG = 1
 
+TICKS = """
+query ($sensor: String!) {
+  sensorOrError(sensorSelector: {
+    repositoryName: "__repository__", repositoryLocationName: "roman_assets", sensorName: $sensor
+  }) {
+    ... on Sensor { sensorState { ticks(limit: 200) { status error { message } } } }
+  }
+}
+"""
+
 PLAN = VisitPlan.from_requests(
     [request for request in DEMO_REQUESTS if request.survey is Survey.GBTDS], detectors=("WFI01",)
 )
@@ -70,6 +80,12 @@ class Platform:
     def instance(self) -> DagsterInstance:
         """Open the installation's Dagster instance."""
         return DagsterInstance.from_config(str(self.root.dagster_home))
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """Give the newest ticks of a sensor as the web server shows them."""
+        state = self.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]
+        found: list[dict[str, Any]] = state["ticks"]
+        return found
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text().splitlines()[-60:])

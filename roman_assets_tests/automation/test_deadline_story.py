@@ -80,16 +80,6 @@ query ($asset: String!, $partition: String!, $name: String!) {
 }
 """
 
-TICKS = """
-query ($sensor: String!) {
-  sensorOrError(sensorSelector: {
-    repositoryName: "__repository__", repositoryLocationName: "roman_assets", sensorName: $sensor
-  }) {
-    ... on Sensor { sensorState { ticks(limit: 100) { status error { message } } } }
-  }
-}
-"""
-
 FRESHNESS = """
 query { assetNodes(assetKeys: [{path: ["cal"]}]) { freshnessStatusInfo { freshnessStatus } } }
 """
@@ -442,7 +432,7 @@ def test_input_that_a_person_repaired_is_blamed_after_the_run_was_executed_again
 
 def test_no_tick_of_any_sensor_failed(platform: Platform) -> None:
     for sensor in ("landing_sensor", "visit_sensor", "deadline_sensor", "alert_sensor"):
-        ticks = platform.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]["ticks"]
+        ticks = platform.ticks(sensor)
         assert ticks
         assert not [tick["error"] for tick in ticks if tick["status"] == "FAILURE"]
 

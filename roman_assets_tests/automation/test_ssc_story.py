@@ -82,16 +82,6 @@ query ($keys: [AssetKeyInput!]) {
 }
 """
 
-TICKS = """
-query ($sensor: String!) {
-  sensorOrError(sensorSelector: {
-    repositoryName: "__repository__", repositoryLocationName: "roman_assets", sensorName: $sensor
-  }) {
-    ... on Sensor { sensorState { ticks(limit: 200) { status error { message } } } }
-  }
-}
-"""
-
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
@@ -216,6 +206,6 @@ def test_no_run_and_no_tick_failed(platform: Platform) -> None:
     with platform.instance() as instance:
         assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
     for sensor in ("handover_sensor", "delivery_sensor", "visit_sensor", "landing_sensor"):
-        ticks = platform.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]["ticks"]
+        ticks = platform.ticks(sensor)
         assert ticks
         assert not [tick["error"] for tick in ticks if tick["status"] == "FAILURE"]

@@ -14,6 +14,7 @@ from roman_assets.archive.exchange import DirectoryExchange, Exchange
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.ssc.checks import check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     PATIENCE,
@@ -21,6 +22,7 @@ from roman_assets.pipelines.ssc.delivery import (
     Arrival,
     Delivery,
     deliveries,
+    strays,
 )
 from roman_assets.pipelines.ssc.intake import take_in
 from roman_assets.pipelines.step import StepResult
@@ -442,6 +444,35 @@ def test_what_a_crash_leaves_of_a_delivery_goes_and_one_that_arrives_anew_stays(
     take(root)
     assert in_exchange(root) == ["first"]
     assert len(center.reports()) == 1
+
+
+@pytest.mark.slow
+def test_of_two_deliveries_that_contradict_each_other_the_first_counts(
+    root: DataRoot, center: Center
+) -> None:
+    center.deliver([EVENTS, VARIABILITY], images(), delivery="b_first")
+    center.deliver([EVENTS], images(), delivery="a_second", text="another")
+    result = take(root)
+    assert {entry.name for entry in result.made} == {EVENTS, VARIABILITY}
+    assert faults(center, "a_second") == [(EVENTS, "fileCreationTimestamp")]
+    assert of_ssc(root)[EVENTS] == contents(EVENTS, "x")
+
+
+@pytest.mark.slow
+def test_a_link_in_the_place_of_a_delivery_or_its_notification_leads_nowhere(
+    root: DataRoot, center: Center, tmp_path: Path
+) -> None:
+    elsewhere = center.deliver([EVENTS], images()).rename(tmp_path / "elsewhere")
+    (center.place / "from_ssc" / "linked").symlink_to(elsewhere)
+    forged = center.place / "from_ssc" / "forged"
+    forged.mkdir()
+    (forged / EVENTS).write_bytes((elsewhere / EVENTS).read_bytes())
+    (forged / "notification.json").symlink_to(elsewhere / "notification.json")
+    assert (take(root).made, of_ssc(root)) == ((), {})
+    assert strays(Exchange.of(root)) == ["from_ssc/linked"]
+    (delivery,) = deliveries(Exchange.of(root))
+    with pytest.raises(BadInputError, match="not a regular file"):
+        delivery.address()
 
 
 @pytest.mark.slow
