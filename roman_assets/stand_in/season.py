@@ -101,7 +101,9 @@ class LightCurve:
     object_id
         Which object.
     time, flux, error
-        MJD; DN/s, errors with what photometry repeats no better.
+        MJD; DN/s, errors with what photometry repeats no better, and at least as large as successive
+        epochs differ: where stars are crowded, what is not separated moves across the pixels with
+        each pointing, and fluxes scatter by more than photons do.
     photon_error
         The errors without that.
     """
@@ -135,7 +137,17 @@ def light_curves(epochs: pd.DataFrame) -> Iterator[LightCurve]:
     for object_id, rows in epochs.groupby("object_id"):
         flux, error = (rows[name].to_numpy(dtype=float) for name in ("flux", "flux_error"))
         time = rows["mjd"].to_numpy(dtype=float)
-        yield LightCurve(int(str(object_id)), time, flux, total_error(flux, error), error)
+        yield light_curve(int(str(object_id)), time, flux, error)
+
+
+def light_curve(object_id: int, time: Values, flux: Values, photon_error: Values) -> LightCurve:
+    """Give a light curve with its errors."""
+    error = total_error(flux, photon_error)
+    if len(time) >= FEWEST_MEASUREMENTS:
+        steps = np.diff(flux) / np.hypot(error[1:], error[:-1])
+        # events last for several epochs: what lies between neighbours is noise
+        error = error * max(1.0, 1.4826 * float(np.median(np.abs(steps))))
+    return LightCurve(object_id, time, flux, error, photon_error)
 
 
 def variability(curves: list[LightCurve]) -> pd.DataFrame:
@@ -230,7 +242,8 @@ def detection_efficiency(curves: list[LightCurve], seed: int = 1) -> pd.DataFram
 def _searched(
     curve: LightCurve, flux: Values, drawn: tuple[float, float, float], expected: float
 ) -> tuple[object, ...]:
-    found = search(curve.time, flux, total_error(flux, curve.photon_error)) is not None
+    injected = light_curve(curve.object_id, curve.time, flux, curve.photon_error)
+    found = search(injected.time, injected.flux, injected.error) is not None
     kind = ("TP" if found else "FN") if expected else ("FP" if found else "TN")
     return (curve.object_id, *drawn, expected, found, kind)
 

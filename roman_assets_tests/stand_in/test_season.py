@@ -32,8 +32,9 @@ from roman_assets.pipelines.ssc.picture import draw
 from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.observation import OpticalElement, Survey, VisitId
 from roman_assets.registry.registry import Registry
-from roman_assets.stand_in.event import THRESHOLD, constant_chi2, magnification, total_error
+from roman_assets.stand_in.event import THRESHOLD, constant_chi2, magnification
 from roman_assets.stand_in.program import run as run_stand_in
+from roman_assets.stand_in.season import light_curves
 
 VISITS = 24
 AT_PLACE = 0.1
@@ -241,10 +242,9 @@ def expected_improvement(rows: pd.DataFrame | None, star: pd.Series, scale: floa
     """By how much a constant is worse than the true event, given the errors there are."""
     if rows is None or len(rows) < 8:
         return 0.0
-    time, flux = rows["mjd"].to_numpy(), rows["flux"].to_numpy()
-    curve = magnification(time, star["lens_t0"], star["lens_te"], star["lens_u0"])
-    error = total_error(flux, rows["flux_error"].to_numpy())
-    return constant_chi2(scale * star["F146"] * curve, error)[1]
+    (measured,) = light_curves(rows)
+    curve = magnification(measured.time, star["lens_t0"], star["lens_te"], star["lens_u0"])
+    return constant_chi2(scale * star["F146"] * curve, measured.error)[1]
 
 
 def test_injected_events_are_found_and_hardly_any_others(found: Found, sky: Sky) -> None:
