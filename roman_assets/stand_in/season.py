@@ -101,9 +101,9 @@ class LightCurve:
     object_id
         Which object.
     time, flux, error
-        MJD; DN/s, errors with what photometry repeats no better, and at least as large as successive
-        epochs differ: where stars are crowded, what is not separated moves across the pixels with
-        each pointing, and fluxes scatter by more than photons do.
+        MJD; DN/s, errors with what photometry repeats no better, and at least as large as
+        successive epochs differ: where stars are crowded, what is not separated moves across the
+        pixels with each pointing, and fluxes scatter by more than photons do.
     photon_error
         The errors without that.
     """
