@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_delivery_survives_kills_whole_or_not_at_all(tmp_path: Path) -> None:
     root = DataRoot(tmp_path / "data")
-    assert_taken_in_once(root, run(root, 60))
+    assert_taken_in_once(root, run(root, 30))
 
 
 def test_so_does_one_in_an_object_store(
