@@ -25,8 +25,12 @@ FEWEST_EPOCHS = 3
 RISE = 3.0
 LARGEST_IMPACT = 1.5
 """In Einstein radii; drifts and jumps are fitted best by larger ones."""
+LARGEST_REDUCED_CHI2 = 3.0
+"""Of the curve; single epochs that are off are fitted best by curves that do not fit."""
 FEWEST_MEASUREMENTS = 8
 """Light curves with fewer epochs are not searched."""
+SAME_TIME = 0.3
+"""In Einstein times."""
 SYSTEMATIC_FLOOR = 0.004
 """Part of the flux that is added to its error in quadrature: what photometry repeats no better."""
 
@@ -57,6 +61,16 @@ class Event:
     blend_flux: float
     delta_chi2: float
     reduced_chi2: float
+
+    @property
+    def rise(self) -> float:
+        """By how much the flux is larger at the peak."""
+        peak = (self.u0**2 + 2) / (self.u0 * np.sqrt(self.u0**2 + 4))
+        return float(self.source_flux * (peak - 1))
+
+    def is_at_the_time_of(self, other: Event) -> bool:
+        """Tell whether two events peak at one time, as far as one can tell."""
+        return abs(self.t0 - other.t0) < SAME_TIME * max(self.te, other.te)
 
 
 def magnification(
@@ -108,6 +122,8 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
     if best is None or best.delta_chi2 < THRESHOLD:
         return None
     if best.u0 > LARGEST_IMPACT or best.te > time[-1] - time[0]:
+        return None
+    if best.reduced_chi2 > LARGEST_REDUCED_CHI2:
         return None
     baseline = float(np.percentile(flux, 30))
     return best if int((flux - baseline > RISE * error).sum()) >= FEWEST_EPOCHS else None

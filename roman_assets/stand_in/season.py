@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
@@ -28,8 +29,12 @@ _STEADY = 5.0
 """Objects within so many standard errors of their median in all epochs tell the zero point."""
 SAME_PLACE = 0.06
 """Arcsec within which objects found in two visits are the same; half a pixel."""
-GHOST_RADIUS = 0.35
-"""Arcsec within which an event shows in the light curves of neighbours as well."""
+BLEND_RADIUS = 0.35
+"""Arcsec within which objects share what happens to one of them."""
+WING_RADIUS, WING_PART = 3.0, 0.02
+"""Arcsec to which the wings of a bright star reach, and the most of its light that they add."""
+MOST_AT_ONCE = 2
+"""Events within `WING_RADIUS` at one time; more are a star that is no object, being saturated."""
 INJECTIONS = 200
 """Events injected into light curves to measure how many are found."""
 
@@ -180,28 +185,33 @@ def events(curves: list[LightCurve], objects: pd.DataFrame) -> dict[int, Event]:
     Returns
     -------
     dict
-        The events by object. Of those within `GHOST_RADIUS` at one time only the clearest is given:
-        the others are its light in the neighbours.
+        The events by object. An event shows in its neighbours as well; of those that are one, by
+        place and time, the clearest is given.
     """
     found = {one.object_id: search(one.time, one.flux, one.error) for one in curves}
-    sure = [(number, event) for number, event in found.items() if event is not None]
-    sky = objects.set_index("object_id")
-    places = {number: _vector(*sky.loc[number, ["ra", "dec"]]) for number, _ in sure}
-    kept: dict[int, Event] = {}
-    for number, event in sorted(sure, key=lambda one: -one[1].delta_chi2):
-        is_ghost = any(
-            np.linalg.norm(places[number] - places[other]) < np.radians(GHOST_RADIUS / 3600)
-            and abs(event.t0 - clearer.t0) < max(event.te, clearer.te)
-            for other, clearer in kept.items()
-        )
-        if not is_ghost:
-            kept[number] = event
-    return kept
-
-
-def _vector(ra: float, dec: float) -> Values:
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    sure = {number: event for number, event in found.items() if event is not None}
+    if not sure:
+        return {}
+    numbers = sorted(sure, key=lambda number: -sure[number].delta_chi2)
+    places = objects.set_index("object_id").loc[numbers]
+    sky = SkyCoord(places["ra"], places["dec"], unit="deg")
+    first, second, distance, _ = sky.search_around_sky(sky, WING_RADIUS * u.arcsec)
+    pairs = [
+        (numbers[one], numbers[other], float(arcsec))
+        for one, other, arcsec in zip(first, second, distance.arcsec, strict=True)
+        if one < other and sure[numbers[one]].is_at_the_time_of(sure[numbers[other]])
+    ]
+    at_once: dict[int, int] = {}
+    for one, other, _ in pairs:
+        at_once[one], at_once[other] = at_once.get(one, 0) + 1, at_once.get(other, 0) + 1
+    ghosts = {
+        other
+        for one, other, arcsec in pairs
+        if arcsec < BLEND_RADIUS
+        or sure[other].rise < WING_PART * sure[one].rise
+        or min(at_once[one], at_once[other]) >= MOST_AT_ONCE
+    }
+    return {number: sure[number] for number in numbers if number not in ghosts}
 
 
 def detection_efficiency(curves: list[LightCurve], seed: int = 1) -> pd.DataFrame:
