@@ -36,7 +36,7 @@ from roman_assets.stand_in.event import THRESHOLD, constant_chi2, magnification
 from roman_assets.stand_in.program import run as run_stand_in
 from roman_assets.stand_in.season import light_curves
 
-VISITS = 24
+VISITS = 20
 AT_PLACE = 0.1
 """Arcsec from a lensed star to the object of which it is a part."""
 NEAR = 0.35
