@@ -143,7 +143,8 @@ def draw_scatter(path: Path) -> bytes | None:
     bytes or None
         A PNG; None if the table has not the columns, or no row with a positive flux.
     """
-    if not set(_SCATTER_COLUMNS) <= set(pq.read_schema(path).names):
+    schema = pq.read_schema(path)
+    if not set(_SCATTER_COLUMNS) <= set(schema.names):
         return None
     rows = pq.read_table(path, columns=list(_SCATTER_COLUMNS)).to_pandas()
     rows = rows[(rows > 0).all(axis=1)].sort_values("mean_flux")
@@ -160,10 +161,11 @@ def draw_scatter(path: Path) -> bytes | None:
     axes.loglog(flux, noise, ".", markersize=2, label="photon noise")
     ratio = float((scatter / noise).median())
     axes.set_title(
-        f"{len(rows)} objects; scatter is {ratio:.2f} of photon noise (median)", fontsize=8
+        f"{len(rows)} objects; scatter is {ratio:.2f} times photon noise (median)", fontsize=8
     )
-    axes.set_xlabel("mean flux", fontsize=8)
-    axes.set_ylabel("relative to it", fontsize=8)
+    unit = _unit(schema.field(_SCATTER_COLUMNS[0]).metadata)
+    axes.set_xlabel(f"mean flux{unit}", fontsize=8)
+    axes.set_ylabel("relative to the flux", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=8)
     return _png(figure)

@@ -36,7 +36,7 @@ def test_so_does_one_in_an_object_store(
 ) -> None:
     monkeypatch.setenv(SSC_VARIABLE, object_store)
     root = DataRoot(tmp_path / "data")
-    assert_taken_in_once(root, run(root, 20))
+    assert_taken_in_once(root, run(root, 12))
 
 
 def run(root: DataRoot, kills: int) -> list[dict[str, Any]]:
