@@ -126,3 +126,47 @@ def test_an_event_that_shows_in_a_neighbour_is_one_event() -> None:
     sky = objects(3)
     sky.loc[1, "dec"] = sky.loc[0, "dec"] + 0.2 / 3600
     assert set(season.events(curves, sky)) == {1, 3}
+
+
+def beside(seconds: list[float]) -> pd.DataFrame:
+    """Give objects so many arcsec north of the first."""
+    sky = objects(len(seconds))
+    return sky.assign(dec=np.array(seconds) / 3600)
+
+
+def curves_of(light: list[Values]) -> list[LightCurve]:
+    return [
+        LightCurve(number, TIME, steady(number) + more, np.ones(24), np.ones(24))
+        for number, more in enumerate(light, start=1)
+    ]
+
+
+def test_light_in_the_wings_of_a_bright_event_is_no_event() -> None:
+    rise = magnification(TIME, 61568.0, 2.0, 0.2) - 1
+    light = [10_000 * rise, 50 * rise, 50 * (magnification(TIME, 61574.0, 2.0, 0.2) - 1)]
+    assert set(season.events(curves_of(light), beside([0.0, 2.0, 2.5]))) == {1, 3}
+    assert set(season.events(curves_of(light), beside([0.0, 20.0, 40.0]))) == {1, 2, 3}
+
+
+def test_the_wings_of_a_saturated_star_are_one_event() -> None:
+    rise = magnification(TIME, 61568.0, 2.0, 0.2) - 1
+    light = [100 * rise, 60 * rise, 40 * rise]
+    assert set(season.events(curves_of(light), beside([0.0, 1.0, 2.0]))) == {1}
+    assert set(season.events(curves_of(light[:2]), beside([0.0, 1.0]))) == {1, 2}
+
+
+def test_single_epochs_that_are_off_are_no_event() -> None:
+    spikes = np.zeros(len(TIME))
+    spikes[[4, 9, 15, 20]] = 60.0
+    flux = steady(3) + spikes
+    assert constant_chi2(flux, np.ones(len(TIME)))[1] > THRESHOLD
+    assert search(TIME, flux, np.ones(len(TIME))) is None
+
+
+def test_errors_are_as_large_as_successive_epochs_differ() -> None:
+    noisy = 100 + np.random.default_rng(2).normal(0, 5, 200)
+    time = np.arange(200.0)
+    wider = season.light_curve(1, time, noisy, np.ones(200))
+    assert 4 < np.median(wider.error) < 6
+    smooth = 100 + 50 * (magnification(time, 100.0, 20.0, 0.3) - 1) + noisy / 5 - 20
+    assert np.median(season.light_curve(1, time, smooth, np.ones(200)).error) < 1.6
