@@ -19,12 +19,15 @@ from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_key
 from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
-from roman_assets.products.kind import DELIVERY_STEPS, VISIT_STEPS, expected_kinds
+from roman_assets.products.kind import DELIVERY_STEPS, KINDS, VISIT_STEPS, Maker, expected_kinds
+from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
     from roman_assets.data_root import DataRoot
     from roman_assets.pipelines.ssc.delivery import Address, Delivery
+
+OF_SSC = tuple(kind.name for kind in KINDS if kind.maker is Maker.SSC)
 
 DELIVERIES_PER_TICK = 100
 """So many runs are requested at once; those that came first first."""
@@ -61,7 +64,28 @@ def delivery_sensor(
     if not requests:
         arriving = len(deliveries(exchange))
         return dg.SkipReason(f"{arriving} deliveries are arriving")
-    return _result(requests[:DELIVERIES_PER_TICK])
+    return _result(by_urgency(installation.root, requests[:DELIVERIES_PER_TICK]))
+
+
+def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.RunRequest]:
+    """Give runs the priority of the earliest product of the SSC that waits for them."""
+    from roman_assets.registry.registry import Registry
+
+    with Registry(root) as registry:
+        rows = registry.deadlines(
+            partition=[str(request.partition_key) for request in requests], kind=OF_SSC
+        )
+    earliest = rows.groupby("partition")["due"].min()
+    due = {str(key): when.to_pydatetime() for key, when in earliest.dropna().items()}
+    return [
+        request.with_replaced_attrs(
+            tags={
+                **request.tags,
+                PRIORITY_TAG: str(run_priority(due.get(str(request.partition_key)))),
+            }
+        )
+        for request in requests
+    ]
 
 
 def _result(requests: Sequence[dg.RunRequest]) -> dg.SensorResult:

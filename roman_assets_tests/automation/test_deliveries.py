@@ -21,8 +21,10 @@ from roman_assets.pipelines.manifest import visit_manifests
 from roman_assets.pipelines.ssc.command import Mode, command_for, commission, deliver
 from roman_assets.pipelines.ssc.handover import hand_over, ready_images
 from roman_assets.pipelines.ssc.intake import take_in
-from roman_assets.products.kind import Step
-from roman_assets.products.observation import Survey, VisitId
+from roman_assets.products.deadline import DEADLINES
+from roman_assets.products.kind import Level, Step
+from roman_assets.products.observation import OpticalElement, Survey, VisitId
+from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
 from roman_assets_tests.pipelines.ssc.center import (
@@ -34,6 +36,7 @@ from roman_assets_tests.pipelines.ssc.center import (
     spectrum,
 )
 from roman_assets_tests.pipelines.ssc.center import metadata as metadata_of
+from roman_assets_tests.registry.facts import Facts, at
 from roman_assets_tests.registry.installation import VISIT, exposure
 
 EVENTS, CURVES = bulge("event_catalog"), bulge("light_curve_catalog")
@@ -150,6 +153,24 @@ def test_a_delivery_is_requested_once_for_each_state_of_it(
     center.deliver([EVENTS], images(), text="corrected")
     (corrected,) = look(root, instance)
     assert corrected.run_key != first.run_key
+
+
+def test_runs_are_as_urgent_as_the_first_product_that_waits_for_them(
+    root: DataRoot, instance: dg.DagsterInstance
+) -> None:
+    observe(root)
+    for number in (1, 2):
+        Facts(root).receipt(
+            exposure(number), survey=Survey.GBTDS, optical_element=OpticalElement.F146,
+            detectors=("WFI01",), nexposures=2,
+        )  # fmt: skip
+    told(root)
+    configure(root, '["true"]')
+    Center.of(root).deliver([EVENTS], images())
+    delivered, computed = look(root, instance)
+    due = at(0) + DEADLINES[Level.L3].latency
+    assert delivered.tags[PRIORITY_TAG] == str(run_priority(due))
+    assert computed.tags[PRIORITY_TAG] == delivered.tags[PRIORITY_TAG]
 
 
 def test_several_deliveries_of_one_visit_are_asked_for_at_once(
