@@ -42,8 +42,11 @@ def find_shift(image: SpectralImage, data: Values, x: Values, y: Values) -> tupl
     for reach, step in _SEARCHES:
         for axis in (0, 1):
             places = np.repeat(best[None], 2 * round(reach / step) + 1, axis=0)
-            places[:, axis] += np.arange(len(places)) * step - reach
-            best = max(places, key=lambda place: model.explained(place[0], place[1]))
+            steps = np.arange(len(places)) * step - reach
+            places[:, axis] = np.clip(places[:, axis] + steps, -WIDEST_SHIFT, WIDEST_SHIFT)
+            explained = [model.explained(*place) for place in places]
+            # where nothing tells one place from another, the present one stays
+            best = places[np.lexsort((-np.abs(steps), explained))[-1]]
     return float(best[0]), float(best[1])
 
 

@@ -25,6 +25,7 @@ CENTRAL_WAVELENGTH = {OpticalElement.GRISM: 1465.0, OpticalElement.PRISM: 1275.0
 """nm; as published. Where the direct image would be, as far as anybody says."""
 _FAINTEST_RESPONSE = 0.2
 """Wavelengths at which the area is less than this part of its maximum are not calibrated."""
+_BLUR_ROWS = 2
 _ROWS_BEYOND = 8
 _HC = (constants.h * constants.c).si.value
 _H = constants.h.si.value
@@ -72,10 +73,12 @@ class Dispersion:
         return np.interp(offset, self.offset, self.area, left=0.0, right=0.0)
 
     def calibrated(self, offset: Values) -> NDArray[np.bool_]:
-        """Whether rows have a wavelength and enough response."""
-        wavelength, (first, last) = self.wavelength_at(offset), self.published
-        enough: NDArray[np.bool_] = self.area_at(offset) > _FAINTEST_RESPONSE * self.area.max()
-        return enough & (wavelength >= first) & (wavelength <= last)
+        """Whether rows have a wavelength, and enough response as far as a line is blurred."""
+        around = np.add.outer(np.arange(-_BLUR_ROWS, _BLUR_ROWS + 1), offset)
+        wavelength, (first, last) = self.wavelength_at(around), self.published
+        enough = self.area_at(around) > _FAINTEST_RESPONSE * self.area.max()
+        known: NDArray[np.bool_] = enough & (wavelength >= first) & (wavelength <= last)
+        return np.asarray(known.all(axis=0))
 
     def electrons_per_maggie(self, offset: Values) -> Values:
         """Give e/s in a row of a source of AB magnitude 0 at all wavelengths."""

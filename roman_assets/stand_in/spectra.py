@@ -196,9 +196,12 @@ def _row_shift(image: SpectralImage, traces: Traces, solution: Solution) -> floa
     """Find by how many rows the clearest spectra lie above their places."""
     noise = float(np.median(image.error[~image.mask])) * np.sqrt(APERTURE)
     error = np.hypot(noise, SMOOTHNESS * np.abs(solution.electrons))
-    signal = np.nanmedian(np.where(solution.electrons == 0, np.nan, solution.electrons / error), 0)
+    signal = np.array([
+        np.median(light[light != 0] / spread[light != 0]) if light.any() else 0.0
+        for light, spread in zip(solution.electrons.T, error.T, strict=True)
+    ])  # fmt: skip
     inside = (traces.x > 0) & (traces.x < image.data.shape[1] - 1)
-    clear = np.flatnonzero(inside & (np.nan_to_num(signal) > CLEAR_SIGNAL))
+    clear = np.flatnonzero(inside & (signal > CLEAR_SIGNAL))
     clear = clear[np.argsort(-signal[clear])][:MOST_SOURCES]
     if len(clear) == 0:
         return 0.0

@@ -27,6 +27,7 @@ SAME_PLACE = 1.0
 FLUX_OF_MAGGIE = 3631e-26
 LIGHT_SPEED = 2.99792458e17
 """nm/s."""
+PIXEL_SAMPLES = 15
 SMOOTH_TERMS = 6
 LINE_WIDTH = 0.9
 """Standard deviation, pixels, to which a line is blurred along the dispersion."""
@@ -77,9 +78,11 @@ class SpectralTruth:
         return np.interp(rows - self.y[row], self.order.row, self.order.wavelength)
 
     def flux(self, row: int, wavelength: np.ndarray) -> np.ndarray:
-        """Give W m⁻² nm⁻¹."""
-        maggies = spectral_flux(self.sources[row], wavelength)
-        return maggies * FLUX_OF_MAGGIE * LIGHT_SPEED / wavelength**2
+        """Give W m⁻² nm⁻¹ in pixels of these wavelengths (nm), each as the mean within it."""
+        within = (np.arange(PIXEL_SAMPLES) + 0.5) / PIXEL_SAMPLES - 0.5
+        fine = wavelength[:, None] + np.gradient(wavelength)[:, None] * within
+        maggies = spectral_flux(self.sources[row], fine.ravel()).reshape(fine.shape)
+        return (maggies * FLUX_OF_MAGGIE * LIGHT_SPEED / fine**2).mean(axis=1)
 
 
 def flux_ratio(flux: np.ndarray, error: np.ndarray, true: np.ndarray) -> float:
