@@ -13,6 +13,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import NDData, VarianceUncertainty
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from roman_assets.stand_in.alignment import MOST_SOURCES, WIDEST_SHIFT, find_row_shift, find_shift
 from roman_assets.stand_in.source_list import SourceList
@@ -20,14 +21,18 @@ from roman_assets.stand_in.spectral_image import SpectralImage, Values
 from roman_assets.stand_in.trace_fit import Profile, Solution, Traces, fit_profile, render, solve
 
 APERTURE = 7.0
-"""Width, pixels, of what is summed up across the dispersion."""
+"""Width, pixels, of what is summed up across the dispersion of point sources."""
+APERTURE_OF_SIZE = 4.0
+"""What it is wider for extended sources, over their rms size."""
 PIXEL_SCALE = 0.11
 """Arcsec."""
 CLEAR_SIGNAL = 10.0
 """Spectra whose median row is so far above the noise tell where the rows are."""
 SMOOTHNESS = 0.02
 """Part by which spectra are expected to differ from smooth ones."""
-_REACH = 12
+LOCAL_ROWS = 51
+"""Rows over which what is left beside a source is averaged."""
+_REACH = 16
 _MARGIN = 40
 """Pixels beside an image within which sources still shine into it."""
 
@@ -135,10 +140,15 @@ class _Separated:
         known: Values = np.nan_to_num(shape.T)
         return known
 
+    def aperture(self, place: int) -> float:
+        """Give the width of a source's aperture, pixels."""
+        return min(APERTURE + APERTURE_OF_SIZE * float(self.traces.size[place]), 2.0 * _REACH - 8.0)
+
     def inside(self, place: int) -> Values:
         """Give the part of a source's light that falls into its aperture, by row."""
         rows = np.arange(self.image.data.shape[0])
-        edges = np.array([[-APERTURE / 2], [APERTURE / 2]])
+        half = self.aperture(place) / 2
+        edges = np.array([[-half], [half]])
         wavelength = self.traces.wavelength(rows)[:, place]
         (part,) = self.profile.between(edges, wavelength, self.traces.size[place])
         known: Values = np.nan_to_num(part)
@@ -147,12 +157,19 @@ class _Separated:
     def cut(self, place: int, left: int, right: int) -> tuple[Values, Values]:
         """Give some columns without other sources and background, and what others put there.
 
-        Pixels that are not to be used have what the fit expects there.
+        Pixels that are not to be used have what the fit expects there. The sky of whole rows, and
+        wings that are not as the profile says, leave something beside a source: that is taken for
+        smooth along the dispersion, and off as well.
         """
         own = self.own_model(place, left, right)
         others = self.model[:, left:right] - own
         seen = self.image.data[:, left:right] - self.solution.background[:, left:right] - others
-        return np.where(self.image.mask[:, left:right], own, seen), others
+        left_over = np.where(self.image.mask[:, left:right], 0.0, seen - own)
+        beside = np.abs(np.arange(left, right) - self.traces.x[place]) > self.aperture(place) / 2
+        # the median, since the cores of neighbours are not exactly as the profile says either
+        level = np.median(left_over[:, beside], axis=1)
+        level = uniform_filter1d(level, LOCAL_ROWS, mode="nearest")
+        return own + left_over - level[:, None], others
 
 
 def extract(image: SpectralImage, sources: SourceList) -> Extraction:
@@ -227,8 +244,8 @@ def _spectrum(separated: _Separated, place: int) -> Spectrum:
     own, others = separated.cut(place, left, right)
     error = np.where(image.mask[:, left:right], 0.0, image.error[:, left:right])
     inside = separated.inside(place)
-    electrons, spread = _summed(own, error, x - left)
-    contaminating, _ = _summed(others, None, x - left)
+    electrons, spread = _summed(own, error, x - left, separated.aperture(place))
+    contaminating, _ = _summed(others, None, x - left, separated.aperture(place))
     rows = np.arange(image.data.shape[0])
     dispersion, offset = image.dispersion, rows - y
     calibrated = dispersion.calibrated(offset) & (inside > 0)
@@ -244,7 +261,7 @@ def _spectrum(separated: _Separated, place: int) -> Spectrum:
     )  # fmt: skip
 
 
-def _summed(pixels: Values, error: Values | None, x: float) -> tuple[Values, Values]:
+def _summed(pixels: Values, error: Values | None, x: float, width: float) -> tuple[Values, Values]:
     """Sum the aperture up row by row; gives the sums and their errors."""
     from specreduce.extract import BoxcarExtract
     from specreduce.tracing import FlatTrace
@@ -254,7 +271,7 @@ def _summed(pixels: Values, error: Values | None, x: float) -> tuple[Values, Val
         pixels.T, unit=u.electron / u.s, mask=np.zeros(pixels.T.shape, dtype=bool),
         uncertainty=VarianceUncertainty(spread.T**2),
     )  # fmt: skip
-    spectrum = BoxcarExtract(image, FlatTrace(image, x), width=APERTURE)()
+    spectrum = BoxcarExtract(image, FlatTrace(image, x), width=width)()
     return np.asarray(spectrum.flux.value), np.sqrt(np.asarray(spectrum.uncertainty.array))
 
 

@@ -66,12 +66,16 @@ class SpectralTruth:
 
     def contamination(self, row: int, rows: np.ndarray) -> float:
         """Give the light of others in a source's aperture over its own, in some rows together."""
+        own, light = self.in_aperture(row, rows)
+        return float(light.sum() / own.sum()) - 1
+
+    def in_aperture(self, row: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the light of a source in its aperture by row, e/s, and that of all sources."""
         own = np.zeros(self.light.shape)
         add_spectra(own, self.response, self.element, self.sources[row : row + 1], self.wcs)
         column = round(self.x[row])
         aperture = slice(max(column - APERTURE_REACH, 0), column + APERTURE_REACH + 1)
-        light = float(own[rows, aperture].sum())
-        return (float(self.light[rows, aperture].sum()) - light) / light
+        return own[rows, aperture].sum(axis=1), self.light[rows, aperture].sum(axis=1)
 
     def wavelength(self, row: int, rows: np.ndarray) -> np.ndarray:
         """Give the wavelengths (nm) that the source has in rows of the image."""
