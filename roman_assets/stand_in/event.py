@@ -25,6 +25,8 @@ FEWEST_EPOCHS = 3
 RISE = 3.0
 LARGEST_IMPACT = 1.5
 """In Einstein radii; drifts and jumps are fitted best by larger ones."""
+EXCLUDED = 9.0
+"""What fits worse than the best by more, in χ², is not what it is."""
 LARGEST_REDUCED_CHI2 = 3.0
 """Of the curve; single epochs that are off are fitted best by curves that do not fit."""
 FEWEST_MEASUREMENTS = 8
@@ -34,7 +36,9 @@ SAME_TIME = 0.3
 SYSTEMATIC_FLOOR = 0.004
 """Part of the flux that is added to its error in quadrature: what photometry repeats no better."""
 
-_LEAST_IMPACT, _MOST_IMPACT = 1e-3, 2.0
+MOST_IMPACT = 2.0
+"""Largest impact parameter that is tried, in Einstein radii."""
+_LEAST_IMPACT = 1e-3
 _PEAKS, _TIMES, _IMPACTS = 80, 12, np.array([0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0])
 
 
@@ -119,9 +123,14 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
         # no curve can improve it by more
         return None
     best = best_curve(time, flux, error)
+    if best is not None and best.u0 > LARGEST_IMPACT:
+        # short events with a blend of any flux are fitted as well by many impact parameters
+        closer = best_curve(time, flux, error, LARGEST_IMPACT)
+        excluded = closer is None or best.delta_chi2 - closer.delta_chi2 > EXCLUDED
+        best = None if excluded else closer
     if best is None or best.delta_chi2 < THRESHOLD:
         return None
-    if best.u0 > LARGEST_IMPACT or best.te > time[-1] - time[0]:
+    if best.te > time[-1] - time[0]:
         return None
     if best.reduced_chi2 > LARGEST_REDUCED_CHI2:
         return None
@@ -129,7 +138,9 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
     return best if int((flux - baseline > RISE * error).sum()) >= FEWEST_EPOCHS else None
 
 
-def best_curve(time: Values, flux: Values, error: Values) -> Event | None:
+def best_curve(
+    time: Values, flux: Values, error: Values, most_impact: float = MOST_IMPACT
+) -> Event | None:
     """Give the curve that fits best, None if none with a positive source does better than flat."""
     _, flat = constant_chi2(flux, error)
     grid, curves = _grid(tuple(time.tolist()))
@@ -147,7 +158,7 @@ def best_curve(time: Values, flux: Values, error: Values) -> Event | None:
 
     span, step = time[-1] - time[0], float(np.median(np.diff(time)))
     low = [time[0] - span / 4, np.log(step / 10), np.log(_LEAST_IMPACT)]
-    high = [time[-1] + span / 4, np.log(2 * span), np.log(_MOST_IMPACT)]
+    high = [time[-1] + span / 4, np.log(2 * span), np.log(most_impact)]
     begin = np.clip([start[0], np.log(start[1]), np.log(start[2])], low, high)
     fitted = least_squares(residuals, begin, bounds=(low, high), x_scale=[step, 1.0, 1.0])
     t0, te, u0 = fitted.x[0], float(np.exp(fitted.x[1])), float(np.exp(fitted.x[2]))
