@@ -49,7 +49,7 @@ BROWSER_OPTIONS = (
 DEADLINES = """
 version = 1
 [L2]
-latency_hours = 0.05        # 3 minutes after receipt
+latency_hours = 0.0333      # 2 minutes after receipt
 warning_hours = 0.0133
 [L3]
 latency_hours = 0.0833      # 5 minutes after execution
