@@ -88,10 +88,11 @@ def materialize(instance: dg.DagsterInstance, home: Path, keys: list[str]) -> No
     columns = "run_id, dagster_event_type, timestamp, step_key, asset_key"
     path = home / "history" / "runs" / "index.db"
     with closing(sqlite3.connect(path)) as db, db:
+        stored = db.execute("SELECT id FROM event_logs WHERE partition = ?", (first,)).fetchall()
         db.executemany(
             f"INSERT INTO event_logs ({columns}, event, partition) SELECT {columns}, "
-            "replace(event, ?, ?), ? FROM event_logs WHERE partition = ?",
-            ((first, key, key, first) for key in keys[1:]),
+            "replace(event, ?, ?), ? FROM event_logs WHERE id = ?",
+            ((first, key, key, row) for key in keys[1:] for (row,) in stored),
         )
 
 
