@@ -7,7 +7,7 @@ catalogues of L2 images through filters of the grism's and the prism's band.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import hpgeom
@@ -134,10 +134,7 @@ def sources_of_field(
     for row in _direct_catalogs(archive, circles):
         sources = sources.joined(_entries(Table.read(archive.path(row["name"]))))
         inputs.append(ProductInput(name=row["name"], sha256=row["sha256"]))
-    return SourceList(
-        sources.ra, sources.dec, sources.flux, sources.semimajor, sources.semiminor, sources.angle,
-        tuple(inputs),
-    )  # fmt: skip
+    return replace(sources, inputs=tuple(inputs))
 
 
 def _direct_catalogs(

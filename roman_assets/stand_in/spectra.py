@@ -126,8 +126,7 @@ class _Separated:
 
     def own_model(self, place: int, left: int, right: int) -> Values:
         """Draw one source alone in some columns, e/s."""
-        rows = np.arange(self.image.data.shape[0])
-        light: Values = self.solution.electrons[rows, place][:, None]
+        light: Values = self.solution.electrons[:, place][:, None]
         own: Values = self.shape(place, left, right) * light
         return own
 
@@ -135,7 +134,7 @@ class _Separated:
         """Give the part of a source's light that each pixel of some columns has of its row's."""
         rows = np.arange(self.image.data.shape[0])
         edges = np.arange(left, right + 1) - 0.5 - self.traces.x[place]
-        wavelength = self.traces.wavelength(rows)[:, place]
+        wavelength = self.traces.wavelength_of(place, rows)
         shape = self.profile.between(edges[:, None], wavelength, self.traces.size[place])
         known: Values = np.nan_to_num(shape.T)
         return known
@@ -149,7 +148,7 @@ class _Separated:
         rows = np.arange(self.image.data.shape[0])
         half = self.aperture(place) / 2
         edges = np.array([[-half], [half]])
-        wavelength = self.traces.wavelength(rows)[:, place]
+        wavelength = self.traces.wavelength_of(place, rows)
         (part,) = self.profile.between(edges, wavelength, self.traces.size[place])
         known: Values = np.nan_to_num(part)
         return known

@@ -114,6 +114,10 @@ class Traces:
         """Give wavelengths (nm) by row and source, NaN beyond the order."""
         return self.dispersion.wavelength_at(rows[:, None] - self.y[None, :])
 
+    def wavelength_of(self, place: int, rows: NDArray[np.int64]) -> Values:
+        """Give wavelengths (nm) by row of one source, NaN beyond the order."""
+        return self.dispersion.wavelength_at(rows - self.y[place])
+
     def expected(self, rows: NDArray[np.int64]) -> Values:
         """Give e/s by row and source of flat spectra as bright as direct images say."""
         return self.flux * self.dispersion.electrons_per_maggie(rows[:, None] - self.y[None, :])
@@ -181,16 +185,32 @@ def solve(
     electrons = np.zeros((len(rows), len(traces.x)))
     background, chi2 = np.zeros((len(rows), image.data.shape[1])), 0.0
     for place, row in enumerate(rows):
-        seen = np.flatnonzero(np.isfinite(wavelength[place]))
-        shapes = profile.between(
-            edges[:, None] - traces.x[seen], wavelength[place, seen], traces.size[seen]
-        )
+        seen, shapes = _shapes(traces, profile, wavelength[place], edges)
         solution, background[place], misfit = _solve_row(
             image.data[row], image.error[row], shapes, expected[place, seen]
         )
         electrons[place, seen] = solution
         chi2 += misfit
     return Solution(electrons, background, chi2)
+
+
+def _shapes(
+    traces: Traces, profile: Profile, wavelength: Values, edges: Values
+) -> tuple[NDArray[np.int64], Values]:
+    """Give the sources that have light in a row, and its parts by column and source.
+
+    Parameters
+    ----------
+    traces, profile
+        Of all sources.
+    wavelength
+        In the row, by source, nm.
+    edges
+        Of the columns, pixels.
+    """
+    seen = np.flatnonzero(np.isfinite(wavelength))
+    shapes = profile.between(edges[:, None] - traces.x[seen], wavelength[seen], traces.size[seen])
+    return seen, shapes
 
 
 def _solve_row(
@@ -223,9 +243,6 @@ def render(image: SpectralImage, traces: Traces, profile: Profile, electrons: Va
     wavelength = traces.wavelength(rows)
     drawn = np.zeros(image.data.shape)
     for row in rows:
-        seen = np.flatnonzero(np.isfinite(wavelength[row]))
-        shapes = profile.between(
-            edges[:, None] - traces.x[seen], wavelength[row, seen], traces.size[seen]
-        )
+        seen, shapes = _shapes(traces, profile, wavelength[row], edges)
         drawn[row] = shapes @ electrons[row, seen]
     return drawn

@@ -32,6 +32,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, OpticalElement, VisitId
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.registry import Registry
+from roman_assets_tests.own_crds_cache import own_crds_cache
 
 DETECTOR = "WFI02"
 WRONG_SHAPE, WITHOUT_REFERENCES = "WFI01", "WFI03"
@@ -76,11 +77,7 @@ class Observed:
 
 @pytest.fixture(scope="session")
 def _crds_environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_OBSERVATORY", "CRDS_READONLY_CACHE"):
-            patch.setenv(name, "")
-            patch.delenv(name)
-        patch.delenv("CRDS_CONTEXT", raising=False)
+    with own_crds_cache() as patch:
         patch.delenv("ROMAN_ASSETS_WORKERS", raising=False)
         yield
 

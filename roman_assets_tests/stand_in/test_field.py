@@ -37,6 +37,7 @@ from roman_assets.pipelines.ssc.intake import take_in
 from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.registry import Registry
+from roman_assets_tests.own_crds_cache import own_crds_cache
 from roman_assets_tests.stand_in.spectral_truth import (
     ISOLATED,
     SpectralTruth,
@@ -63,11 +64,7 @@ FEWEST = 8
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_OBSERVATORY", "CRDS_READONLY_CACHE"):
-            patch.setenv(name, "")
-            patch.delenv(name)
-        patch.delenv("CRDS_CONTEXT", raising=False)
+    with own_crds_cache():
         yield
 
 

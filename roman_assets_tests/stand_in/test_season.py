@@ -35,6 +35,7 @@ from roman_assets.registry.registry import Registry
 from roman_assets.stand_in.event import THRESHOLD, constant_chi2, magnification
 from roman_assets.stand_in.program import run as run_stand_in
 from roman_assets.stand_in.season import light_curves
+from roman_assets_tests.own_crds_cache import own_crds_cache
 
 VISITS = 20
 AT_PLACE = 0.1
@@ -93,11 +94,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_OBSERVATORY", "CRDS_READONLY_CACHE"):
-            patch.setenv(name, "")
-            patch.delenv(name)
-        patch.delenv("CRDS_CONTEXT", raising=False)
+    with own_crds_cache():
         yield
 
 
