@@ -20,17 +20,11 @@ from roman_assets.products.name import GroupDetectorFileSet, GroupFileSet, Produ
 from roman_assets.products.observation import VisitId
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
+from roman_assets.stand_in.calibrated_image import CalibratedImage, read_image
 from roman_assets.stand_in.draft import DeliveryDraft, write_table
 from roman_assets.stand_in.event import THRESHOLD
 from roman_assets.stand_in.images import as_input, handed_over
-from roman_assets.stand_in.photometry import (
-    CalibratedImage,
-    ReferenceFrame,
-    find_objects,
-    measure,
-    read_image,
-    stack,
-)
+from roman_assets.stand_in.photometry import ReferenceFrame, find_objects, measure, stack
 from roman_assets.stand_in.season import (
     EPOCH_COLUMNS,
     LightCurve,
