@@ -33,8 +33,6 @@ BLEND_RADIUS = 0.35
 """Arcsec within which objects share what happens to one of them."""
 WING_RADIUS, WING_PART = 3.0, 0.02
 """Arcsec to which the wings of a bright star reach, and the most of its light that they add."""
-MOST_AT_ONCE = 2
-"""Events within `WING_RADIUS` at one time; more are a star that is no object, being saturated."""
 INJECTIONS = 200
 """Events injected into light curves to measure how many are found."""
 
@@ -201,15 +199,10 @@ def events(curves: list[LightCurve], objects: pd.DataFrame) -> dict[int, Event]:
         for one, other, arcsec in zip(first, second, distance.arcsec, strict=True)
         if one < other and sure[numbers[one]].is_at_the_time_of(sure[numbers[other]])
     ]
-    at_once: dict[int, int] = {}
-    for one, other, _ in pairs:
-        at_once[one], at_once[other] = at_once.get(one, 0) + 1, at_once.get(other, 0) + 1
     ghosts = {
         other
         for one, other, arcsec in pairs
-        if arcsec < BLEND_RADIUS
-        or sure[other].rise < WING_PART * sure[one].rise
-        or min(at_once[one], at_once[other]) >= MOST_AT_ONCE
+        if arcsec < BLEND_RADIUS or sure[other].rise < WING_PART * sure[one].rise
     }
     return {number: sure[number] for number in numbers if number not in ghosts}
 

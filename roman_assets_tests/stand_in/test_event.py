@@ -148,13 +148,6 @@ def test_light_in_the_wings_of_a_bright_event_is_no_event() -> None:
     assert set(season.events(curves_of(light), beside([0.0, 20.0, 40.0]))) == {1, 2, 3}
 
 
-def test_the_wings_of_a_saturated_star_are_one_event() -> None:
-    rise = magnification(TIME, 61568.0, 2.0, 0.2) - 1
-    light = [100 * rise, 60 * rise, 40 * rise]
-    assert set(season.events(curves_of(light), beside([0.0, 1.0, 2.0]))) == {1}
-    assert set(season.events(curves_of(light[:2]), beside([0.0, 1.0]))) == {1, 2}
-
-
 def test_single_epochs_that_are_off_are_no_event() -> None:
     spikes = np.zeros(len(TIME))
     spikes[[4, 9, 15, 20]] = 60.0

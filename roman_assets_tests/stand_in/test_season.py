@@ -86,6 +86,7 @@ SKIES = {
     "bulge": Sky(3, 268.0730, -29.2290, DEFAULT_SEED, 30, 1000),
     "another place of another bulge": Sky(8, 267.6000, -29.6000, 11, 30, 1000),
     "a third place of a third bulge": Sky(9, 268.4500, -28.9000, 23, 30, 1000),
+    "a fourth place of a fourth bulge": Sky(10, 268.2000, -29.7000, 37, 30, 1000),
     "far from the bulge": Sky(5, 269.7718, 66.1600, DEFAULT_SEED, 5, 10),
 }
 
