@@ -26,8 +26,6 @@ CORE_RADIUS = 8
 """Pixels from that in which an object lies to the edge of its core."""
 WING_PART = 0.2
 """Of the noise of a pixel; objects whose wings are brighter somewhere have wings in the model."""
-MODEL_ERROR = 0.02
-"""Part of the model that may be wrong where the places of its objects are not yet right."""
 LEAST_SEPARATION = 0.9
 """Pixels between two objects; what is nearer is one."""
 LEAST_SIGNIFICANCE = 8.0
@@ -155,6 +153,8 @@ class Crowd:
     ----------
     image
         The image.
+    model_error
+        Part of the model that may be wrong.
     x, y
         Pixels.
     flux
@@ -164,6 +164,7 @@ class Crowd:
     """
 
     image: CalibratedImage
+    model_error: float
     x: Image
     y: Image
     flux: Image
@@ -171,10 +172,10 @@ class Crowd:
     far: Image
 
     @classmethod
-    def at(cls, image: CalibratedImage, x: Image, y: Image) -> Self:
+    def at(cls, image: CalibratedImage, model_error: float, x: Image, y: Image) -> Self:
         """Give objects at some places, of which nothing else is known."""
         nothing = np.zeros(image.data.shape)
-        return cls(image, x, y, np.zeros(len(x)), nothing, nothing)
+        return cls(image, model_error, x, y, np.zeros(len(x)), nothing, nothing)
 
     @property
     def residual(self) -> Image:
@@ -185,7 +186,7 @@ class Crowd:
     @cached_property
     def error(self) -> Image:
         """That of the pixels and of the model, DN/s."""
-        error: Image = np.hypot(self.image.error, MODEL_ERROR * np.abs(self.light + self.far))
+        error: Image = np.hypot(self.image.error, self.model_error * np.abs(self.light + self.far))
         return error
 
     def with_more(self, x: Image, y: Image) -> Self:

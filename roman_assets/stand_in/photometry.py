@@ -34,6 +34,10 @@ DETECTION_FWHM = 1.2
 """Pixels; the PSF of F146."""
 ANY_SHAPE = (-10.0, 10.0)
 """Range of sharpness and roundness: what is blended has neither that of a star."""
+MODEL_ERROR = 0.02
+"""Part of the model of an image that may be wrong where places are not yet right."""
+STACKED_MODEL_ERROR = 0.1
+"""The same for a stack: undersampled images that were interpolated have not quite their PSF."""
 MOVES = 2
 """Times that the places of all objects are improved in a round."""
 BORDER = 6
@@ -124,7 +128,8 @@ def find_objects(frame: ReferenceFrame) -> Table:
         is measured, but their light is in the pixels of others.
     """
     image = frame.image
-    crowd = Crowd.at(image, *_saturated_stars(image))
+    model_error = STACKED_MODEL_ERROR if frame.coverage.max() > 1 else MODEL_ERROR
+    crowd = Crowd.at(image, model_error, *_saturated_stars(image))
     for sigma in DETECTION_SIGMA:
         crowd = crowd.with_more(*_peaks(crowd, sigma))
         for _ in range(MOVES):
