@@ -5,10 +5,10 @@ of 25 visits arrive, are calibrated, and their visits become ready; the ticks of
 and deadline sensors are timed in between. The alternative compares everything at every tick, as the
 same sensors do after a restart.
 
-The landing directory, its index, the registry and Dagster's storage (SQLite) are real. Packet files
-are empty and known to the index, so that the time to read new packets is not in the figures, while
-what is in of the new exposures is evaluated: one detector with 125 resultants, as many data units
-as 18 detectors with 6 resultants have.
+The landing directory with one for each day, its index, the registry and Dagster's storage (SQLite)
+are real. Packet files are empty and known to the index, so that the time to read new packets is not
+in the figures, while what is in of the new exposures is evaluated: one detector with 125
+resultants, as many data units as 18 detectors with 6 resultants have.
 
     python benchmarks/sensors.py                       # 100,000 exposures, and 10,000 to compare
     python benchmarks/sensors.py --exposures 20000
@@ -24,12 +24,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from pydantic import TypeAdapter
 
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.automation import deadlines, landing, visits
@@ -68,7 +69,14 @@ from roman_assets.products.observation import (
 )
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.journal import Journal, PendingRecord
-from roman_assets.registry.record import CommitRecord, ProductEntry, ProductInput, Statement
+from roman_assets.registry.record import (
+    Attempt,
+    CommitRecord,
+    Outcome,
+    ProductEntry,
+    ProductInput,
+    Statement,
+)
 from roman_assets.resources import Installation
 
 EXPOSURES_PER_VISIT = 4
@@ -76,7 +84,8 @@ DETECTORS = ("WFI01",)
 CELL = "270p65x49y70"
 NEW_PER_ROUND = 100
 ROUNDS = 5
-VISITS_A_SEGMENT = 2_500
+VISITS_A_DAY = 215
+"""As many as a day of the plan of 30 days has."""
 EXPOSURE_TIME = timedelta(seconds=395)
 NOW = datetime.now(UTC)
 SENSORS = {
@@ -85,6 +94,7 @@ SENSORS = {
     "deadline": (deadlines.deadline_sensor, deadlines),
 }
 
+RECEIPT = TypeAdapter(Receipt)
 MA_TABLE = MATable(
     number=4, name="C2A_IMG", id="MA0004", frame_time=3.16,
     read_pattern=tuple((n,) for n in range(1, 126)),
@@ -183,6 +193,7 @@ class Observatory:
 
     def _land(self, name: str, content: FileContent) -> None:
         path = self.root.landing / name
+        path.parent.mkdir(exist_ok=True)
         path.touch()
         status = path.stat()
         self._inventory.add(FileVersion(name, status.st_size, status.st_mtime_ns), content)
@@ -197,58 +208,58 @@ class Observatory:
         exposures = [one for visit in new for one in exposures_of(visit)]
         with self._inventory.kept_open():
             for visit in new:
-                self._land(f"{visit}.json", document(visit, NOW - timedelta(hours=3)))
+                self._land(f"today/{visit}.json", document(visit, NOW - timedelta(hours=3)))
             for one in exposures:
-                self._land(f"{one}.l0", packets(one))
+                self._land(f"today/{one}.l0", packets(one))
         return exposures
 
     def know(self, number: int) -> None:
-        """Receive many exposures and make all their products, long ago.
+        """Receive many exposures and make all their products, a day's worth each day until now.
 
         One visit goes the whole way; the others are written as it was.
         """
         (first, *others) = self.new_visits(number // EXPOSURES_PER_VISIT)
-        template = self._inventory_rows(self.receive([first]))
-        with self._inventory._transaction(write=True) as db:
-            for visit in others:
-                for one in exposures_of(visit):
-                    path = self.root.landing / f"{one}.l0"
-                    path.touch()
-                    status = path.stat()
-                    row = db.execute(
-                        "INSERT INTO file (name, size, mtime_ns) VALUES (?, ?, ?)",
-                        (path.name, status.st_size, status.st_mtime_ns),
-                    )
-                    db.execute("INSERT INTO holding VALUES (?, ?)", (row.lastrowid, str(one)))
-                    db.execute(
-                        "INSERT INTO receipt VALUES (NULL, ?, ?, '4', ?, ?, ?)",
-                        (str(one), str(visit), *template[one.exposure - 1]),
-                    )
-            db.execute(
-                "UPDATE receipt SET body = json_set(CAST(body AS TEXT), '$.exposure', "
-                "json_object('visit', json_object("
-                "'program', CAST(substr(exposure, 2, 5) AS INTEGER), 'execution_plan', 1, "
-                "'pass_', 1, 'segment', 1, 'observation', CAST(substr(exposure, 15, 3) AS INTEGER),"
-                " 'visit', CAST(substr(exposure, 18, 3) AS INTEGER)), "
-                "'exposure', CAST(substr(exposure, 22) AS INTEGER)))"
-            )
-        receipts = self._inventory.receipts(exposures_of(first))
-        made = list(_made(first, receipts, NOW - timedelta(hours=2)))
-        known = [first, *others]
-        for start in range(0, len(known), VISITS_A_SEGMENT):
-            chosen = known[start : start + VISITS_A_SEGMENT]
-            lines = (as_of(record, first, visit) for visit in chosen for record in made)
-            Journal(self.root).seal(PendingRecord(self.root.path, *line) for line in lines)
+        receipts = self._inventory.receipts(self.receive([first]))
+        self._make([first], receipts, NOW - timedelta(hours=2))
+        starts = range(0, len(others), VISITS_A_DAY)
+        for day, start in enumerate(starts):
+            before = timedelta(days=len(starts) - day)
+            of_day = [earlier(one, before) for one in receipts]
+            chosen = others[start : start + VISITS_A_DAY]
+            self._know_received(chosen, f"day_{day:04}", of_day)
+            self._make(chosen, of_day, NOW - before)
         rebuild(self.root)
         keys = [str(one) for visit in (first, *others) for one in exposures_of(visit)]
         for start in range(0, len(keys), 10_000):
             self.instance.add_dynamic_partitions("exposure", keys[start : start + 10_000])
 
-    def _inventory_rows(self, exposures: list[ExposureId]) -> list[tuple[str, str, bytes]]:
-        self._inventory.receipts(exposures)
-        with self._inventory._transaction(write=False) as db:
-            rows = db.execute("SELECT start, stop, body FROM receipt ORDER BY exposure")
-            return rows.fetchall()
+    def _know_received(self, visits: list[VisitId], day: str, receipts: list[Receipt]) -> None:
+        """Write into the index what it would hold of visits with these receipts."""
+        (self.root.landing / day).mkdir()
+        with self._inventory._transaction(write=True) as db:
+            start, stop = db.execute("SELECT start, stop FROM receipt LIMIT 1").fetchone()
+            for visit in visits:
+                for one, receipt in zip(exposures_of(visit), receipts, strict=True):
+                    path = self.root.landing / day / f"{one}.l0"
+                    path.touch()
+                    status = path.stat()
+                    row = db.execute(
+                        "INSERT INTO file (name, size, mtime_ns) VALUES (?, ?, ?)",
+                        (f"{day}/{path.name}", status.st_size, status.st_mtime_ns),
+                    )
+                    db.execute("INSERT INTO holding VALUES (?, ?)", (row.lastrowid, str(one)))
+                    body = RECEIPT.dump_json(replace(receipt, exposure=one))
+                    db.execute(
+                        "INSERT INTO receipt VALUES (NULL, ?, ?, '4', ?, ?, ?)",
+                        (str(one), str(visit), start, stop, body),
+                    )
+
+    def _make(self, visits: list[VisitId], receipts: list[Receipt], when: datetime) -> None:
+        """Write the commit records of all that is made of visits."""
+        first = receipts[0].exposure.visit
+        made = list(_made(first, receipts, when))
+        lines = (as_of(record, first, visit) for visit in visits for record in made)
+        Journal(self.root).seal(PendingRecord(self.root.path, *line) for line in lines)
 
     def calibrate(self, new: list[VisitId]) -> None:
         """Publish L1 and L2 of visits."""
@@ -260,12 +271,17 @@ class Observatory:
     def mosaic(self, new: list[VisitId]) -> None:
         """Publish L3 of visits."""
         for visit in new:
-            self._write([_visit_record(visit, datetime.now(UTC))])
+            self._write(_visit_records(visit, datetime.now(UTC)))
         fold(self.root)
 
     def _write(self, records: list[CommitRecord]) -> None:
         for record in records:
             Journal(self.root).write(record)
+
+
+def earlier(receipt: Receipt, by: timedelta) -> Receipt:
+    """Give the receipt of an exposure that was executed and received before."""
+    return replace(receipt, events={event: time - by for event, time in receipt.events.items()})
 
 
 def _made(visit: VisitId, receipts: list[Receipt], when: datetime) -> Iterator[CommitRecord]:
@@ -279,7 +295,7 @@ def _made(visit: VisitId, receipts: list[Receipt], when: datetime) -> Iterator[C
             events=receipt.events,
         )
         yield from _exposure_records(receipt, when, one)
-    yield _visit_record(visit, when)
+    yield from _visit_records(visit, when)
 
 
 def _exposure_records(
@@ -288,28 +304,25 @@ def _exposure_records(
     one = exposure or receipt.exposure
     packets = ProductInput(name=f"{one}_l0", sha256=receipt.content_version)
     ramp = f"{one}_wfi01_f158_uncal.asdf"
-    return [
-        CommitRecord(
-            step=Step.FORMATTING,
-            partition=str(one),
-            committed_at=when,
-            products=_entries(Step.FORMATTING, str(one), [packets]),
-            events=receipt.events,
-        ),
-        CommitRecord(
-            step=Step.EXPOSURE,
-            partition=str(one),
-            committed_at=when,
-            products=_entries(
-                Step.EXPOSURE, str(one), [ProductInput(name=ramp, sha256=_sha256(ramp))]
-            ),
-        ),
-    ]
+    l1 = CommitRecord(
+        step=Step.FORMATTING,
+        partition=str(one),
+        committed_at=when,
+        products=_entries(Step.FORMATTING, str(one), [packets]),
+        events=receipt.events,
+    )
+    l2 = CommitRecord(
+        step=Step.EXPOSURE,
+        partition=str(one),
+        committed_at=when,
+        products=_entries(Step.EXPOSURE, str(one), [ProductInput(name=ramp, sha256=_sha256(ramp))]),
+    )
+    return [*_attempted(l1), *_attempted(l2)]
 
 
-def _visit_record(visit: VisitId, when: datetime) -> CommitRecord:
+def _visit_records(visit: VisitId, when: datetime) -> list[CommitRecord]:
     images = [f"{one}_wfi01_f158_cal.asdf" for one in exposures_of(visit)]
-    return CommitRecord(
+    l3 = CommitRecord(
         step=Step.VISIT,
         partition=str(visit),
         committed_at=when,
@@ -318,7 +331,28 @@ def _visit_record(visit: VisitId, when: datetime) -> CommitRecord:
             f"r{visit.digits[:5]}_p_{visit.grouping}_{CELL}",
             [ProductInput(name=name, sha256=_sha256(name)) for name in images],
         ),
-        events={ClockEvent.STARTED: when - timedelta(minutes=5), ClockEvent.FINISHED: when},
+    )
+    return list(_attempted(l3))
+
+
+def _attempted(publication: CommitRecord) -> Iterator[CommitRecord]:
+    """Give the two records that an attempt leaves: of its beginning, and what it published."""
+    attempt = Attempt(attempt_id=uuid.uuid4().hex, outcome=Outcome.RUNNING)
+    end = publication.committed_at
+    begun = {ClockEvent.STARTED: end - timedelta(minutes=5)}
+    yield CommitRecord(
+        step=publication.step,
+        partition=publication.partition,
+        committed_at=begun[ClockEvent.STARTED],
+        statement=Statement.ATTEMPT,
+        attempt=attempt,
+        events=begun,
+    )
+    yield publication.model_copy(
+        update={
+            "attempt": attempt.model_copy(update={"outcome": Outcome.FINISHED}),
+            "events": {**publication.events, **begun, ClockEvent.FINISHED: end},
+        }
     )
 
 
@@ -349,6 +383,10 @@ def as_of(record: CommitRecord, visit: VisitId, other: VisitId) -> tuple[bytes, 
         (str(visit), str(other)),
         (f"r{visit.digits[:5]}_p_{visit.grouping}", f"r{other.digits[:5]}_p_{other.grouping}"),
         (record.record_id, uuid.uuid4().hex),
+        *(
+            (own, hashlib.md5(f"{own}{other}".encode(), usedforsecurity=False).hexdigest())
+            for own in ([record.attempt.attempt_id] if record.attempt else [])
+        ),
     ):
         content = content.replace(mine, its)
     digest = hashlib.sha256(content.encode()).hexdigest()

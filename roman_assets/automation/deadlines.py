@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -51,7 +52,10 @@ class DeadlineWatch:
     _not_in_order: dict[tuple[str, str, str], Standing] = field(default_factory=dict)
     _next_look: dict[str, datetime] = field(default_factory=dict)
     _to_look: dict[str, None] = field(default_factory=dict)
-    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @cached_property
+    def _changes(self) -> RegistryChanges:
+        return RegistryChanges(self.root)
 
     @property
     def not_in_order(self) -> list[Standing]:
@@ -62,16 +66,15 @@ class DeadlineWatch:
     def look(self, now: datetime) -> list[Standing]:
         """Look at the visits of which something may have changed; give how all of them stands."""
         from roman_assets.registry.deadline_settings import deadlines_of
-        from roman_assets.registry.registry import Registry
 
         deadlines = deadlines_of(self.root)
-        with Registry(self.root) as registry:
-            changed = self._changes.look(registry, now).partitions
-            due = [visit for visit, moment in self._next_look.items() if moment <= now]
-            new = dict.fromkeys([*(str(visit_of_key(key)) for key in changed), *due])
-            self._to_look = new | self._to_look
-            visits = list(self._to_look)[:VISITS_PER_TICK]
-            rows = ledger_rows(registry.deadlines(visit=visits, now=now)) if visits else []
+        changed = self._changes.look(now).partitions
+        due = [visit for visit, moment in self._next_look.items() if moment <= now]
+        new = dict.fromkeys([*(str(visit_of_key(key)) for key in changed), *due])
+        self._to_look = new | self._to_look
+        visits = list(self._to_look)[:VISITS_PER_TICK]
+        registry = self._changes.registry
+        rows = ledger_rows(registry.deadlines(visit=visits, now=now)) if visits else []
         for visit in visits:
             del self._to_look[visit]
         self._remember(visits, rows, deadlines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -53,7 +54,10 @@ class HandoverWatch:
 
     root: DataRoot
     _waiting: dict[VisitId, None] = field(default_factory=dict)
-    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @cached_property
+    def _changes(self) -> RegistryChanges:
+        return RegistryChanges(self.root)
 
     @property
     def waiting(self) -> int:
@@ -65,17 +69,16 @@ class HandoverWatch:
         from roman_assets.pipelines.manifest import visit_manifests
         from roman_assets.pipelines.ssc.handover import ready_images
         from roman_assets.registry.deadline_settings import deadlines_of
-        from roman_assets.registry.registry import Registry
 
-        with Registry(self.root) as registry:
-            changed = map(visit_of_key, self._changes.look(registry, now).partitions)
-            self._waiting = dict.fromkeys([*changed, *self._waiting])
-            visits = list(self._waiting)[:VISITS_PER_TICK]
-            if not visits:
-                return []
-            manifests = visit_manifests(self.root, registry, visits)
-            found = {visit: list(ready_images(manifests[visit])) for visit in visits}
-            told = registry.handovers(one.partition for ready in found.values() for one in ready)
+        changed = map(visit_of_key, self._changes.look(now).partitions)
+        self._waiting = dict.fromkeys([*changed, *self._waiting])
+        visits = list(self._waiting)[:VISITS_PER_TICK]
+        if not visits:
+            return []
+        registry = self._changes.registry
+        manifests = visit_manifests(self.root, registry, visits)
+        found = {visit: list(ready_images(manifests[visit])) for visit in visits}
+        told = registry.handovers(one.partition for ready in found.values() for one in ready)
         busy = partitions_in_progress(instance)
         deadlines = deadlines_of(self.root)
         chosen = []

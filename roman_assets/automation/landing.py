@@ -148,7 +148,6 @@ class LandingWatch:
     _in_vain: dict[ExposureId, ExposureState] = field(default_factory=dict)
     _mark: tuple[int, int] | None = None
     _keys: set[str] | None = None
-    _changes: RegistryChanges = field(default_factory=RegistryChanges)
 
     @cached_property
     def landing(self) -> LandingArea:
@@ -158,15 +157,12 @@ class LandingWatch:
         return LandingArea(self.root)
 
     @cached_property
-    def registry(self) -> Registry:
-        """The registry, kept open: a look when nothing has changed opens nothing."""
-        from roman_assets.registry.registry import Registry
-
-        return Registry(self.root)
+    def _changes(self) -> RegistryChanges:
+        return RegistryChanges(self.root)
 
     def look(self, now: datetime) -> list[Receipt]:
         """Compare what has changed in the landing area or the registry; give changed receipts."""
-        changed = self._changes.look(self.registry, now)
+        changed = self._changes.look(now)
         if changed.everything:
             self._mark = None
         remade = () if changed.everything else filter(is_exposure, changed.partitions)
@@ -185,14 +181,14 @@ class LandingWatch:
         from roman_assets.pipelines.formatting.receipt_record import record_receipts
 
         unrecorded = list(self._unrecorded.values())
-        record_receipts(self.root, unrecorded, folded=False, registry=self.registry)
+        record_receipts(self.root, unrecorded, folded=False, registry=self._changes.registry)
         self._unrecorded.clear()
 
     def _compare(self, receipts: dict[ExposureId, Receipt]) -> None:
         from roman_assets.registry.deadline_settings import deadlines_of
 
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
-        made = made_exposures(self.registry, complete)
+        made = made_exposures(self._changes.registry, complete)
         deadlines = deadlines_of(self.root)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)

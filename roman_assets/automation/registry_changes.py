@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from roman_assets.data_root import DataRoot
 
 if TYPE_CHECKING:
     from roman_assets.registry.registry import Registry
@@ -35,22 +38,35 @@ class Changed:
 
 @dataclass
 class RegistryChanges:
-    """What has changed in a registry between two looks."""
+    """What has changed in the registry of an installation between two looks.
 
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
     _since: datetime | None = None
     _older: int = 0
     _seen: dict[str, str] = field(default_factory=dict)
 
-    def look(self, registry: Registry, now: datetime) -> Changed:
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry, kept open: a look when nothing has changed opens nothing."""
+        from roman_assets.registry.registry import Registry
+
+        return Registry(self.root)
+
+    def look(self, now: datetime) -> Changed:
         """Tell what has changed since the last look.
 
         Parameters
         ----------
-        registry
-            The registry.
         now
             UTC.
         """
+        registry = self.registry
         if self._since is not None and registry.count_records(self._since) != self._older:
             self._since, self._seen = None, {}
         latest = registry.latest_commit()

@@ -43,7 +43,6 @@ _MADE_WITH = {
     CALIBRATION_REFERENCES: dg.AssetKey("cal"),
     VISIT_REFERENCES: dg.AssetKey("coadd"),
 }
-_EPHEMERIDES = "*.oem"
 
 
 def first_version(asset: dg.AssetKey, partition: str) -> dg.AssetObservation:
@@ -84,11 +83,12 @@ class StalenessWatch:
     def versions(self) -> Mapping[dg.AssetKey, Mapping[str, str]]:
         """Give by asset and partition the version of what it would be made with, where affected."""
         from roman_assets.calibration.context import configure_crds, operational_context
+        from roman_assets.pipelines.formatting.landing import definitive_ephemerides
         from roman_assets.registry.registry import Registry
 
         configure_crds(self.root)
         context = operational_context()
-        ephemerides = sorted(path.name for path in self.root.landing.glob(_EPHEMERIDES))
+        ephemerides = definitive_ephemerides(self.root)
         with Registry(self.root) as registry:
             known = (frozenset((context, *ephemerides)), registry.latest_commit())
             if self._versions is None or known != (self.in_force, self._latest_commit):
@@ -109,7 +109,7 @@ def affected_versions(
     for name in ephemerides:
         try:
             change = ephemeris_change(root, name)
-        except BadInputError:  # a predicted one, or one that the landing area sets aside
+        except BadInputError:  # it has been removed since
             continue
         covered, _ = _affected(root, registry, change)
         orbits |= dict.fromkeys(covered, name)

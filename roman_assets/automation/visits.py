@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -200,7 +201,10 @@ class VisitWatch:
 
     root: DataRoot
     _outlooks: dict[VisitId, Outlook] = field(default_factory=dict)
-    _changes: RegistryChanges = field(default_factory=RegistryChanges)
+
+    @cached_property
+    def _changes(self) -> RegistryChanges:
+        return RegistryChanges(self.root)
 
     @property
     def waiting(self) -> int:
@@ -209,22 +213,18 @@ class VisitWatch:
 
     def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[VisitState]:
         """Give the visits to request a run for, the most urgent first."""
-        from roman_assets.registry.registry import Registry
-
-        with Registry(self.root) as registry:
-            changed = map(visit_of_key, self._changes.look(registry, now).partitions)
-            new = dict.fromkeys(changed, Outlook(changed=True))
-            self._outlooks = new | {
-                visit: outlook for visit, outlook in self._outlooks.items() if visit not in new
-            }
-            if not self._outlooks:
-                return []
-            at_work = partitions_in_progress(instance) | partitions_in_backfills(instance)
-            busy = {visit_of_key(key) for key in at_work}
-            states = visit_states(self.root, registry, self._to_compare(now, busy))
-            reserve = visit_reserve()(
-                registry.computation_times(Step.VISIT, after=now - MEASURED_OVER)
-            )
+        changed = map(visit_of_key, self._changes.look(now).partitions)
+        new = dict.fromkeys(changed, Outlook(changed=True))
+        self._outlooks = new | {
+            visit: outlook for visit, outlook in self._outlooks.items() if visit not in new
+        }
+        if not self._outlooks:
+            return []
+        at_work = partitions_in_progress(instance) | partitions_in_backfills(instance)
+        busy = {visit_of_key(key) for key in at_work}
+        registry = self._changes.registry
+        states = visit_states(self.root, registry, self._to_compare(now, busy))
+        reserve = visit_reserve()(registry.computation_times(Step.VISIT, now - MEASURED_OVER))
         wanted = [
             state
             for state in states

@@ -48,6 +48,11 @@ def places_of(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def of_partitions(parameter: str) -> str:
+    """Give the condition that a statement is about one of the partitions of a parameter."""
+    return f'"partition" in ${parameter} and partition_key in partition_keys(${parameter})'
+
+
 def named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
     """Give the condition that a name matches a pattern, by its fixed beginning where it has one."""
     parts: list[str] = []

@@ -556,17 +556,19 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     record = 'record_id, step, "partition", committed_at'
+    of_partition = f"{record}, name_key(\"partition\" || '_') as partition_key"
     connection.execute(
-        f"insert into {NEWEST}.records by name select {record}, run_id, statement from incoming"
+        f"insert into {NEWEST}.records by name "
+        f"select {of_partition}, run_id, statement from incoming"
     )
     connection.execute(
         f"insert into {NEWEST}.events by name "
-        f"select {record}, entry.key as event, entry.value as time "
+        f"select {of_partition}, entry.key as event, entry.value as time "
         "from (select *, unnest(map_entries(events)) as entry from incoming)"
     )
     connection.execute(
         f"insert into {NEWEST}.failures by name "
-        f"select {record}, entry.file_set, entry.error, entry.message "
+        f"select {of_partition}, entry.file_set, entry.error, entry.message "
         "from (select *, unnest(failures) as entry from incoming)"
     )
     connection.execute(
@@ -589,7 +591,8 @@ def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
         part = table.removesuffix("s")
         run = ", run_id" if table == ATTEMPTS.name else ""
         connection.execute(
-            f"insert into {NEWEST}.{table} by name select {record}{run}, unnest({part}), {moments} "
+            f"insert into {NEWEST}.{table} by name "
+            f"select {of_partition}{run}, unnest({part}), {moments} "
             f"from incoming where {part} is not null"
         )
     connection.execute(

@@ -63,18 +63,26 @@ MOST_URGENT_FIRST = f"""
         when state = '{ProductState.MADE_LATE}' then 4 else 5 end, margin_hours nulls last"""
 """The order in which an operator looks at rows of the ledger."""
 
-ATTEMPTS_AS_FAR = """
-    select attempt_id, any_value(step) as step, any_value("partition") as "partition",
-        any_value(run_id) as run_id, arg_max(record_id, closed) as record_id,
-        min(queued) as queued, min(started) as started,
-        max(finished) as finished, arg_max(outcome, closed) as outcome,
-        arg_max(error, closed) as error, arg_max(message, closed) as message,
-        arg_max(last_try, closed) as last_try
-    from (select *, (outcome = 'finished', outcome <> 'running', committed_at) as closed
-        from attempts)
-    group by attempt_id
-"""
-"""One row for each attempt, put together from the records of its beginning and its end."""
+
+def attempts_as_far(condition: str = "true") -> str:
+    """Give SQL for a row for each attempt, put together of the records of its begin and its end.
+
+    Parameters
+    ----------
+    condition
+        On the partition: only attempts for these.
+    """
+    return f"""
+        select attempt_id, any_value(step) as step, any_value("partition") as "partition",
+            any_value(run_id) as run_id, arg_max(record_id, closed) as record_id,
+            min(queued) as queued, min(started) as started,
+            max(finished) as finished, arg_max(outcome, closed) as outcome,
+            arg_max(error, closed) as error, arg_max(message, closed) as message,
+            arg_max(last_try, closed) as last_try
+        from (select *, (outcome = 'finished', outcome <> 'running', committed_at) as closed
+            from attempts where {condition})
+        group by attempt_id
+    """
 
 
 def detectors_in(mask: float | None) -> tuple[str, ...]:
@@ -183,7 +191,7 @@ received as materialized (
         if(lacks_packets, 'infinity', coalesce(last_packet, first_packet)) as packets,
         if(lacks_ancillary, 'infinity', ancillary) as ancillary
     from receipts
-    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    where visits is null or partition_key in partition_keys(visits)
     qualify row_number() over (
         partition by "partition" order by committed_at desc, record_id desc) = 1
 ),
@@ -196,17 +204,19 @@ made as materialized (
             generation = 1 as first, count(*) as products,
             bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
         from products
-        where release = 'p' and (visits is null or visit in (select unnest(visits)))
+        where release = 'p' and (visits is null or name_key in partition_keys(visits))
             -- what a data release makes, or makes again, has no prompt deadline
             and (data_release is null or generation = 1)
         group by record_id, kind, generation = 1
-    ) counted join records using (record_id)
+    ) counted join (
+        from records where visits is null or partition_key in partition_keys(visits)
+    ) records using (record_id)
 ),
 faults as materialized (
     -- records of file sets that could not be made: may they be made by trying again?
     select record_id, bool_or(error = '{PassingFaultError.__name__}') as passing
     from failures
-    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    where visits is null or partition_key in partition_keys(visits)
     group by record_id
 ),
 tries as materialized (
@@ -218,14 +228,13 @@ tries as materialized (
     from (
         select *, lead(started) over (
             partition by step, "partition" order by started, attempt_id) as following
-        from ({ATTEMPTS_AS_FAR})
-        where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+        from ({attempts_as_far("visits is null or partition_key in partition_keys(visits)")})
     ) left join faults using (record_id)
 ),
 handed as materialized (
     -- when the SSC was told that L2 images are ready
     select "partition", handed_over from handovers
-    where visits is null or split_part("partition", '_', 1) in (select unnest(visits))
+    where visits is null or partition_key in partition_keys(visits)
 ),
 publications as materialized (
     select records.record_id, records.step, records."partition",
@@ -235,9 +244,12 @@ publications as materialized (
             order by records.committed_at desc, records.record_id desc) = 1 as latest,
         attempts.last_try, coalesce(attempts.queued, attempts.started, records.committed_at)
             as asked_for
-    from records left join attempts using (record_id)
-    where statement = 'publication' and (
-        visits is null or split_part(records."partition", '_', 1) in (select unnest(visits)))
+    from (
+        from records where statement = 'publication'
+            and (visits is null or partition_key in partition_keys(visits))
+    ) records left join (
+        from attempts where visits is null or partition_key in partition_keys(visits)
+    ) attempts using (record_id)
 ),
 refused as materialized (
     -- file sets that the latest publication of a step could not make; without any that it made,
@@ -383,7 +395,10 @@ missing as materialized (
         and r.file_set like '%\\_p\\_v%' escape '\\'
     join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
         and k.expected and k.step = 'visit'
-    anti join (select file_set, kind from products where skycell is not null) p
+    anti join (
+        select file_set, kind from products where skycell is not null
+            and (visits is null or name_key in partition_keys(visits))
+    ) p
         on p.file_set = r.file_set and p.kind = k.kind
     group by all
 )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.registry.condition import of_partitions
 from roman_assets.registry.ledger import DELIVERIES
 from roman_assets.registry.record import ExposureReceipt
 from roman_assets.registry.snapshot_reader import SnapshotReader
@@ -59,7 +60,7 @@ class Receipts(SnapshotReader):
         """Give the clock events of several; those without any are absent."""
         rows = self._rows(
             'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
-            'from events where "partition" in $partitions '
+            f"from events where {of_partitions('partitions')} "
             'and ($step is null or step = $step) group by "partition", event order by all',
             {"partitions": list(partitions), "step": None if step is None else step.value},
         )
@@ -78,12 +79,13 @@ class Receipts(SnapshotReader):
             f"""
             with newest as (
                 select record_id, "partition", {", ".join(fields)} from receipts
-                where "partition" in $exposures
+                where {of_partitions("exposures")}
                 qualify row_number() over (
                     partition by "partition" order by committed_at desc, record_id desc) = 1
             ), moments as (
                 select record_id, map_from_entries(list((event, time))) as events
-                from events semi join newest using (record_id) group by record_id
+                from events semi join newest using (record_id)
+                where {of_partitions("exposures")} group by record_id
             )
             select newest.*, events from newest left join moments using (record_id)
             """,
@@ -103,9 +105,9 @@ class Receipts(SnapshotReader):
     def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
         """Give what the SSC was told last of exposures and visits (R12); others are absent."""
         rows = self._rows(
-            """
+            f"""
             select "partition", manifest, digest, images, handed_over from handovers
-            where "partition" in $partitions
+            where {of_partitions("partitions")}
             qualify row_number() over (
                 partition by "partition" order by committed_at desc, record_id desc) = 1
             """,

@@ -162,12 +162,16 @@ _RECORD = (
     Column("partition", "VARCHAR", "exposure or visit it was done for"),
     Column("committed_at", "TIMESTAMPTZ", "when the record was written, UTC"),
 )
+_OF_PARTITION = (
+    *_RECORD,
+    Column("partition_key", "UBIGINT", "what `PARTITION_KEYS` makes of the partition"),
+)
 
 RECORDS = Table(
     "records",
     "one commit record",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("run_id", "VARCHAR", "the Dagster run"),
         Column("statement", "VARCHAR", "what it is about: publication, attempt, receipt ..."),
     ),
@@ -228,28 +232,28 @@ EVENTS = Table(
     "events",
     "one clock event, as one commit record states it",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("event", "VARCHAR", "which moment"),
         Column("time", "TIMESTAMPTZ", "when it was, UTC"),
     ),
-    order=("partition", "committed_at"),
+    order=("partition_key", "partition", "committed_at"),
 )
 FAILURES = Table(
     "failures",
     "one file set that one commit record could not make",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("file_set", "VARCHAR", "the file set"),
         Column("error", "VARCHAR", "class of the error"),
         Column("message", "VARCHAR", "what it said"),
     ),
-    order=("partition", "committed_at"),
+    order=("partition_key", "partition", "committed_at"),
 )
 ATTEMPTS = Table(
     "attempts",
     "how far one attempt of a step had come, as one commit record states it",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("run_id", "VARCHAR", "the Dagster run"),
         Column("attempt_id", "VARCHAR", "the attempt"),
         Column("outcome", "VARCHAR", "running, finished, bad input or passing fault"),
@@ -260,13 +264,13 @@ ATTEMPTS = Table(
         Column("started", "TIMESTAMPTZ", "when it began, UTC"),
         Column("finished", "TIMESTAMPTZ", "when it ended, UTC"),
     ),
-    order=("partition", "committed_at"),
+    order=("partition_key", "partition", "committed_at"),
 )
 RECEIPTS = Table(
     "receipts",
     "what was known and in of an exposure, as one commit record states it",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("survey", "VARCHAR", "HLWAS, HLTDS, GBTDS or GAS"),
         Column("exposure_type", "VARCHAR", "meta.exposure.type"),
         Column("optical_element", "VARCHAR", "filter, grism, prism or dark"),
@@ -281,7 +285,7 @@ RECEIPTS = Table(
         Column("ancillary", "TIMESTAMPTZ", "when all ancillary data were in, UTC"),
         Column("all_received", "TIMESTAMPTZ", "when everything was in, UTC"),
     ),
-    order=("partition", "committed_at"),
+    order=("partition_key", "partition", "committed_at"),
 )
 RELEASES = Table(
     "releases",
@@ -302,13 +306,13 @@ HANDOVERS = Table(
     "handovers",
     "what the SSC was told of an exposure or visit, as one commit record states it",
     (
-        *_RECORD,
+        *_OF_PARTITION,
         Column("manifest", "VARCHAR", "where the manifest is in the exchange with the SSC"),
         Column("digest", "VARCHAR", "identifies what it says"),
         Column("images", "INTEGER", "number of L2 images"),
         Column("handed_over", "TIMESTAMPTZ", "when, UTC"),
     ),
-    order=("partition", "committed_at"),
+    order=("partition_key", "partition", "committed_at"),
 )
 PROPOSALS = Table(
     "proposals",
@@ -451,12 +455,19 @@ The number of its visit, so that what is asked for together lies together; else 
 """
 
 
+PARTITION_KEYS = "list_transform(partitions, lambda one: name_key(one || '_'))"
+"""Where the records and products of partitions lie, as SQL and as a macro of their list."""
+
+
 def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
     """Open a database read-write (``:memory:`` for a private one), giving times in UTC."""
     connection = duckdb.connect(path)
     connection.execute("load icu")
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"create or replace temp macro name_key(name) as {NAME_KEY}")
+    connection.execute(
+        f"create or replace temp macro partition_keys(partitions) as {PARTITION_KEYS}"
+    )
     return connection
 
 

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
-from roman_assets.registry.condition import OneOrMore, conditions_of, places_of
+from roman_assets.registry.condition import OneOrMore, conditions_of, of_partitions, places_of
 from roman_assets.registry.generations import Generations, RegisteredProduct
-from roman_assets.registry.ledger import ATTEMPTS_AS_FAR
+from roman_assets.registry.ledger import attempts_as_far
 from roman_assets.registry.record import Outcome
 from roman_assets.registry.schema import (
-    CURRENT_PRODUCTS,
     IS_AVAILABLE,
+    PRODUCTS,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MOST_MEASURED = 1_000
+"""So many computations tell how long a step takes."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,16 @@ class WorkHistory(Generations):
         self, visits: Iterable[VisitId | str]
     ) -> dict[VisitId, tuple[VisitExposure, ...]]:
         """Do so for several visits; those without products are absent."""
+        wanted = {"visit": list(visits)}
+        conditions, parameters = conditions_of(wanted)
         rows = self._rows(
             "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
             "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
             "list(name order by name) filter (kind = 'cal') as cal "
-            f"from {CURRENT_PRODUCTS} where visit in $visits "
+            f"from {PRODUCTS.name} where "
+            f"{' and '.join([IS_AVAILABLE, *conditions, *places_of(wanted)])} "
             "and exposure is not null group by exposure order by exposure",
-            {"visits": [str(visit) for visit in visits]},
+            parameters,
         )
         entries = self.current(name for row in rows for name in row["cal"] or ())
         found: dict[VisitId, list[VisitExposure]] = {}
@@ -142,16 +149,17 @@ class WorkHistory(Generations):
         rows = self._rows(
             f"""
             with tries as (
-                from ({ATTEMPTS_AS_FAR}) where step = $step and "partition" in $partitions
+                from ({attempts_as_far(of_partitions("partitions"))}) where step = $step
                 qualify row_number() over (
                     partition by "partition" order by started desc, attempt_id desc) = 1
             ), newest as (
                 select arg_max(record_id, (committed_at, record_id)) as record_id
                 from records where statement = 'publication' and step = $step
-                    and "partition" in $partitions group by "partition"
+                    and {of_partitions("partitions")} group by "partition"
             )
             select "partition" from tries where outcome = '{Outcome.FINISHED}'
             except select "partition" from failures semi join newest using (record_id)
+                where {of_partitions("partitions")}
             """,
             {"step": step.value, "partitions": list(partitions)},
         )
@@ -226,7 +234,11 @@ class WorkHistory(Generations):
 
     def count_records(self, before: datetime | None = None) -> int:
         """Count the commit records, or those committed before a time."""
-        sql = "select count(*) as n from records where $before is null or committed_at < $before"
+        # a time is read faster than the record's name, which count(*) reads
+        sql = (
+            "select count(committed_at) as n from records "
+            "where $before is null or committed_at < $before"
+        )
         return int(self._rows(sql, {"before": before})[0]["n"])
 
     def latest_commit(self) -> datetime | None:
@@ -234,13 +246,8 @@ class WorkHistory(Generations):
         time = self._rows("select max(committed_at) as time from records", {})[0]["time"]
         return None if time is None else time.astimezone(UTC)
 
-    def exposure_progress(self, exposures: Iterable[str] | None = None) -> pd.DataFrame:
-        """Tell how far exposures with L1 have come, all by default.
-
-        Parameters
-        ----------
-        exposures
-            Only these.
+    def exposure_progress(self, exposures: Iterable[str]) -> pd.DataFrame:
+        """Tell how far exposures with L1 have come.
 
         Returns
         -------
@@ -249,18 +256,20 @@ class WorkHistory(Generations):
             were made from (null if they differ); ``content``, a hash that changes with every
             ramp; and ``calibrated``, whether every ramp has L2 made from it or failed.
         """
-        wanted = None if exposures is None else list(exposures)
-        chosen = "exposure in $exposures" if wanted is not None else "true"
-        of_chosen = chosen.replace("exposure in", '"partition" in')
+        wanted = {"exposure": list(exposures)}
+        conditions, parameters = conditions_of(wanted)
+        lying = places_of(wanted)
         return self._query(
             f"""
             with made as materialized (
                 select exposure, kind, record_id, name, name_key, sha256, file_set from products
-                where {IS_AVAILABLE} and kind in ('uncal', 'cal') and {chosen}
+                where {" and ".join([IS_AVAILABLE, *conditions, *lying])}
+                    and kind in ('uncal', 'cal')
             ), made_from as materialized (
                 select made.exposure, made.kind, input_name, input_sha256
                 from made join inputs using (name_key, record_id, name)
-                where input_name = made.exposure || '_l0' or made.kind = 'cal'
+                where {" and ".join(lying)}
+                    and (input_name = made.exposure || '_l0' or made.kind = 'cal')
             ), received as (
                 select exposure, min(input_sha256) as lowest, max(input_sha256) as highest
                 from made_from where kind = 'uncal' group by exposure
@@ -269,10 +278,11 @@ class WorkHistory(Generations):
                 from made_from where kind = 'cal'
             ), newest as (
                 select arg_max(record_id, (committed_at, record_id)) as record_id
-                from records where statement = 'publication' and {of_chosen}
+                from records where statement = 'publication' and {of_partitions("exposure")}
                 group by step, "partition"
             ), failed as (
                 select distinct file_set from failures semi join newest using (record_id)
+                where {of_partitions("exposure")}
             )
             select exposure, if(any_value(lowest) = any_value(highest), any_value(lowest), null)
                     as received,
@@ -283,21 +293,27 @@ class WorkHistory(Generations):
             left join failed on failed.file_set = made.file_set
             where kind = 'uncal' group by exposure order by exposure
             """,
-            {} if wanted is None else {"exposures": wanted},
+            parameters,
         )
 
     def computation_times(self, step: Step, after: datetime) -> list[timedelta]:
-        """Give how long a step took, from its start to its end, each time since `after`."""
+        """Give how long a step took, from its start to its end, the last times since `after`."""
         rows = self._rows(
             """
+            with newest as materialized (
+                select record_id, partition_key from records
+                where statement = 'publication' and step = $step and committed_at >= $after
+                order by committed_at desc limit $limit
+            )
             select max(time) - min(time) as duration
-            from events semi join (from records where statement = 'publication') using (record_id)
-            where step = $step and committed_at >= $after and event in ($started, $finished)
+            from events semi join newest using (partition_key, record_id)
+            where step = $step and event in ($started, $finished)
             group by record_id having count(distinct event) = 2
             """,
             {
                 "step": step.value,
                 "after": after,
+                "limit": MOST_MEASURED,
                 "started": ClockEvent.STARTED.value,
                 "finished": ClockEvent.FINISHED.value,
             },
@@ -361,16 +377,17 @@ class WorkHistory(Generations):
             ``partition``, ``step``, ``file_set``, ``error``, ``message``, ``committed_at``,
             ``record_id``.
         """
-        conditions, parameters = conditions_of({"partition": partition})
+        _, parameters = conditions_of({"partition": partition})
+        chosen = of_partitions("partition") if parameters else "true"
         return self._query(
             f"""
             with newest as (
                 select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
                 from records where statement = 'publication'
-                    and {" and ".join(conditions) or "true"} group by step, "partition"
+                    and {chosen} group by step, "partition"
             )
             select "partition", step, file_set, error, message, committed_at, record_id
-            from failures semi join newest using (record_id) order by all
+            from failures semi join newest using (record_id) where {chosen} order by all
             """,
             parameters,
         )
@@ -398,7 +415,7 @@ class WorkHistory(Generations):
         """
         return self._query(
             f"""
-            select * from ({ATTEMPTS_AS_FAR}) where ($outcome is null or outcome = $outcome)
+            select * from ({attempts_as_far()}) where ($outcome is null or outcome = $outcome)
             and ($partition is null or "partition" = $partition)
             and ($run_id is null or run_id = $run_id) order by started, attempt_id
             """,

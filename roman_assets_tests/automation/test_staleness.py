@@ -26,6 +26,7 @@ from roman_assets.observatory.ephemeris import orbit_message
 from roman_assets.observatory.reference_delivery import deliver_reference
 from roman_assets.partitions import exposure_partitions
 from roman_assets.pipelines.formatting.ancillary import EphemerisKind
+from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets_tests.automation.sky import Sky, exposure_key
 from roman_assets_tests.pipelines.reprocessing.conftest import (  # noqa: F401
     _cache_of_three,
@@ -149,6 +150,7 @@ def test_what_is_new_gives_other_versions_to_what_it_affects_only(
     for kind in EphemerisKind:
         text = orbit_message(start_of(1, 1), start_of(1, 9), kind)
         (root.landing / f"{kind.lower()}.oem").write_text(text)
+    LandingArea(root).scan()
     assert watch.versions() == {
         CALIBRATION_REFERENCES: {season_key(3, 2): new},
         VISIT_REFERENCES: {visit_key(3): new},

@@ -396,6 +396,15 @@ class Inventory:
                 for exposure in batch:
                     self._receipt(db, exposure)
 
+    def ephemerides(self, kind: EphemerisKind) -> list[str]:
+        """Give the names of the ephemerides of a kind, in order."""
+        with self._transaction(write=False) as db:
+            rows = db.execute(
+                "SELECT name FROM ephemeris JOIN file ON id = file_id WHERE kind = ? ORDER BY name",
+                (kind.value,),
+            )
+            return [name for (name,) in rows]
+
     def known_receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
         """Give the receipts of those exposures for which there are any, as of the last time."""
         found: list[Receipt] = []

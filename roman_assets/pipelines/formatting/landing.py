@@ -15,7 +15,12 @@ from roman_assets.archive.durability import private_directory
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.ancillary import Ephemeris, ExecutedVisit, read_document
+from roman_assets.pipelines.formatting.ancillary import (
+    Ephemeris,
+    EphemerisKind,
+    ExecutedVisit,
+    read_document,
+)
 from roman_assets.pipelines.formatting.data_unit import (
     DataUnit,
     Stream,
@@ -79,9 +84,9 @@ class ScanResult:
 class LandingArea:
     """The landing area of one installation.
 
-    Files arrive by a rename within the directory or from another on the same file system, so they
-    are whole when seen. Names that begin with a dot are not looked at. The arrival time of a file
-    is its modification time. An object remembers what it has seen, so that its next scan is fast.
+    Files arrive in a directory or those below it, by a rename on the same file system, so they are
+    whole when seen. Names that begin with a dot are not looked at. The arrival time of a file is
+    its modification time. An object remembers what it has seen, so that its next scan is fast.
 
     Parameters
     ----------
@@ -145,7 +150,8 @@ class LandingArea:
         path = self.path / file.name
         try:
             content = _read(path)
-            if _version(path) != file:
+            status = path.stat()
+            if FileVersion(file.name, status.st_size, status.st_mtime_ns) != file:
                 return False
         except FileNotFoundError:
             return False
@@ -195,6 +201,10 @@ class LandingArea:
         """Give what the telescope did in visits; those of which nothing is in are absent."""
         return self._inventory.executed_visits(visits)
 
+    def definitive_ephemerides(self) -> list[str]:
+        """Give the names of the definitive ephemerides there are, in order."""
+        return self._inventory.ephemerides(EphemerisKind.DEFINITIVE)
+
     def telemetry(
         self, exposure: ExposureId, stream: Stream, detector: str | None = None
     ) -> Telemetry:
@@ -230,6 +240,11 @@ class LandingArea:
 def executed_visits(root: DataRoot, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
     """Give what the telescope did in visits, none where nothing ever landed."""
     return LandingArea(root).executed_visits(visits) if root.landing.is_dir() else {}
+
+
+def definitive_ephemerides(root: DataRoot) -> list[str]:
+    """Give the names of the definitive ephemerides that have landed, none where nothing has."""
+    return LandingArea(root).definitive_ephemerides() if root.landing.is_dir() else []
 
 
 def _valid_units(located: Iterable[LocatedUnit]) -> list[UnitHeader]:
@@ -275,11 +290,6 @@ class _PacketFiles:
                     self.directory / file.name, "file", "it is gone since it arrived", _REDELIVER
                 ) from error
         return self._maps[file.name]
-
-
-def _version(path: Path) -> FileVersion:
-    status = path.stat()
-    return FileVersion(path.name, status.st_size, status.st_mtime_ns)
 
 
 def _mapped(path: Path) -> memoryview:

@@ -1,8 +1,10 @@
 """What has changed in the landing directory since it was last listed.
 
-Files are renamed into the directory, so another file of a name is another inode, which the listing
-of a directory gives away without asking for each file. All files are asked for once in a while: for
-those that were changed in place, against the rule, or whose inode was given away twice in between.
+Files are renamed into a directory, which changes its modification time; another file of a name is
+another inode, which a listing gives away without asking for each file. So a look lists the
+directories that have changed, and asks for the files that are new. All files are asked for once in
+a while: for those that were changed in place, against the rule, or whose inode was given away twice
+in between.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from roman_assets.pipelines.formatting.inventory import FileVersion
 
 ALL_ASKED_EVERY_S = 600.0
+
+SETTLED_AFTER_S = 2.0
+"""A directory that changed less long ago may change again within one tick of its clock."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,25 @@ class ListingChanges:
 
 
 @dataclass
+class _Directory:
+    """One directory as it was last listed; names are those below the landing directory."""
+
+    known: dict[str, int] = field(default_factory=dict)
+    """Inodes of the files that are in the index."""
+    found: dict[str, int] = field(default_factory=dict)
+    """Those of the files that are not known to be."""
+    directories: list[str] = field(default_factory=list)
+    settled: tuple[int, int] | None = None
+    """Inode and modification time (ns) with which it has been listed for good."""
+
+    def has_news(self, version: tuple[int, int]) -> bool:
+        """Whether it has to be listed."""
+        return self.settled != version or bool(self.found)
+
+
+@dataclass
 class DirectoryListing:
-    """A memory of the files of a directory that are in its index.
+    """A memory of the files below a directory that are in its index.
 
     Parameters
     ----------
@@ -49,13 +71,12 @@ class DirectoryListing:
     """
 
     directory: Path
-    _known: dict[str, int] = field(default_factory=dict)
-    _found: dict[str, int] = field(default_factory=dict)
+    _directories: dict[str, _Directory] = field(default_factory=dict)
     _index: int | None = None
     _asked: float = 0.0
 
     def look(self, index: int) -> ListingChanges:
-        """List the directory.
+        """List what has changed.
 
         Parameters
         ----------
@@ -65,31 +86,60 @@ class DirectoryListing:
         now = time.monotonic()
         everything = index != self._index or now - self._asked > ALL_ASKED_EVERY_S
         if everything:
-            self._known, self._index, self._asked = {}, index, now
-        self._found = {}
+            self._directories, self._index, self._asked = {}, index, now
         present: dict[str, FileVersion] = {}
+        gone: set[str] = set()
+        there: set[str] = set()
+        to_look = [""]
+        while to_look:
+            place = to_look.pop()
+            directory = self._directories.setdefault(place, _Directory())
+            with suppress(FileNotFoundError):
+                gone |= self._listed(place, directory, present)
+                there.add(place)
+                to_look += directory.directories
+        for place in self._directories.keys() - there:
+            gone |= self._directories.pop(place).known.keys()
+        return ListingChanges(present, frozenset(gone), everything)
+
+    def _listed(
+        self, place: str, directory: _Directory, present: dict[str, FileVersion]
+    ) -> set[str]:
+        """List a directory if it has news; give the names of files that were there."""
+        status = (self.directory / place).stat()
+        version = (status.st_ino, status.st_mtime_ns)
+        if not directory.has_news(version):
+            return set()
+        quiet = time.time() - status.st_mtime > SETTLED_AFTER_S
+        directory.settled = version if quiet else None
+        directory.found, directory.directories = {}, []
         names = set()
-        for entry in self._entries():
-            names.add(entry.name)
-            inode = entry.inode()
-            if self._known.get(entry.name) == inode:
+        for name, entry in self._entries(place):
+            if directory.known.get(name) == entry.inode():
+                names.add(name)
                 continue
             with suppress(FileNotFoundError):
-                if entry.is_file():
-                    status = entry.stat()
-                    present[entry.name] = FileVersion(
-                        entry.name, status.st_size, status.st_mtime_ns
-                    )
-                    self._found[entry.name] = inode
-        gone = frozenset(self._known.keys() - names)
+                if entry.is_dir():
+                    directory.directories.append(name)
+                elif entry.is_file():
+                    found = entry.stat()
+                    present[name] = FileVersion(name, found.st_size, found.st_mtime_ns)
+                    directory.found[name] = entry.inode()
+                    names.add(name)
+        gone = directory.known.keys() - names
         for name in gone:
-            del self._known[name]
-        return ListingChanges(present, gone, everything)
+            del directory.known[name]
+        return gone
 
     def confirm(self, name: str) -> None:
         """Note that a file is in the index as it was found."""
-        self._known[name] = self._found[name]
+        parent = PurePosixPath(name).parent.as_posix()
+        directory = self._directories["" if parent == "." else parent]
+        directory.known[name] = directory.found.pop(name)
 
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(self.directory) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith("."))
+    def _entries(self, place: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        below = f"{place}/" if place else ""
+        with os.scandir(self.directory / place) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield f"{below}{entry.name}", entry

@@ -74,7 +74,8 @@ def ephemeris_change(root: DataRoot, name: str) -> Change:
         If the file is not there, or holds no definitive ephemeris.
     """
     _definitive_range(root, name)
-    return Change(cause=Cause.EPHEMERIS, value=Path(name).name)
+    path = _ephemeris_path(root, name)
+    return Change(cause=Cause.EPHEMERIS, value=path.relative_to(root.landing).as_posix())
 
 
 def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
@@ -155,12 +156,19 @@ _CHOICES: Mapping[Cause, Callable[[DataRoot, str, AffectedProducts], ReferenceCh
 }
 
 
+def _ephemeris_path(root: DataRoot, name: str) -> Path:
+    """Find an ephemeris in the landing area; of one from elsewhere its name counts."""
+    for path in (root.landing / name, root.landing / Path(name).name):
+        if path.is_file() and path.is_relative_to(root.landing):
+            return path
+    raise BadInputError(
+        root.landing / Path(name).name, "ephemeris", "it is not in the landing area",
+        "deliver it there (docs/l0.md)",
+    )  # fmt: skip
+
+
 def _definitive_range(root: DataRoot, name: str) -> tuple[datetime, datetime]:
-    path = root.landing / Path(name).name
-    if not path.is_file():
-        raise BadInputError(
-            path, "ephemeris", "it is not in the landing area", "deliver it there (docs/l0.md)"
-        )
+    path = _ephemeris_path(root, name)
     ephemeris = open_ephemeris(path)
     if ephemeris.kind is not EphemerisKind.DEFINITIVE:
         raise BadInputError(

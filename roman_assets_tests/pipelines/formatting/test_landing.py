@@ -50,7 +50,7 @@ PACKETS = packets_of()
 
 def place(area: LandingArea, name: str, content: bytes, minutes: float | None = None) -> Path:
     path = area.path / name
-    draft = area.path / f".{name}"
+    draft = path.with_name(f".{path.name}")
     draft.write_bytes(content)
     draft.rename(path)
     if minutes is not None:
@@ -512,6 +512,24 @@ def test_a_file_replaced_under_its_name_is_read_again(area, monkeypatch):
     place(area, "a.l0", PACKETS[2])
     assert set(area.scan().taken) == {"a.l0", "b.l0"}
     assert area.scan() == landing_module.ScanResult()
+
+
+def test_directories_of_the_landing_area_count_and_files_in_them_are_read_and_set_aside(area):
+    for number, packet in enumerate(PACKETS):
+        (area.path / f"day_{number % 2}").mkdir(exist_ok=True)
+        place(area, f"day_{number % 2}/{number}.l0", packet)
+    (area.path / "day_1/foreign.l0").write_bytes(b"foreign")
+    place_ancillary(area)
+    scanned = area.scan()
+    assert len(scanned.taken) == len(PACKETS) + 3
+    (case,) = SetAside(area.root).list()
+    assert case.source == str(area.path / "day_1/foreign.l0")
+    assert not (area.path / "day_1/foreign.l0").exists()
+    assert area.receipt(EXPOSURE).complete
+    assert area.telemetry(EXPOSURE, Stream.SCIENCE, "WFI01")
+    (area.path / "day_0").rename(area.path / ".day_0")
+    area.scan()
+    assert not area.receipt(EXPOSURE).complete
 
 
 def test_a_file_changed_in_place_is_found_in_the_end(area, monkeypatch):

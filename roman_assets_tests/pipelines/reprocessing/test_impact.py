@@ -137,6 +137,13 @@ def test_a_definitive_ephemeris_names_what_has_a_predicted_one_within_its_time(
     assert set(impact.products["kind"]) >= {"uncal", "cal"}
     with pytest.raises(BadInputError, match="predicted"):
         ephemeris_change(season.root, "predicted.oem")
+    day = season.root.landing / "day"
+    day.mkdir()
+    (season.root.landing / "definitive.oem").rename(day / "definitive.oem")
+    for name in ("day/definitive.oem", str(day / "definitive.oem")):
+        change = ephemeris_change(season.root, name)
+        assert change.value == "day/definitive.oem"
+        assert impact_of(season.root, change).exposures == impact.exposures
     with pytest.raises(BadInputError, match="landing area"):
         ephemeris_change(season.root, "other.oem")
 
