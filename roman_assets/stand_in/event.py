@@ -20,8 +20,9 @@ Values = NDArray[np.float64]
 
 THRESHOLD = 60.0
 """Least improvement of χ²; noise alone reaches some 30 in a thousand light curves."""
-FEWEST_EPOCHS = 3
-"""Epochs that must rise above the baseline by `RISE` standard errors."""
+FEWEST_EPOCHS = 2
+"""Epochs that must rise above the baseline by `RISE` standard errors. One alone may be anything;
+events of a day or two, seen once a day, have no more."""
 RISE = 3.0
 LARGEST_IMPACT = 1.5
 """In Einstein radii; drifts and jumps are fitted best by larger ones."""

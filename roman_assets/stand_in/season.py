@@ -31,8 +31,9 @@ SAME_PLACE = 0.06
 """Arcsec within which objects found in two visits are the same; half a pixel."""
 BLEND_RADIUS = 0.35
 """Arcsec within which objects share what happens to one of them."""
-WING_RADIUS, WING_PART = 3.0, 0.02
-"""Arcsec to which the wings of a bright star reach, and the most of its light that they add."""
+WING_RADIUS, WING_PART = 3.0, 0.005
+"""Arcsec to which the wings of a bright star reach, and the most of its light that their model may
+leave to a neighbour."""
 INJECTIONS = 200
 """Events injected into light curves to measure how many are found."""
 

@@ -143,9 +143,19 @@ def curves_of(light: list[Values]) -> list[LightCurve]:
 
 def test_light_in_the_wings_of_a_bright_event_is_no_event() -> None:
     rise = magnification(TIME, 61568.0, 2.0, 0.2) - 1
-    light = [10_000 * rise, 50 * rise, 50 * (magnification(TIME, 61574.0, 2.0, 0.2) - 1)]
+    light = [10_000 * rise, 30 * rise, 50 * (magnification(TIME, 61574.0, 2.0, 0.2) - 1)]
     assert set(season.events(curves_of(light), beside([0.0, 2.0, 2.5]))) == {1, 3}
     assert set(season.events(curves_of(light), beside([0.0, 20.0, 40.0]))) == {1, 2, 3}
+
+
+def test_two_epochs_are_an_event_and_one_is_not() -> None:
+    rise = 15 * (magnification(TIME, 61568.5, 0.8, 0.3) - 1)
+    assert np.sum(rise > 3) == 2
+    found = search(TIME, steady(4) + rise, np.ones(len(TIME)))
+    assert found is not None
+    assert abs(found.t0 - 61568.5) < 0.8
+    once = np.where(TIME == 61568.0, 60.0, 0.0)
+    assert search(TIME, steady(4) + once, np.ones(len(TIME))) is None
 
 
 def test_single_epochs_that_are_off_are_no_event() -> None:
