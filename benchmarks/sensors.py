@@ -19,21 +19,29 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import sqlite3
 import statistics
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    INDEX_SHARD_NAME,
+    SqliteEventLogStorage,
+)
 from pydantic import TypeAdapter
 
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.automation import deadlines, landing, visits
+from roman_assets.automation.check_reports import report
+from roman_assets.checks.in_time import evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.ancillary import (
     DetectorAperture,
@@ -77,6 +85,7 @@ from roman_assets.registry.record import (
     ProductInput,
     Statement,
 )
+from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
 
 EXPOSURES_PER_VISIT = 4
@@ -232,6 +241,25 @@ class Observatory:
         keys = [str(one) for visit in (first, *others) for one in exposures_of(visit)]
         for start in range(0, len(keys), 10_000):
             self.instance.add_dynamic_partitions("exposure", keys[start : start + 10_000])
+        self._report_checks(first, others)
+
+    def _report_checks(self, first: VisitId, others: list[VisitId]) -> None:
+        """Store what the checks of deadlines say: of one visit by Dagster, the others like it."""
+        with Registry(self.root) as registry:
+            found = standings(ledger_rows(registry.deadlines(visit=str(first))))
+        report(self.instance, [evaluation(one) for one in found], timedelta(minutes=1))
+        columns = "asset_key, check_name, run_id, execution_status, evaluation_event_timestamp, "
+        columns += "evaluation_event_storage_id, materialization_event_storage_id"
+        storage = self.instance.event_log_storage
+        assert isinstance(storage, SqliteEventLogStorage)
+        with closing(sqlite3.connect(storage.path_for_shard(INDEX_SHARD_NAME))) as db, db:
+            rows = db.execute("SELECT id FROM asset_check_executions").fetchall()
+            db.executemany(
+                f"INSERT INTO asset_check_executions ({columns}, evaluation_event, partition) "
+                f"SELECT {columns}, replace(evaluation_event, ?1, ?2), replace(partition, ?1, ?2) "
+                "FROM asset_check_executions WHERE id = ?3",
+                ((str(first), str(other), row) for other in others for (row,) in rows),
+            )
 
     def _know_received(self, visits: list[VisitId], day: str, receipts: list[Receipt]) -> None:
         """Write into the index what it would hold of visits with these receipts."""
@@ -404,6 +432,10 @@ class Took:
         return f"{self.wall:.3f} s ({self.cpu:.3f} s of CPU)"
 
 
+def since(wall: float, cpu: float) -> Took:
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
 def median(times: list[Took]) -> Took:
     return Took(
         statistics.median(took.wall for took in times),
@@ -421,7 +453,7 @@ def tick(observatory: Observatory, name: str) -> tuple[Took, set[str]]:
     )
     begun = time.perf_counter(), time.process_time()
     result = sensor(context)
-    took = Took(time.perf_counter() - begun[0], time.process_time() - begun[1])
+    took = since(*begun)
     requests = result.run_requests or () if isinstance(result, dg.SensorResult) else ()
     return took, {str(request.partition_key) for request in requests}
 
@@ -446,11 +478,17 @@ def look_at_all(observatory: Observatory) -> dict[str, Took]:
 
 
 def rounds(observatory: Observatory) -> dict[str, Took]:
-    """Give the median time of the ticks of each sensor over some rounds with new exposures."""
+    """Give the median time of the ticks of each sensor over some rounds with new exposures.
+
+    And what the index takes to take in their files.
+    """
     times: dict[str, list[Took]] = {name: [] for name in SENSORS}
+    times["index"] = []
     for _ in range(ROUNDS):
         new = observatory.new_visits(NEW_PER_ROUND // EXPOSURES_PER_VISIT)
+        begun = time.perf_counter(), time.process_time()
         exposures = observatory.receive(new)
+        times["index"].append(since(*begun))
         took, asked = tick(observatory, "landing")
         times["landing"].append(took)
         if asked != set(map(str, exposures)):
@@ -491,8 +529,10 @@ def main() -> None:
     few, _ = measure(options.exposures // 10)
     many, all_of_them = measure(options.exposures)
     for name, took in many.items():
-        growth = took.wall / few[name].wall
-        print(f"{name} tick: {growth:.2f} times as long with 10 times as many known")
+        growth = took.cpu / few[name].cpu
+        print(f"{name}: {growth:.2f} times as much CPU with 10 times as many known")
+    for name in SENSORS:
+        took = many[name]
         print(
             f"ratio {name}_tick_{options.exposures}_known: "
             f"{all_of_them[name].wall / took.wall:.1f} (alternative / ours, higher is better)"

@@ -76,6 +76,8 @@ CREATE TABLE IF NOT EXISTS receipt (
     serial INTEGER PRIMARY KEY AUTOINCREMENT, exposure TEXT NOT NULL UNIQUE, visit TEXT NOT NULL,
     ma_table TEXT, start TEXT, stop TEXT, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS receipt_visit ON receipt (visit);
+CREATE INDEX IF NOT EXISTS receipt_ma_table ON receipt (ma_table);
+CREATE INDEX IF NOT EXISTS receipt_start ON receipt (start, stop);
 CREATE TABLE IF NOT EXISTS outdated (exposure TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS receipt_dropped AFTER DELETE ON receipt BEGIN
     INSERT OR IGNORE INTO outdated VALUES (old.exposure); END;
@@ -84,7 +86,7 @@ CREATE TRIGGER IF NOT EXISTS exposure_mentioned AFTER INSERT ON holding BEGIN
 CREATE TRIGGER IF NOT EXISTS receipt_evaluated AFTER INSERT ON receipt BEGIN
     DELETE FROM outdated WHERE exposure = new.exposure; END;
 """
-_VERSION = 2
+_VERSION = 3
 _BUSY_TIMEOUT = 60.0
 _PRIMARY_CODE = 0xFF
 _DAMAGE = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -561,7 +563,9 @@ def _invalidate(db: sqlite3.Connection, file_id: int) -> None:
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'executed_visit')",
         "DELETE FROM receipt WHERE ma_table IN "
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'ma_table')",
-        "DELETE FROM receipt WHERE EXISTS (SELECT 1 FROM ephemeris WHERE file_id = ? "
+        # of most files there is none: then the receipts are not looked at
+        "DELETE FROM receipt WHERE serial IN (SELECT serial FROM ephemeris CROSS JOIN receipt "
+        "WHERE file_id = ? "
         "AND ephemeris.start <= receipt.start AND receipt.stop <= ephemeris.stop)",
     ):
         db.execute(statement, (file_id,))
