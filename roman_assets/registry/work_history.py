@@ -413,11 +413,22 @@ class WorkHistory(Generations):
             its beginning), ``queued``, ``started``, ``finished`` (UTC), ``outcome``, ``error``,
             ``message``, ``last_try``.
         """
+        _, parameters = conditions_of({"partition": partition})
+        chosen = of_partitions("partition") if parameters else "true"
+        if outcome is Outcome.RUNNING:
+            # there are few, among all that have ended
+            chosen += f" and {_HAS_NOT_ENDED}"
         return self._query(
             f"""
-            select * from ({attempts_as_far()}) where ($outcome is null or outcome = $outcome)
-            and ($partition is null or "partition" = $partition)
+            select * from ({attempts_as_far(chosen)}) where ($outcome is null or outcome = $outcome)
             and ($run_id is null or run_id = $run_id) order by started, attempt_id
             """,
-            {"partition": partition, "run_id": run_id, "outcome": outcome},
+            parameters | {"run_id": run_id, "outcome": outcome},
         )
+
+
+_HAS_NOT_ENDED = f"""(partition_key, attempt_id) in (
+    select (partition_key, attempt_id) from (
+        (from attempts where outcome = '{Outcome.RUNNING}')
+        anti join (from attempts where outcome <> '{Outcome.RUNNING}')
+        using (partition_key, attempt_id)))"""
