@@ -31,19 +31,19 @@ def conditions_of(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]
     return conditions, parameters
 
 
-_NAMES_OF: Mapping[str, str] = {
-    "name": "name",
-    "exposure": "exposure",
-    "visit": "visit || '_'",
+_KEYS_OF: Mapping[str, str] = {
+    "name": "name_keys",
+    "exposure": "partition_keys",
+    "visit": "partition_keys",
 }
-"""How the names of products begin that have a value in a column, as SQL of that column."""
+"""The macro that tells where products lie that have one of some values in a column."""
 
 
 def places_of(values: Mapping[str, Any]) -> list[str]:
     """Give conditions that tell where products with these values lie, and change nothing else."""
     return [
-        f"name_key in list_transform(${column}, lambda {column}: name_key({beginning}))"
-        for column, beginning in _NAMES_OF.items()
+        f"name_key in {keys}(${column})"
+        for column, keys in _KEYS_OF.items()
         if values.get(column) is not None
     ]
 
@@ -51,6 +51,12 @@ def places_of(values: Mapping[str, Any]) -> list[str]:
 def of_partitions(parameter: str) -> str:
     """Give the condition that a statement is about one of the partitions of a parameter."""
     return f'"partition" in ${parameter} and partition_key in partition_keys(${parameter})'
+
+
+def about(partition: OneOrMore) -> tuple[str, dict[str, Any]]:
+    """Give the condition that a statement is about some partitions, and its parameters."""
+    _, parameters = conditions_of({"partition": partition})
+    return of_partitions("partition") if parameters else "true", parameters
 
 
 def named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:

@@ -290,7 +290,7 @@ def _available_hashes(connection: duckdb.DuckDBPyConnection, names: set[str]) ->
     rows = connection.execute(
         "select name, sha256 from products "
         f"where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and name in $names "
-        "and name_key in list_transform($names, lambda name: name_key(name))",
+        "and name_key in name_keys($names)",
         {"names": sorted(names)},
     ).fetchall()
     return dict(rows)
@@ -556,7 +556,7 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _insert_statements(connection: duckdb.DuckDBPyConnection) -> None:
     record = 'record_id, step, "partition", committed_at'
-    of_partition = f"{record}, name_key(\"partition\" || '_') as partition_key"
+    of_partition = f'{record}, partition_key("partition") as partition_key'
     connection.execute(
         f"insert into {NEWEST}.records by name "
         f"select {of_partition}, run_id, statement from incoming"

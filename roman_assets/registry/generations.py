@@ -66,12 +66,12 @@ class Generations(SnapshotReader):
             f"""
             with wanted as (
                 select * from products where {IS_AVAILABLE} and name in $names
-                    and name_key in list_transform($names, lambda name: name_key(name))
+                    and name_key in name_keys($names)
             ), made_from as (
                 select record_id, name,
                     list({{'name': input_name, 'sha256': input_sha256}} order by ordinal) as inputs
                 from inputs where name in $names
-                    and name_key in list_transform($names, lambda name: name_key(name))
+                    and name_key in name_keys($names)
                 group by all
             )
             select wanted.*, inputs

@@ -180,6 +180,9 @@ DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
 """The steps that take in what the SSC delivers, as SQL."""
 _OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
 
+_CHOSEN = "visits is null or partition_key in partition_keys(visits)"
+"""The condition that a statement is about one of the visits that a macro looks at."""
+
 # A set of detectors is a bit mask: bit n for WFIn, bit 0 for what is not made by detector.
 _FACTS = f"""
 received as materialized (
@@ -191,7 +194,7 @@ received as materialized (
         if(lacks_packets, 'infinity', coalesce(last_packet, first_packet)) as packets,
         if(lacks_ancillary, 'infinity', ancillary) as ancillary
     from receipts
-    where visits is null or partition_key in partition_keys(visits)
+    where {_CHOSEN}
     qualify row_number() over (
         partition by "partition" order by committed_at desc, record_id desc) = 1
 ),
@@ -209,14 +212,14 @@ made as materialized (
             and (data_release is null or generation = 1)
         group by record_id, kind, generation = 1
     ) counted join (
-        from records where visits is null or partition_key in partition_keys(visits)
+        from records where {_CHOSEN}
     ) records using (record_id)
 ),
 faults as materialized (
     -- records of file sets that could not be made: may they be made by trying again?
     select record_id, bool_or(error = '{PassingFaultError.__name__}') as passing
     from failures
-    where visits is null or partition_key in partition_keys(visits)
+    where {_CHOSEN}
     group by record_id
 ),
 tries as materialized (
@@ -228,13 +231,13 @@ tries as materialized (
     from (
         select *, lead(started) over (
             partition by step, "partition" order by started, attempt_id) as following
-        from ({attempts_as_far("visits is null or partition_key in partition_keys(visits)")})
+        from ({attempts_as_far(_CHOSEN)})
     ) left join faults using (record_id)
 ),
 handed as materialized (
     -- when the SSC was told that L2 images are ready
     select "partition", handed_over from handovers
-    where visits is null or partition_key in partition_keys(visits)
+    where {_CHOSEN}
 ),
 publications as materialized (
     select records.record_id, records.step, records."partition",
@@ -246,9 +249,9 @@ publications as materialized (
             as asked_for
     from (
         from records where statement = 'publication'
-            and (visits is null or partition_key in partition_keys(visits))
+            and ({_CHOSEN})
     ) records left join (
-        from attempts where visits is null or partition_key in partition_keys(visits)
+        from attempts where {_CHOSEN}
     ) attempts using (record_id)
 ),
 refused as materialized (

@@ -164,7 +164,7 @@ _RECORD = (
 )
 _OF_PARTITION = (
     *_RECORD,
-    Column("partition_key", "UBIGINT", "what `PARTITION_KEYS` makes of the partition"),
+    Column("partition_key", "UBIGINT", "where its partition lies, as `KEYS` tells"),
 )
 
 RECORDS = Table(
@@ -455,8 +455,13 @@ The number of its visit, so that what is asked for together lies together; else 
 """
 
 
-PARTITION_KEYS = "list_transform(partitions, lambda one: name_key(one || '_'))"
-"""Where the records and products of partitions lie, as SQL and as a macro of their list."""
+KEYS = {
+    "name_key(name)": NAME_KEY,
+    "name_keys(names)": "list_transform(names, lambda one: name_key(one))",
+    "partition_key(partition)": "name_key(partition || '_')",
+    "partition_keys(partitions)": "list_transform(partitions, lambda one: partition_key(one))",
+}
+"""Macros that tell where the products of names lie, and records and products of partitions."""
 
 
 def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
@@ -464,10 +469,8 @@ def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(path)
     connection.execute("load icu")
     connection.execute("set timezone = 'UTC'")
-    connection.execute(f"create or replace temp macro name_key(name) as {NAME_KEY}")
-    connection.execute(
-        f"create or replace temp macro partition_keys(partitions) as {PARTITION_KEYS}"
-    )
+    for macro, sql in KEYS.items():
+        connection.execute(f"create or replace temp macro {macro} as {sql}")
     return connection
 
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
-from roman_assets.registry.condition import OneOrMore, conditions_of, of_partitions, places_of
+from roman_assets.registry.condition import (
+    OneOrMore,
+    about,
+    conditions_of,
+    of_partitions,
+    places_of,
+)
 from roman_assets.registry.generations import Generations, RegisteredProduct
 from roman_assets.registry.ledger import attempts_as_far
 from roman_assets.registry.record import Outcome
@@ -377,8 +383,7 @@ class WorkHistory(Generations):
             ``partition``, ``step``, ``file_set``, ``error``, ``message``, ``committed_at``,
             ``record_id``.
         """
-        _, parameters = conditions_of({"partition": partition})
-        chosen = of_partitions("partition") if parameters else "true"
+        chosen, parameters = about(partition)
         return self._query(
             f"""
             with newest as (
@@ -413,8 +418,7 @@ class WorkHistory(Generations):
             its beginning), ``queued``, ``started``, ``finished`` (UTC), ``outcome``, ``error``,
             ``message``, ``last_try``.
         """
-        _, parameters = conditions_of({"partition": partition})
-        chosen = of_partitions("partition") if parameters else "true"
+        chosen, parameters = about(partition)
         if outcome is Outcome.RUNNING:
             # there are few, among all that have ended
             chosen += f" and {_HAS_NOT_ENDED}"

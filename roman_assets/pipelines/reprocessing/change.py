@@ -73,8 +73,8 @@ def ephemeris_change(root: DataRoot, name: str) -> Change:
     BadInputError
         If the file is not there, or holds no definitive ephemeris.
     """
-    _definitive_range(root, name)
     path = _ephemeris_path(root, name)
+    _definitive_range(path)
     return Change(cause=Cause.EPHEMERIS, value=path.relative_to(root.landing).as_posix())
 
 
@@ -139,7 +139,7 @@ def _by_software(root: DataRoot, software: str, products: AffectedProducts) -> R
 
 
 def _by_ephemeris(root: DataRoot, name: str, products: AffectedProducts) -> ReferenceChanges:
-    products.choose_by_ephemeris(*_definitive_range(root, name))
+    products.choose_by_ephemeris(*_definitive_range(_ephemeris_path(root, name)))
     return []
 
 
@@ -167,8 +167,7 @@ def _ephemeris_path(root: DataRoot, name: str) -> Path:
     )  # fmt: skip
 
 
-def _definitive_range(root: DataRoot, name: str) -> tuple[datetime, datetime]:
-    path = _ephemeris_path(root, name)
+def _definitive_range(path: Path) -> tuple[datetime, datetime]:
     ephemeris = open_ephemeris(path)
     if ephemeris.kind is not EphemerisKind.DEFINITIVE:
         raise BadInputError(
