@@ -8,13 +8,16 @@ READY := $(VENV)/.ready
 # Hundreds of processes start here: each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo dev test test-slow lint benchmark lock clean help
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo dev test test-slow fuzz lint benchmark lock clean help
 
 help:
 	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
 	@echo "make dev         the Dagster UI and daemon on this project"
 	@echo "make test        the tests"
 	@echo "make test-slow   the slow tests: 18 detectors, full size, many kills"
+	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmark   every benchmark"
 	@echo "make lock        choose versions anew (needs the package index)"
@@ -31,6 +34,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -o timeout=7200
+
+fuzz: $(READY)
+	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds $(FUZZ_SECONDS) roman_assets_tests/fuzz
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,16 @@ LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
 """Directories whose tests take longest: begun first, so that two processes end at one time."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make fuzz` give every fuzz target more time."""
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=3.0,
+        help="Seconds for which each fuzz target runs.",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the directories whose tests take longest."""
     ranks = {directory: rank for rank, directory in enumerate(LONGEST_FIRST)}
