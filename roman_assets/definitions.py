@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 
@@ -32,10 +31,10 @@ from roman_assets.automation.retention import retention_schedule, retention_swee
 from roman_assets.automation.staleness import staleness_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.automation.window import partition_window_sensor
-from roman_assets.resources import Installation
+from roman_assets.resources import Installation, fixed_resources
 
 
-def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Definitions:
     """Build the whole graph.
 
     Parameters
@@ -80,11 +79,16 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             registry_fold_sensor,
             availability_sensor,
         ],
-        resources={
-            "installation": Installation(),
-            "pipes": dg.PipesSubprocessClient(),
-            **(resource_overrides or {}),
-        },
+        resources=fixed_resources(
+            {
+                "installation": Installation(),
+                "pipes": dg.PipesSubprocessClient(),
+                # Dagster's default would take a directory from run configuration, and unpickle
+                # what lies there.
+                "io_manager": dg.InMemoryIOManager(),  # type: ignore[no-untyped-call]
+                **(resource_overrides or {}),
+            }
+        ),
         executor=dg.in_process_executor,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
@@ -10,11 +11,16 @@ import dagster as dg
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 
 
-class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
+@dataclass(frozen=True)
+class Installation:
     """One installation of the platform: its data root and the size of its worker pool.
 
     All paths come from here and a step keeps no other state between runs, so any machine that
     sees the same root may do the work.
+
+    It is no Dagster configuration: data root, archive and the SSC's commands come from the
+    environment and the settings below the data root. So whoever may start a run in the UI can
+    neither read another directory nor choose a command.
 
     Parameters
     ----------
@@ -30,7 +36,7 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Give the variables by which other programs find the same installation."""
+        """Return the variables by which other programs find the same installation."""
         return {DATA_ROOT_VARIABLE: str(self.root.path)}
 
     @property
@@ -39,3 +45,15 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.data_root:
             return replace(DataRoot.from_environment(), path=Path(self.data_root).absolute())
         return DataRoot.from_environment()
+
+
+def fixed_resources(values: Mapping[str, object]) -> dict[str, dg.ResourceDefinition]:
+    """Return resources by name; Dagster rejects run configuration for any of them."""
+    return {name: _fixed_resource(value) for name, value in values.items()}
+
+
+def _fixed_resource(value: object) -> dg.ResourceDefinition:
+    if isinstance(value, dg.IOManager):
+        io_manager = value
+        return dg.IOManagerDefinition(lambda _: io_manager, config_schema={})
+    return dg.ResourceDefinition(lambda _: value, config_schema={})

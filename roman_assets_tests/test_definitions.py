@@ -18,6 +18,17 @@ from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
 
+WITHOUT_RESOURCES = {
+    "decide_proposal": {
+        "ops": {
+            "put_decision_on_record": {
+                "config": {"proposal": "p", "verdict": "APPROVED", "by": "b", "reason": "r"}
+            }
+        }
+    }
+}
+"""Run configuration of the jobs that take some."""
+
 graph = defs.get_repository_def().asset_graph
 
 
@@ -119,7 +130,18 @@ def test_all_sensors_run_without_a_touch() -> None:
 
 
 def test_a_test_may_bring_its_own_installation(tmp_path) -> None:
-    own = build_defs({"installation": Installation(data_root=str(tmp_path))})
+    mine = Installation(data_root=str(tmp_path))
+    own = build_defs({"installation": mine})
     resource = own.get_repository_def().get_top_level_resources()["installation"]
-    assert resource.configurable_resource_cls is Installation
-    assert own.resources["installation"].root.path == tmp_path
+    assert resource(dg.build_init_resource_context()) == mine
+
+
+@pytest.mark.parametrize("job", [job.name for job in defs.get_repository_def().get_all_jobs()])
+def test_no_run_configuration_chooses_a_directory_or_a_command(job: str) -> None:
+    definition = defs.get_repository_def().get_job(job)
+    dg.validate_run_config(definition, WITHOUT_RESOURCES.get(job))
+    for name in sorted(definition.resource_defs):
+        for config in ({"data_root": "/elsewhere"}, {"base_dir": "/elsewhere"}, "/elsewhere"):
+            given = {"resources": {name: {"config": config}}} | WITHOUT_RESOURCES.get(job, {})
+            with pytest.raises(dg.DagsterInvalidConfigError, match=name):
+                dg.validate_run_config(definition, given)

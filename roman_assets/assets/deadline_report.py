@@ -30,7 +30,7 @@ _PICTURE_COLOURS = 48
     kinds={"duckdb", "png"},
     owners=OWNERS,
 )
-def deadline_report(installation: Installation) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def deadline_report(installation: dg.ResourceParam[Installation]) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Draw the deadline ledger as it is now."""
     from roman_assets.assets.deadline_page import summary_markdown, write_report
     from roman_assets.registry.deadline_statistics import DeadlineStatistics

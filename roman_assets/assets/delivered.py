@@ -37,7 +37,7 @@ def _delivered(step: Step) -> dg.AssetsDefinition:
         pool=EXCHANGE_POOL,
     )
     def receive(
-        context: dg.AssetExecutionContext, installation: Installation
+        context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
     ) -> Iterator[StepEvent]:
         """Check what the SSC delivered of a partition, and publish it as a whole or not at all."""
         from roman_assets.pipelines.ssc.intake import take_in

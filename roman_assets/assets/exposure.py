@@ -41,7 +41,9 @@ ROMANCAL_POOL = "romancal"
     backfill_policy=BACKFILL_POLICY,
     retry_policy=RETRY_POLICY,
 )
-def level1(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+def level1(
+    context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
+) -> Iterator[StepEvent]:
     """Format L1 from the packets and ancillary data of an exposure (R2, R3).
 
     Materialized by a person or a backfill, L1 is made again with the definitive ephemeris if that
@@ -80,7 +82,9 @@ def level1(context: dg.AssetExecutionContext, installation: Installation) -> Ite
     retry_policy=RETRY_POLICY,
     pool=ROMANCAL_POOL,
 )
-def level2(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+def level2(
+    context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
+) -> Iterator[StepEvent]:
     """Calibrate every detector of an exposure with romancal (R4, R5, R10)."""
     from roman_assets.pipelines.exposure import calibrate_exposure
     from roman_assets.pipelines.release.run import calibrate_for_release

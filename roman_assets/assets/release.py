@@ -33,7 +33,7 @@ from roman_assets.resources import Installation
     pool=ROMANCAL_POOL,
 )
 def release_level3(
-    context: dg.AssetExecutionContext, installation: Installation
+    context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
 ) -> Iterator[StepEvent]:
     """Co-add a unit of a data release, for operators until the release is published."""
     from roman_assets.pipelines.release.unit import mosaic_release_unit

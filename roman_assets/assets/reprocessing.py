@@ -58,7 +58,9 @@ class ProposalDecision(dg.Config):
 
 @dg.op(description="Puts on record what a person decides about a proposal; once for each.")
 def put_decision_on_record(
-    context: dg.OpExecutionContext, config: ProposalDecision, installation: Installation
+    context: dg.OpExecutionContext,
+    config: ProposalDecision,
+    installation: dg.ResourceParam[Installation],
 ) -> None:
     """Decide as `roman-assets approve` and `reject` do (R15)."""
     from roman_assets.assets.partition_work import as_failure

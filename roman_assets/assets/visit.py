@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     backfill_policy=BACKFILL_POLICY,
     retry_policy=RETRY_POLICY,
 )
-def manifest(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+def manifest(
+    context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
+) -> Iterator[StepEvent]:
     """List the L2 images of a visit; the content of the list is its data version."""
     from roman_assets.pipelines.manifest import visit_manifest
 
@@ -82,7 +84,9 @@ def listed(manifest: "VisitManifest") -> Materialized:
     retry_policy=RETRY_POLICY,
     pool=ROMANCAL_POOL,
 )
-def level3(context: dg.AssetExecutionContext, installation: Installation) -> Iterator[StepEvent]:
+def level3(
+    context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
+) -> Iterator[StepEvent]:
     """Co-add a visit on every skycell it touches; what the SSC makes is left out (R12)."""
     from roman_assets.pipelines.visit import mosaic_visit
 

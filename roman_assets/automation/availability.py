@@ -264,7 +264,7 @@ def build_availability_sensor(
         description="Tells a consumer of each new or overwritten L2 and L4 product.",
     )
     def sensor(
-        context: dg.SensorEvaluationContext, installation: Installation
+        context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
     ) -> dg.SensorResult | dg.SkipReason:
         posted, cursor = post_news(
             context.instance,

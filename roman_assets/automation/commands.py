@@ -39,7 +39,7 @@ def _command_job(step: Step) -> dg.JobDefinition:
     )
     def compute(
         context: dg.OpExecutionContext,
-        installation: Installation,
+        installation: dg.ResourceParam[Installation],
         pipes: dg.ResourceParam[dg.PipesSubprocessClient],
     ) -> Iterator[dg.Output[None]]:
         """Run the command for what waits, and put what it leaves into the exchange."""

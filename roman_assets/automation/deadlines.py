@@ -129,7 +129,7 @@ def _watch(sensor: str, root: DataRoot) -> DeadlineWatch:
     description="Reports the checks in_time of products that are late or at risk and not made.",
 )
 def deadline_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Report each level whose standing is not the one its check told last."""
     watch = _watch("deadlines", installation.root)
@@ -178,7 +178,9 @@ def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsReque
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells people of products that are late or at risk, by mail or a webhook.",
 )
-def alert_sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SkipReason:
+def alert_sensor(
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+) -> dg.SkipReason:
     """Deliver what holds now and was not delivered yet, in one message for each sender."""
     senders = senders_from_environment()
     if not senders:

@@ -40,7 +40,7 @@ DELIVERIES_PER_TICK = 100
     description="Takes in what the SSC delivers, once it is whole.",
 )
 def delivery_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run for each whole delivery; reject those of which nobody can tell what for."""
     from roman_assets.archive.exchange import Exchange

@@ -19,7 +19,7 @@ from roman_assets.resources import Installation
     description="Folds the records that a killed run left behind, and ends its attempts.",
 )
 def registry_fold_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SkipReason:
     """Fold when there is something to fold, and tell the ledger which attempts are over."""
     from roman_assets.registry.fold import fold

@@ -129,7 +129,7 @@ _watches: dict[DataRoot, HandoverWatch] = {}
     "ready, and again when they are made again.",
 )
 def handover_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Write a manifest for every exposure and visit whose L2 the SSC does not know yet."""
     from roman_assets.pipelines.ssc.handover import hand_over

@@ -283,7 +283,7 @@ _watches: dict[DataRoot, LandingWatch] = {}
     description="Makes L1, L2 and L4 of an exposure once all of it has been received.",
 )
 def landing_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult:
     """Take in what has landed and request a run for every exposure whose L1 are not made of it."""
     root, now = installation.root, datetime.now(UTC)

@@ -167,7 +167,7 @@ def _goes_on(known: Sequence[PartitionBackfill], wanted: Stage) -> bool:
     description="Goes on with data releases that were begun: when the L2 are made, with L3 and L4.",
 )
 def release_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SkipReason:
     """Launch what is next of every release that was begun and is not published."""
     from roman_assets.pipelines.release.state import begun_releases, release_state

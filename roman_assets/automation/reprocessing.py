@@ -46,7 +46,7 @@ _BACKFILLED = {
     description="Launches a backfill for each approved proposal, and shows how far they are.",
 )
 def reprocessing_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult:
     """Launch what is approved and was never launched; report what there is."""
     from roman_assets.pipelines.reprocessing.proposal import proposals

@@ -10,7 +10,9 @@ from roman_assets.resources import Installation
 
 
 @dg.op(description="Removes superseded prompt L3 and L4 whose time is over, and frees their bytes.")
-def sweep_superseded(context: dg.OpExecutionContext, installation: Installation) -> None:
+def sweep_superseded(
+    context: dg.OpExecutionContext, installation: dg.ResourceParam[Installation]
+) -> None:
     """Sweep, then collect the blobs that nothing needs any more, after the grace period."""
     from roman_assets.registry.fsck import collect_blobs
     from roman_assets.registry.sweep import sweep

@@ -141,7 +141,7 @@ _watches: dict[DataRoot, StalenessWatch] = {}
     description="Shows as stale what would be made otherwise now. It makes nothing again.",
 )
 def staleness_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Report new data versions of references and ephemerides where they are others."""
     watch = _watches.setdefault(installation.root, StalenessWatch(installation.root))

@@ -348,7 +348,7 @@ _watches: dict[DataRoot, VisitWatch] = {}
     "when they change.",
 )
 def visit_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run for every visit whose L3 are to be made from its present L2."""
     watch = _watches.setdefault(installation.root, VisitWatch(installation.root))

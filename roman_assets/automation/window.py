@@ -56,7 +56,7 @@ SETTLED = frozenset(
     description="Puts away the keys of visits and exposures that have long been done.",
 )
 def partition_window_sensor(
-    context: dg.SensorEvaluationContext, installation: Installation
+    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
     """Delete the keys of old visits of which nothing is going on."""
     window = partition_window()
