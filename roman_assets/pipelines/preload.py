@@ -26,9 +26,14 @@ from roman_datamodels import datamodels
 
 import roman_assets.pipelines.detector
 import roman_assets.pipelines.skycell  # noqa: F401
+from roman_assets.calibration.acceleration.accelerations import ALL
+from roman_assets.calibration.acceleration.installation import Installation, acceleration_wanted
 
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""
+
+ACCELERATIONS = Installation(ALL)
+"""What upstream functions this process replaces by faster ones."""
 
 
 def _load_schemas() -> None:
@@ -40,6 +45,8 @@ def _load_schemas() -> None:
             datamodels.open(path).close()
 
 
+if acceleration_wanted():
+    ACCELERATIONS.install()
 _load_schemas()
 gc.collect()
 gc.freeze()

@@ -24,6 +24,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Generic, Self, TypeVar
 
+from roman_assets.calibration.acceleration.installation import (
+    ACCELERATION_VARIABLE,
+    Installation,
+    acceleration_wanted,
+)
 from roman_assets.errors import PassingFaultError, PlatformError
 
 WORKERS_VARIABLE = "ROMAN_ASSETS_WORKERS"
@@ -106,7 +111,8 @@ def calibration_environment(context: str) -> dict[str, str]:
         CRDS pipeline context; a change of the operational one while workers run is not for them.
     """
     settings = {name: value for name, value in os.environ.items() if name.startswith("CRDS_")}
-    return settings | {"CRDS_CONTEXT": context}
+    acceleration = os.environ.get(ACCELERATION_VARIABLE, "on")
+    return settings | {"CRDS_CONTEXT": context, ACCELERATION_VARIABLE: acceleration}
 
 
 class WorkerPool:
@@ -246,7 +252,11 @@ def _begin(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    importlib.import_module(PRELOAD)
+    accelerations: Installation = importlib.import_module(PRELOAD).ACCELERATIONS
+    if acceleration_wanted():
+        accelerations.install()
+    else:
+        accelerations.remove()
     if gc.get_freeze_count() == 0:
         gc.freeze()
 
