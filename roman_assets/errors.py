@@ -28,9 +28,9 @@ class BadInputError(PlatformError):
     """
 
     def __init__(self, source: object, field: str, reason: str, remedy: str) -> None:
-        self.source = str(source)
-        self.field = field
-        self.reason = reason
+        self.source = printable(str(source))
+        self.field = printable(field)
+        self.reason = printable(reason)
         self.remedy = remedy
         super().__init__(source, field, reason, remedy)
 
@@ -44,3 +44,8 @@ class PassingFaultError(PlatformError):
 
 class AccessDeniedError(PlatformError):
     """Something that the role, or the file system, does not give to who asks (R1)."""
+
+
+def printable(text: str) -> str:
+    """Escape what UTF-8 cannot express: file names hold any bytes, JSON any half of a pair."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,15 @@ from roman_assets.archive.durability import (
     write_durably,
 )
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, printable
 
 _CASE = "case.json"
 _DAMAGED_CASE = "damaged_case.json"
 _REASON = ("source", "field", "reason", "remedy")
 _WHEN = "%Y%m%dT%H%M%S.%fZ"
 _OWNER_ONLY = 0o700
+_LONGEST_NAME = 160
+"""Bytes of a name within a case, so that the names made from it fit a file system as well."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,19 @@ class SetAside:
         """Put something aside; an earlier case is never overwritten.
 
         The reason is there before the file is taken away, so a crash between the two leaves the
-        file where it was.
+        file where it was. What cannot be taken away leaves no case and no copy behind.
 
         Parameters
         ----------
         content
-            A file or directory, or bytes that never were one.
+            A file, link or directory, or bytes that never were one.
         error
             Why.
         move
             Take the file away; otherwise it is copied.
         name
             Name of the file within the case, by default the last part of the file's name or of
-            the error's source.
+            the error's source. It is shortened if it is long, and escaped if it is not printable.
 
         Returns
         -------
@@ -103,16 +106,24 @@ class SetAside:
         ------
         FileNotFoundError
             If the file is gone; no case is made.
+        OSError
+            If it cannot be taken away or read; no case is made.
         PassingFaultError
             If the disk is full.
         """
-        if isinstance(content, Path) and not content.exists():
-            raise FileNotFoundError(content)
+        if isinstance(content, Path):
+            _require_removable(content, move=move)
         own = content.name if isinstance(content, Path) else Path(error.source).name
-        name = name or own or "content"
+        name = _usable(name or own or "content")
         with disk_space(self.root.set_aside):
             case = self._open_case(name, error)
-            _place(content, case / name, move=move)
+            try:
+                copied = _place(content, case / name, move=move)
+            except OSError:
+                shutil.rmtree(case)
+                raise
+        if copied and move:
+            shutil.rmtree(copied)
         return case
 
     def list(self) -> tuple[SetAsideCase, ...]:
@@ -149,30 +160,62 @@ class SetAside:
         return case
 
 
-def _place(content: Path | bytes, target: Path, *, move: bool) -> None:
+def _require_removable(content: Path, *, move: bool) -> None:
+    """Raise before anything is copied if it is gone or may not be taken away."""
+    if not os.path.lexists(content):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(content))
+    if move and not os.access(content.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(content.parent))
+
+
+def _usable(name: str) -> str:
+    """Return a name that fits a case: printable, short, not that of the statement."""
+    name = printable(name)
+    if name in (_CASE, _DAMAGED_CASE):
+        name = f"content_{name}"
+    suffix = Path(name).suffix[:20]
+    room = _LONGEST_NAME - len(suffix.encode())
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return name.encode()[:room].decode(errors="ignore") + suffix
+
+
+def _place(content: Path | bytes, target: Path, *, move: bool) -> Path | None:
+    """Put the content into its case; return the directory that is still to be removed, if any."""
     if isinstance(content, bytes):
         write_durably(target, content)
-        return
-    if move:
-        with suppress(OSError):  # another file system: copied below
-            content.rename(target)
-            fsync_directory(target.parent)
-            return
-    if content.is_dir():
-        shutil.copytree(content, target)
+    elif not move or not _renamed(content, target):
+        _copy(content, target)
+        if content.is_dir() and not content.is_symlink():
+            return content
         if move:
-            shutil.rmtree(content)
-        return
-    draft = temporary_name(target)
+            content.unlink(missing_ok=True)
+    return None
+
+
+def _renamed(content: Path, target: Path) -> bool:
+    """Rename; False if that cannot be, as the target is on another file system."""
     try:
+        content.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    fsync_directory(target.parent)
+    return True
+
+
+def _copy(content: Path, target: Path) -> None:
+    if content.is_symlink():
+        target.symlink_to(content.readlink())
+    elif content.is_dir():
+        shutil.copytree(content, target, symlinks=True)
+    else:
+        draft = temporary_name(target)
         shutil.copyfile(content, draft)
         fsync_file(draft)
         draft.rename(target)
-    finally:
-        draft.unlink(missing_ok=True)
     fsync_directory(target.parent)
-    if move:
-        content.unlink(missing_ok=True)
 
 
 def _statement(case: SetAsideCase) -> bytes:

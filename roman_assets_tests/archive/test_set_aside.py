@@ -9,6 +9,7 @@ import pytest
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets_tests.other_user import another_user, as_root, open_directory
 
 
 @pytest.fixture
@@ -107,3 +108,56 @@ def test_what_is_gone_cannot_be_set_aside(root, tmp_path):
     with pytest.raises(FileNotFoundError):
         SetAside(root).add(tmp_path / "gone.l0", error_of("gone.l0"))
     assert SetAside(root).list() == ()
+
+
+@pytest.mark.parametrize("move", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 251 + ".l0", "\u00e4" * 125 + ".oem", os.fsdecode(b"\xff.l0"), "case.json", "a\nb"],
+)
+def test_a_file_of_any_name_is_set_aside_with_its_suffix_and_its_reason(root, tmp_path, name, move):
+    path = tmp_path / name
+    path.write_bytes(b"noise")
+    SetAside(root).add(path, error_of(path), move=move)
+    (case,) = SetAside(root).list()
+    assert case.content.read_bytes() == b"noise"
+    assert case.content.suffix == path.suffix
+    assert case.reason == "no packet in it"
+    assert str(case).encode()
+    assert path.exists() is not move
+
+
+def test_a_link_is_set_aside_as_a_link_even_if_it_leads_nowhere(root, tmp_path):
+    link = tmp_path / "loop.l0"
+    link.symlink_to(link)
+    SetAside(root).add(link, error_of(link))
+    (case,) = SetAside(root).list()
+    assert (case.path / "loop.l0").is_symlink()
+    assert not os.path.lexists(link)
+
+
+@as_root
+@pytest.mark.parametrize("same_file_system", [True, False])
+def test_what_may_not_be_taken_away_is_not_copied_either(monkeypatch, same_file_system):
+    rename = Path.rename
+
+    def across(self, target):
+        if not same_file_system and self.name == "contact.l0":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", across)
+    with open_directory() as place:
+        for directory, mode in ((place / "foreign", 0o755), (place / "sticky", 0o1777)):
+            directory.mkdir()
+            directory.chmod(mode)
+            (directory / "contact.l0").write_bytes(b"noise")
+        (place / "data").mkdir(mode=0o777)
+        (place / "data").chmod(0o777)
+        root = DataRoot(place / "data")
+        with another_user():
+            for path in (place / "foreign/contact.l0", place / "sticky/contact.l0"):
+                with pytest.raises(PermissionError):
+                    SetAside(root).add(path, error_of(path))
+            assert SetAside(root).list() == ()
+            assert not list(SetAside(root).leftovers())
