@@ -85,7 +85,11 @@ def level1(
 def level2(
     context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
 ) -> Iterator[StepEvent]:
-    """Calibrate every detector of an exposure with romancal (R4, R5, R10)."""
+    """Calibrate every detector of an exposure with romancal (R4, R5, R10).
+
+    Materialized by a person, a backfill or an approved proposal, L2 is made again with the best
+    context and software; runs that sensors ask for leave L2 of the same L1 as it is (R7, R15).
+    """
     from roman_assets.pipelines.exposure import calibrate_exposure
     from roman_assets.pipelines.release.run import calibrate_for_release
 
@@ -103,6 +107,7 @@ def level2(
                 exposure,
                 context=approved.context if approved else fixed_context(context),
                 only=approved.file_sets if approved else None,
+                routine=is_routine(context),
                 workers=workers,
                 run=run,
             )

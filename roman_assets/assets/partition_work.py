@@ -112,11 +112,17 @@ def reprocessing_of(
 
 
 def is_routine(context: dg.AssetExecutionContext) -> bool:
-    """Tell whether a sensor asked for the run: nothing makes L1 again by itself (R3, R8)."""
-    return _SENSOR_TAG in context.run.tags
+    """Tell whether a sensor asked for the run: by itself nothing is replaced (R3, R7, R8, R15).
+
+    What a person decided is no routine, though a sensor may carry it out: a proposal, a release.
+    A routine run that somebody executes again from its page stays one.
+    """
+    tags = context.run.tags
+    return _SENSOR_TAG in tags and tags.keys().isdisjoint(_DECIDED_TAGS)
 
 
 _SENSOR_TAG = "dagster/sensor_name"
+_DECIDED_TAGS = {PROPOSAL_TAG, RELEASE_TAG, CONTEXT_TAG}
 
 
 def step_events(

@@ -13,6 +13,7 @@ from roman_assets.assets.partition_work import (
     PartitionOutcome,
     StepEvent,
     fixed_context,
+    is_routine,
     run_of,
     step_events,
 )
@@ -87,7 +88,11 @@ def listed(manifest: "VisitManifest") -> Materialized:
 def level3(
     context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
 ) -> Iterator[StepEvent]:
-    """Co-add a visit on every skycell it touches; what the SSC makes is left out (R12)."""
+    """Co-add a visit on every skycell it touches; what the SSC makes is left out (R12).
+
+    Runs that sensors ask for leave coadds of the same L2 as they are, unless a proposal was
+    approved (R15).
+    """
     from roman_assets.pipelines.visit import mosaic_visit
 
     root = installation.root
@@ -97,6 +102,7 @@ def level3(
             root,
             VisitId.parse(key),
             context=fixed_context(context),
+            routine=is_routine(context),
             workers=installation.workers,
             run=run_of(context),
         )

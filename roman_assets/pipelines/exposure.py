@@ -23,6 +23,7 @@ from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, ca
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.provenance import as_failure, as_input, file_input
 from roman_assets.pipelines.scratch import scratch_directory
+from roman_assets.pipelines.standing import NOTHING, Standing, standing_of
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
 from roman_assets.pipelines.workers import (
     Completion,
@@ -99,6 +100,7 @@ def calibrate_exposure(
     context: str | None = None,
     data_release: str | None = None,
     only: Collection[str] | None = None,
+    routine: bool = False,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -111,6 +113,10 @@ def calibrate_exposure(
     catalogue and a segmentation map. The context and the software are the best of this moment
     and are recorded with every product (R5). What exists already, made from the same L1 with the
     same context and software, is not made again. One failing detector fails alone.
+
+    Routine work replaces no L2 of the same L1, whatever is best now, and makes a lost one with the
+    context and for the data release on its record (R7, R15). If other software is installed by now,
+    it makes a lost L2 without that mark, and adds nothing to an L2 that is there.
 
     Parameters
     ----------
@@ -126,6 +132,8 @@ def calibrate_exposure(
     only
         File sets to calibrate, those that something new affects (R15): the products of the others
         stay as they are. All by default.
+    routine
+        Nobody asked for L2 of the same L1 again.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -148,30 +156,30 @@ def calibrate_exposure(
         If the disk is full.
     """
     with StepAttempt(root, Step.EXPOSURE, str(exposure), run, clock) as attempt:
-        return _calibrate(root, exposure, context, data_release, only, workers, force, attempt)
+        plan = _Plan.make(root, exposure, context, data_release, routine=routine and not force)
+        return _calibrate(root, plan, only, workers, force, attempt)
 
 
 def _calibrate(
     root: DataRoot,
-    exposure: ExposureId,
-    context: str | None,
-    data_release: str | None,
+    plan: _Plan,
     only: Collection[str] | None,
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
 ) -> StepResult:
-    configure_crds(root)
-    plan = _Plan.make(root, exposure, context)
-    kept = reusable(root, plan.fingerprints, force) | _left_alone(root, plan, only)
-    todo = {
+    exposure = attempt.partition
+    kept = reusable(root, plan.fingerprints, force) | plan.kept | _left_alone(root, plan, only)
+    wanted = {
         str(ramp.file_set): ramp
         for ramp in plan.ramps
         if (only is None or str(ramp.file_set) in only) and not ramp.names <= kept.keys()
     }
+    refused = _refused(wanted)
+    todo = {key: ramp for key, ramp in wanted.items() if key not in refused}
     outputs: list[Output] = []
-    failures = _failed_before(root, exposure, only)
-    with scratch_directory(root, str(exposure)) as directory:
+    failures = [*_failed_before(root, exposure, only), *refused.values()]
+    with scratch_directory(root, exposure) as directory:
         former = _Former.of(root, todo.values(), kept, directory)
         tasks = {
             key: DetectorTask(
@@ -182,17 +190,15 @@ def _calibrate(
             )
             for key, ramp in todo.items()
         }
-        for done in _calibrated(tasks, plan, workers):
+        for done in _calibrated(tasks, todo, plan.memory, workers):
             if done.value is None:
                 failures.append(as_failure(done))
             else:
-                outputs.extend(
-                    _outputs(todo[done.key], done.value, plan, kept, former, data_release)
-                )
+                outputs.extend(_outputs(todo[done.key], done.value, plan, kept, former))
         return publish_step(
             root,
             step=Step.EXPOSURE,
-            partition=str(exposure),
+            partition=exposure,
             outputs=outputs,
             failures=failures,
             reused=kept.values(),
@@ -202,10 +208,27 @@ def _calibrate(
 
 @dataclass(frozen=True)
 class _Ramp:
-    """The L1 ramp of one detector and the products it is to give, with their fingerprints."""
+    """The L1 ramp of one detector and the products it is to give.
+
+    Parameters
+    ----------
+    entry
+        The ramp.
+    products
+        The fingerprint of each kind.
+    context
+        The CRDS context to make them with.
+    data_release
+        The release that they are marked with, None for prompt ones.
+    standing
+        What stays of them, as the work is routine; nothing otherwise.
+    """
 
     entry: ProductEntry
     products: Mapping[ProductKind, str]
+    context: str
+    data_release: str | None = None
+    standing: Standing = NOTHING
 
     @property
     def file_set(self) -> DetectorFileSet:
@@ -223,33 +246,49 @@ class _Plan:
     """What is to be made of an exposure, and with what, as decided at the start."""
 
     ramps: tuple[_Ramp, ...]
-    context: str
     software: Mapping[str, str]
     ephemeris: Path | None
     ephemeris_input: tuple[ProductInput, ...]
     astrometric_catalog: Path | None
 
     @classmethod
-    def make(cls, root: DataRoot, exposure: ExposureId, fixed: str | None) -> Self:
-        context = operational_context() if fixed is None else require_context(fixed)
-        software = software_versions()
+    def make(
+        cls,
+        root: DataRoot,
+        exposure: ExposureId,
+        fixed: str | None,
+        data_release: str | None,
+        *,
+        routine: bool,
+    ) -> Self:
+        configure_crds(root)
+        best = operational_context() if fixed is None else require_context(fixed)
         receipt = LandingArea(root).receipt(exposure)
         ephemeris, catalog = receipt.definitive_ephemeris, astrometric_catalog(root)
         orbit = () if ephemeris is None else (file_input(ephemeris),)
-        settings = {"astrometric_catalog": catalog and sha256_of(catalog)}
-        ramps = tuple(
-            _Ramp(
-                entry,
-                {
-                    kind: fingerprint(
-                        (as_input(entry), *_orbit_of(kind, orbit)), context, software, **settings
-                    )
-                    for kind in _expected_kinds(entry)
-                },
-            )
-            for entry in _current_ramps(root, exposure)
+        work = _Work(software_versions(), orbit, None if catalog is None else sha256_of(catalog))
+        ramps = _current_ramps(root, exposure)
+        standing = _standing(root, ramps) if routine else {}
+        return cls(
+            tuple(
+                work.ramp(entry, best, data_release, standing.get(_file_set(entry), NOTHING))
+                for entry in ramps
+            ),
+            work.software,
+            ephemeris,
+            orbit,
+            catalog,
         )
-        return cls(ramps, context, software, ephemeris, orbit, catalog)
+
+    @property
+    def kept(self) -> dict[str, RegisteredProduct]:
+        """What stays of detectors whose L2 is there, by name."""
+        return {
+            name: entry
+            for ramp in self.ramps
+            if ramp.standing.is_led
+            for name, entry in ramp.standing.kept.items()
+        }
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -264,6 +303,60 @@ class _Plan:
         """Peak memory of a worker, bytes."""
         largest = max(ramp.entry.size for ramp in self.ramps)
         return _IMPORTS_MEMORY + _MEMORY_PER_BYTE * largest
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What decides the content of products besides L1 and context."""
+
+    software: Mapping[str, str]
+    orbit: tuple[ProductInput, ...]
+    catalog: str | None
+
+    def ramp(
+        self, entry: ProductEntry, best: str, data_release: str | None, standing: Standing
+    ) -> _Ramp:
+        """Plan a ramp: with the best context, or as the record of its L2 says."""
+        leader = standing.leader
+        context = best if leader is None or leader.context is None else leader.context
+        products = {
+            kind: fingerprint(
+                (as_input(entry), *_orbit_of(kind, self.orbit)), context, dict(self.software),
+                astrometric_catalog=self.catalog,
+            )
+            for kind in _expected_kinds(entry)
+        }  # fmt: skip
+        if leader is not None and leader.fingerprint == products[leader.product_name.kind]:
+            data_release = leader.metadata.get("data_release")
+        return _Ramp(entry, products, context, data_release, standing)
+
+
+def _standing(root: DataRoot, ramps: Iterable[ProductEntry]) -> dict[str, Standing]:
+    """Look up what was made of ramps, by file set."""
+    inputs = {_file_set(ramp): as_input(ramp) for ramp in ramps}
+    names = [
+        ProductName(ramp.product_name.file_set, kind)
+        for ramp in ramps
+        for kind in _expected_kinds(ramp)
+    ]
+    return standing_of(
+        root, names, lambda made: inputs[str(made.product_name.file_set)] in made.inputs
+    )
+
+
+def _refused(wanted: Mapping[str, _Ramp]) -> dict[str, WorkFailure]:
+    """Give the failures of file sets of which nothing can be added to what is there."""
+    refused = {}
+    for key, ramp in wanted.items():
+        leader = ramp.standing.leader
+        try:
+            ramp.standing.require_possible(
+                same_work=leader is not None
+                and leader.fingerprint == ramp.products[leader.product_name.kind]
+            )
+        except BadInputError as error:
+            refused[key] = as_failure(Completion(key, error=error))
+    return refused
 
 
 _COMPARED = ("cal", "exposure_catalog")
@@ -351,13 +444,13 @@ def _left_alone(
 
 
 def _failed_before(
-    root: DataRoot, exposure: ExposureId, only: Collection[str] | None
+    root: DataRoot, exposure: str, only: Collection[str] | None
 ) -> list[WorkFailure]:
     """Give the failures of file sets that are left alone: the newest record tells of all."""
     if only is None:
         return []
     with Registry(root) as registry:
-        rows = registry.failures([str(exposure)]).to_dict("records")
+        rows = registry.failures([exposure]).to_dict("records")
     return [
         WorkFailure(file_set=row["file_set"], error=row["error"], message=row["message"])
         for row in rows
@@ -379,6 +472,10 @@ def _current_ramps(root: DataRoot, exposure: ExposureId) -> list[ProductEntry]:
     return sorted(registry.current(names).values(), key=lambda entry: entry.name)
 
 
+def _file_set(ramp: ProductEntry) -> str:
+    return str(ramp.product_name.file_set)
+
+
 def _expected_kinds(ramp: ProductEntry) -> tuple[ProductKind, ...]:
     return expected_kinds(
         Survey(ramp.metadata["survey"]),
@@ -397,13 +494,16 @@ def _lay_out(root: DataRoot, ramp: ProductEntry, directory: Path) -> Path:
 
 
 def _calibrated(
-    tasks: Mapping[str, DetectorTask], plan: _Plan, workers: int | None
+    tasks: Mapping[str, DetectorTask],
+    todo: Mapping[str, _Ramp],
+    memory: int,
+    workers: int | None,
 ) -> Iterator[Completion[CalibratedDetector]]:
-    if not tasks:
-        return
-    size = min(workers or worker_count(plan.memory), len(tasks))
-    with WorkerPool(size, calibration_environment(plan.context)) as pool:
-        yield from pool.run(calibrate_detector, tasks)
+    for context in sorted({ramp.context for ramp in todo.values()}):
+        chosen = {key: tasks[key] for key, ramp in todo.items() if ramp.context == context}
+        size = min(workers or worker_count(memory), len(chosen))
+        with WorkerPool(size, calibration_environment(context)) as pool:
+            yield from pool.run(calibrate_detector, chosen)
 
 
 def _outputs(
@@ -412,9 +512,8 @@ def _outputs(
     plan: _Plan,
     kept: Mapping[str, ProductEntry],
     former: _Former,
-    data_release: str | None,
 ) -> Iterator[Output]:
-    mark = {} if data_release is None else {"data_release": data_release}
+    mark = {} if ramp.data_release is None else {"data_release": ramp.data_release}
     for kind, identity in ramp.products.items():
         name = ProductName(ramp.file_set, kind)
         path = made.files.get(kind.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from roman_assets.access import Role
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.pipelines.provenance import as_failure, as_input
 from roman_assets.pipelines.scratch import scratch_directory
@@ -19,6 +20,7 @@ from roman_assets.pipelines.skycell import (
     mosaic_skycell,
     skycells_of,
 )
+from roman_assets.pipelines.standing import NOTHING, Standing, standing_of
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
 from roman_assets.pipelines.workers import (
     Completion,
@@ -27,8 +29,14 @@ from roman_assets.pipelines.workers import (
     worker_count,
 )
 from roman_assets.products.kind import ProductKind, Step
-from roman_assets.products.name import GroupedFileSet, ProductName, SkycellFileSet
+from roman_assets.products.name import (
+    PROMPT_RELEASE,
+    GroupedFileSet,
+    ProductName,
+    SkycellFileSet,
+)
 from roman_assets.products.visit_policy import MISSING
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
 
 _OUTLINE_MEMORY = 700 * 2**20
@@ -98,11 +106,13 @@ def make_mosaic(
     workers: int | None,
     force: bool,
     attempt: StepAttempt,
+    routine: bool = False,
 ) -> MosaicResult:
     """Make coadds with their associations and L4, and publish them as one step.
 
     What exists already, made of the same images with the same context and software, is not made
-    again. One failing skycell fails alone.
+    again. One failing skycell fails alone. Routine work replaces no coadd of the same images, and
+    makes a lost one with the context on its record (R15); no work replaces one of a release (R13).
 
     Parameters
     ----------
@@ -118,24 +128,37 @@ def make_mosaic(
         Make everything again.
     attempt
         The attempt that it is part of.
+    routine
+        Nobody asked for the coadds of the same images again.
     """
     overlaps, failures = _overlaps(root, mosaic, workers)
+    members = _by_skycell(mosaic, overlaps)
+    standing = {} if force else _standing(root, mosaic, members, routine=routine)
     plan = [
-        _Skycell(file_set, members, mosaic)
-        for file_set, members in _by_skycell(mosaic, overlaps).items()
+        _Skycell(file_set, images, mosaic, standing.get(str(file_set), NOTHING))
+        for file_set, images in members.items()
     ]
     marks = {str(name): cell.fingerprint for cell in plan for name in cell.names}
-    kept = reusable(root, marks, force)
+    kept = reusable(root, marks, force) | {
+        name: entry
+        for cell in plan
+        if cell.standing.is_led
+        for name, entry in cell.standing.kept.items()
+    }
     todo = {
         str(cell.file_set): cell
         for cell in plan
-        if not {str(name) for name in cell.names} <= kept.keys()
+        if not cell.standing.is_over and not {str(name) for name in cell.names} <= kept.keys()
     }
+    refused = [failure for cell in todo.values() if (failure := cell.refusal()) is not None]
+    failures += refused
+    for failure in refused:
+        del todo[failure.file_set]
     outputs: list[Output] = []
     without_data: list[str] = []
     with scratch_directory(root, attempt.partition) as directory:
         tasks = {key: cell.lay_out(Archive.of(root), directory / key) for key, cell in todo.items()}
-        for done in _mosaicked(tasks, todo.values(), mosaic.context, workers):
+        for done in _mosaicked(tasks, todo, workers):
             if done.value is None:
                 failures.append(as_failure(done))
             elif not done.value.files:
@@ -167,6 +190,13 @@ class _Skycell:
     file_set: SkycellFileSet
     members: tuple[ProductEntry, ...]
     mosaic: Mosaic
+    standing: Standing = NOTHING
+
+    @property
+    def context(self) -> str:
+        """The CRDS context of its mosaic, or the one on record if it is not to be replaced."""
+        leader = self.standing.leader
+        return self.mosaic.context if leader is None or leader.context is None else leader.context
 
     @property
     def inputs(self) -> tuple[ProductInput, ...]:
@@ -175,7 +205,7 @@ class _Skycell:
     @property
     def fingerprint(self) -> str:
         mosaic = self.mosaic
-        return fingerprint(self.inputs, mosaic.context, dict(mosaic.software), **mosaic.mark)
+        return fingerprint(self.inputs, self.context, dict(mosaic.software), **mosaic.mark)
 
     @property
     def names(self) -> tuple[ProductName, ...]:
@@ -185,6 +215,19 @@ class _Skycell:
     def memory(self) -> int:
         """Peak memory of the worker that makes it, bytes."""
         return _COADD_MEMORY + _MEMORY_PER_BYTE * sum(member.size for member in self.members)
+
+    def refusal(self) -> WorkFailure | None:
+        """Give the failure of a skycell of which nothing can be added to what is there."""
+        leader, software = self.standing.leader, dict(self.mosaic.software)
+        try:
+            self.standing.require_possible(
+                same_work=leader is not None
+                and leader.fingerprint
+                == fingerprint(leader.inputs, leader.context, software, **_mark(leader))
+            )
+        except BadInputError as error:
+            return as_failure(Completion(str(self.file_set), error=error))
+        return None
 
     def lay_out(self, archive: Archive, directory: Path) -> SkycellTask:
         """Put exactly the registered members, under their official names, into a directory."""
@@ -206,7 +249,7 @@ class _Skycell:
                 path=made.files[name.kind.name],
                 fingerprint=self.fingerprint,
                 inputs=self.inputs,
-                context=self.mosaic.context,
+                context=self.context,
                 software=self.mosaic.software,
                 references=made.references,
                 metadata=facts | self.mosaic.mark | quality,
@@ -251,15 +294,39 @@ def _by_skycell(
     return {file_set: tuple(members) for file_set, members in groups.items()}
 
 
+def _standing(
+    root: DataRoot,
+    mosaic: Mosaic,
+    members: Mapping[SkycellFileSet, tuple[ProductEntry, ...]],
+    *,
+    routine: bool,
+) -> dict[str, Standing]:
+    """Look up what is not to be replaced, by file set."""
+    released = mosaic.group.release != PROMPT_RELEASE
+    if not routine and not released:
+        return {}
+    inputs = {
+        str(file_set): {as_input(image) for image in images} for file_set, images in members.items()
+    }
+
+    def is_same(made: RegisteredProduct) -> bool:
+        file_set = str(made.product_name.file_set)
+        return released or (set(made.inputs) == inputs[file_set] and _mark(made) == mosaic.mark)
+
+    names = [ProductName(file_set, kind) for file_set in members for kind in mosaic.kinds]
+    return standing_of(root, names, is_same)
+
+
+def _mark(entry: ProductEntry) -> dict[str, Any]:
+    return {MISSING: entry.metadata[MISSING]} if MISSING in entry.metadata else {}
+
+
 def _mosaicked(
-    tasks: Mapping[str, SkycellTask],
-    skycells: Iterable[_Skycell],
-    context: str,
-    workers: int | None,
+    tasks: Mapping[str, SkycellTask], todo: Mapping[str, _Skycell], workers: int | None
 ) -> Iterator[Completion[MosaickedSkycell]]:
-    if not tasks:
-        return
-    memory = max(skycell.memory for skycell in skycells)
-    size = min(workers or worker_count(memory), len(tasks))
-    with WorkerPool(size, calibration_environment(context)) as pool:
-        yield from pool.run(mosaic_skycell, tasks)
+    for context in sorted({cell.context for cell in todo.values()}):
+        chosen = [key for key, cell in todo.items() if cell.context == context]
+        memory = max(todo[key].memory for key in chosen)
+        size = min(workers or worker_count(memory), len(chosen))
+        with WorkerPool(size, calibration_environment(context)) as pool:
+            yield from pool.run(mosaic_skycell, {key: tasks[key] for key in chosen})

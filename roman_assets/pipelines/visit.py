@@ -24,6 +24,7 @@ def mosaic_visit(
     visit: VisitId,
     *,
     context: str | None = None,
+    routine: bool = False,
     workers: int | None = None,
     run: Run | None = None,
     force: bool = False,
@@ -38,6 +39,10 @@ def mosaic_visit(
     a visit of which something lacks are marked: ``missing`` in their metadata names what. When the
     rest comes they are made again, with or without more images, so that the mark goes.
 
+    Routine work replaces no coadd of the same images and mark, whatever context and software are
+    best now: that is a person's decision, as it is for L2 (R15). It makes a lost one with the
+    context on its record, and leaves a removed one removed (R13).
+
     Parameters
     ----------
     root
@@ -47,6 +52,8 @@ def mosaic_visit(
     context
         The CRDS pipeline context that was approved (R15); by default the operational one of this
         moment.
+    routine
+        Nobody asked for the coadds of the same images again.
     workers
         Processes side by side; None for as many as the machine can feed.
     run
@@ -73,22 +80,19 @@ def mosaic_visit(
     if not manifest.members or not manifest.kinds:
         return MosaicResult(reason=_reason(manifest))
     with StepAttempt(root, Step.VISIT, str(visit), run, clock) as attempt:
-        return _mosaic(root, manifest, context, workers, force, attempt)
+        mosaic = _mosaic_of(root, manifest, context)
+        return make_mosaic(
+            root, mosaic, Step.VISIT,
+            workers=workers, force=force, attempt=attempt, routine=routine,
+        )  # fmt: skip
 
 
-def _mosaic(
-    root: DataRoot,
-    manifest: VisitManifest,
-    fixed_context: str | None,
-    workers: int | None,
-    force: bool,
-    attempt: StepAttempt,
-) -> MosaicResult:
+def _mosaic_of(root: DataRoot, manifest: VisitManifest, fixed_context: str | None) -> Mosaic:
     visit = manifest.visit
     configure_crds(root)
     with Registry(root) as registry:
         images = registry.current(member.name for member in manifest.members)
-    mosaic = Mosaic(
+    return Mosaic(
         group=GroupedFileSet(visit.program, PROMPT_RELEASE, visit.grouping),
         images=images,
         kinds=manifest.kinds,
@@ -101,7 +105,6 @@ def _mosaic(
         },
         missing=manifest.missing,
     )
-    return make_mosaic(root, mosaic, Step.VISIT, workers=workers, force=force, attempt=attempt)
 
 
 def _reason(manifest: VisitManifest) -> str:

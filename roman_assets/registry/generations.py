@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from roman_assets.access import Role
-from roman_assets.products.lifecycle import State, Transition
+from roman_assets.products.lifecycle import AVAILABLE, State, Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.registry.condition import conditions_of, places_of
 from roman_assets.registry.record import (
@@ -52,6 +52,11 @@ class RegisteredProduct(ProductEntry):
     committed_at: UtcTime
     ended_at: UtcTime | None
     record_id: str
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the archive shows it."""
+        return self.state in AVAILABLE
 
 
 class Generations(SnapshotReader):

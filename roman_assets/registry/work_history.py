@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
+from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.condition import (
     OneOrMore,
@@ -260,7 +261,8 @@ class WorkHistory(Generations):
         pandas.DataFrame
             ``exposure``; ``received``, the content version of the packets that all its L1 ramps
             were made from (null if they differ); ``content``, a hash that changes with every
-            ramp; and ``calibrated``, whether every ramp has L2 made from it or failed.
+            ramp; and ``calibrated``, whether every ramp has L2 made from it or failed, and no other
+            product of the SOC is lost.
         """
         wanted = {"exposure": list(exposures)}
         conditions, parameters = conditions_of(wanted)
@@ -289,17 +291,25 @@ class WorkHistory(Generations):
             ), failed as (
                 select distinct file_set from failures semi join newest using (record_id)
                 where {of_partitions("exposure")}
+            ), lost as (
+                select distinct exposure from (
+                    select exposure, file_set, arg_max(state, generation) as state from products
+                    where {" and ".join([*conditions, *lying])} and step in $steps
+                        and (detector is null or file_set in (select file_set from made))
+                    group by exposure, file_set, name
+                ) anti join failed using (file_set) where state = '{State.LOST}'
             )
             select exposure, if(any_value(lowest) = any_value(highest), any_value(lowest), null)
                     as received,
                 hex(bit_xor(md5_number_lower(made.name || made.sha256))) as content,
-                bool_and(used.name is not null or failed.file_set is not null) as calibrated
+                bool_and(used.name is not null or failed.file_set is not null)
+                    and exposure not in (from lost) as calibrated
             from made left join received using (exposure)
             left join used on used.name = made.name and used.sha256 = made.sha256
             left join failed on failed.file_set = made.file_set
             where kind = 'uncal' group by exposure order by exposure
             """,
-            parameters,
+            parameters | {"steps": [Step.FORMATTING.value, Step.EXPOSURE.value]},
         )
 
     def computation_times(self, step: Step, after: datetime) -> list[timedelta]:

@@ -161,13 +161,13 @@ class Night:
         for pipeline, name, fake in FAKES:
             monkeypatch.setattr(pipeline, name, fake)
 
-    def format(self, exposure: ExposureId, start: datetime) -> None:
+    def format(self, exposure: ExposureId, start: datetime, content: str = "ramp") -> None:
         """Register L1."""
         key = str(exposure)
         record = record_of(
             self.root,
             {
-                name: product_bytes(name, "ramp")
+                name: product_bytes(name, content)
                 for name in (
                     f"{key}_wfi01_f158_uncal.asdf",
                     f"{key}_wfi01_f158_gw.asdf",
