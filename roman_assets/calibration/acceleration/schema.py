@@ -38,9 +38,12 @@ def _outputs(make_loader: Callable[[], Callable[[str], Schema]]) -> Any:
     from asdf import get_config
 
     load = make_loader()
-    tested = ("wfi_image", "core/ndarray", "yaml-schema")
-    urls = [url for url in get_config().resource_manager if any(name in url for name in tested)]
-    return [load(url) for url in sorted(urls)[-9:] for _ in range(2)]
+    known = sorted(get_config().resource_manager)
+    urls = [
+        next(url for url in reversed(known) if name in url)
+        for name in ("roman/schemas/wfi_image-", "core/ndarray-", "yaml-schema/draft-")
+    ]
+    return [load(url) for url in urls for _ in range(2)]
 
 
 ACCELERATION = Acceleration(
