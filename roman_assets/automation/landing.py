@@ -291,6 +291,8 @@ def landing_sensor(
     scan = watch.landing.scan(SCAN_BUDGET)
     for case in scan.set_aside:
         context.log.warning(f"set aside: {case}")
+    for fault in scan.left:
+        context.log.warning(f"left where it is: {fault}")
     changed = watch.look(now)
     watch.record()
     wanted = watch.wanted(context.instance, now)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt import Receipt
 from roman_assets.products.kind import VISIT_STEPS, Level, ProductKind, Scope, Step, expected_kinds
@@ -39,6 +40,8 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
         unfit = registry.unfit_values()
     if not unfit.empty:
         yield _unfit_table(unfit)
+    if left := landing.left():
+        yield _left_table(left)
     if cases := SetAside(root).list():
         yield _set_aside_table(cases)
 
@@ -149,10 +152,19 @@ def _set_aside_table(cases: Iterable[SetAsideCase]) -> Table:
     for case in cases:
         table.add_row(
             f"{case.when:%Y-%m-%d %H:%M:%S}",
-            Path(case.source).name,
-            case.field,
-            case.reason,
-            case.remedy,
+            escape(Path(case.source).name),
+            escape(case.field),
+            escape(case.reason),
+            escape(case.remedy),
+        )
+    return table
+
+
+def _left_table(faults: Iterable[BadInputError]) -> Table:
+    table = Table("source", "field", "reason", "remedy", title="Unusable in the landing area")
+    for fault in faults:
+        table.add_row(
+            escape(fault.source), escape(fault.field), escape(fault.reason), escape(fault.remedy)
         )
     return table
 

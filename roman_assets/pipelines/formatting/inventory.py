@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import secrets
 import sqlite3
 import struct
@@ -71,6 +72,9 @@ CREATE INDEX IF NOT EXISTS document_subject ON document (kind, subject);
 CREATE TABLE IF NOT EXISTS ephemeris (
     file_id INTEGER PRIMARY KEY REFERENCES file ON DELETE CASCADE, kind TEXT NOT NULL,
     start TEXT NOT NULL, stop TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS unusable (
+    name BLOB PRIMARY KEY, stamp TEXT NOT NULL, source TEXT NOT NULL, field TEXT NOT NULL,
+    reason TEXT NOT NULL, remedy TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS received (exposure TEXT PRIMARY KEY, events TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS receipt (
     serial INTEGER PRIMARY KEY AUTOINCREMENT, exposure TEXT NOT NULL UNIQUE, visit TEXT NOT NULL,
@@ -86,7 +90,7 @@ CREATE TRIGGER IF NOT EXISTS exposure_mentioned AFTER INSERT ON holding BEGIN
 CREATE TRIGGER IF NOT EXISTS receipt_evaluated AFTER INSERT ON receipt BEGIN
     DELETE FROM outdated WHERE exposure = new.exposure; END;
 """
-_VERSION = 3
+_VERSION = 4
 _BUSY_TIMEOUT = 60.0
 _PRIMARY_CODE = 0xFF
 _DAMAGE = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -182,6 +186,12 @@ class LocatedUnit:
     offsets: Mapping[int, int]
 
 
+class _UnreadableRow(sqlite3.DatabaseError):
+    """A row of the index is not what was written into it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
 class Inventory:
     """The index of one landing area.
 
@@ -209,14 +219,11 @@ class Inventory:
                 opened = self._identity()
                 yield connection
         except sqlite3.Error as fault:
-            if fault.sqlite_errorcode & _PRIMARY_CODE not in _DAMAGE:
+            if getattr(fault, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _DAMAGE:
                 raise PassingFaultError(
                     f"{self._path}: {fault}. Remedy: free space or access there and try again; "
                     "the index may be deleted, the next scan makes it again"
                 ) from fault
-            raise self._set_damaged_aside(opened, fault) from fault
-        except (ValueError, struct.error) as fault:
-            # The index holds only what was valid when it was taken in.
             raise self._set_damaged_aside(opened, fault) from fault
 
     def _identity(self) -> int | None:
@@ -256,6 +263,10 @@ class Inventory:
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield connection
+            except (ValueError, struct.error) as error:
+                connection.rollback()
+                # The index holds only what was valid when it was taken in.
+                raise _UnreadableRow(str(error)) from error
             except BaseException:
                 connection.rollback()
                 raise
@@ -296,23 +307,53 @@ class Inventory:
             If it contradicts a document that arrived before.
         """
         with self._transaction(write=True) as db:
-            if db.execute("SELECT 1 FROM file WHERE name = ?", (file.name,)).fetchone():
-                return
-            if isinstance(content, ExecutedVisit | MATable):
-                self._check_conflict(db, file, content)
-            counts: tuple[int | None, ...] = (None,) * 6
-            if isinstance(content, PacketContent):
-                counts = (
-                    content.npackets, content.crc_failures, content.foreign,
-                    content.discontinuities, content.duplicates, content.skipped_bytes,
-                )  # fmt: skip
-            file_id = db.execute(
-                "INSERT INTO file VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (file.name, file.size, file.mtime_ns, *counts),
-            ).lastrowid
-            assert file_id is not None
-            _insert(db, file_id, content)
-            _invalidate(db, file_id)
+            try:
+                self._add(db, file, content)
+            except (ValueError, OverflowError) as error:
+                raise BadInputError(
+                    self._landing / file.name, "content", f"it cannot be kept: {error!r}",
+                    "correct the file and deliver it again",
+                ) from error  # fmt: skip
+
+    def _add(self, db: sqlite3.Connection, file: FileVersion, content: FileContent) -> None:
+        if db.execute("SELECT 1 FROM file WHERE name = ?", (file.name,)).fetchone():
+            return
+        if isinstance(content, ExecutedVisit | MATable):
+            self._check_conflict(db, file, content)
+        counts: tuple[int | None, ...] = (None,) * 6
+        if isinstance(content, PacketContent):
+            counts = (
+                content.npackets, content.crc_failures, content.foreign,
+                content.discontinuities, content.duplicates, content.skipped_bytes,
+            )  # fmt: skip
+        file_id = db.execute(
+            "INSERT INTO file VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (file.name, file.size, file.mtime_ns, *counts),
+        ).lastrowid
+        assert file_id is not None
+        _insert(db, file_id, content)
+        _invalidate(db, file_id)
+
+    def leave(self, name: str, stamp: str, fault: BadInputError) -> None:
+        """Note that a file can neither be used nor be moved, as long as it has this stamp."""
+        with self._transaction(write=True) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO unusable VALUES (?, ?, ?, ?, ?, ?)",
+                (os.fsencode(name), stamp, fault.source, fault.field, fault.reason, fault.remedy),
+            )
+
+    def left(self) -> dict[str, tuple[str, BadInputError]]:
+        """Return stamp and fault of what can neither be used nor be moved, by name."""
+        with self._transaction(write=False) as db:
+            rows = db.execute("SELECT * FROM unusable ORDER BY name").fetchall()
+        return {os.fsdecode(name): (stamp, BadInputError(*said)) for name, stamp, *said in rows}
+
+    def leave_no_longer(self, names: Iterable[str]) -> None:
+        """Forget that files cannot be used: they have changed, or are gone."""
+        with self._transaction(write=True) as db:
+            db.executemany(
+                "DELETE FROM unusable WHERE name = ?", [(os.fsencode(name),) for name in names]
+            )
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop files that are no longer there; what they had completed stays remembered."""
@@ -474,8 +515,9 @@ class Inventory:
 
     def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
         """Give the executed visits of the highest revision; those not in are absent."""
+        subjects = [str(visit) for visit in visits]
         with self._transaction(write=False) as db:
-            found = (_document(db, "executed_visit", str(visit))[0] for visit in visits)
+            found = [_document(db, "executed_visit", subject)[0] for subject in subjects]
             return {one.visit: one for one in found if isinstance(one, ExecutedVisit)}
 
     def _ancillary(self, db: sqlite3.Connection, exposure: ExposureId) -> Ancillary:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -14,7 +14,7 @@ from pathlib import Path
 from roman_assets.archive.durability import private_directory
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError, PlatformError, printable
 from roman_assets.pipelines.formatting.ancillary import (
     Ephemeris,
     EphemerisKind,
@@ -37,7 +37,11 @@ from roman_assets.pipelines.formatting.inventory import (
     PacketContent,
     ReceiptChanges,
 )
-from roman_assets.pipelines.formatting.listing import DirectoryListing
+from roman_assets.pipelines.formatting.listing import (
+    NOT_OF_THE_FILE,
+    DirectoryListing,
+    status_of,
+)
 from roman_assets.pipelines.formatting.packet import (
     Packet,
     PacketReader,
@@ -59,6 +63,9 @@ DOCUMENT_SUFFIX = ".json"
 EPHEMERIS_SUFFIX = ".oem"
 
 _REDELIVER = "deliver the packets again"
+_REDELIVER_FILE = "deliver it again"
+_LATEST_ARRIVAL_NS = 2**63 - 1
+"""The index holds no later one: April 2262."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,16 @@ class ScanResult:
         Names of files taken in.
     set_aside
         The case of every file that could not be used.
+    left
+        Why other files and directories cannot be used, which may not be moved either; each is told
+        once.
     remaining
         New files left for the next scan, as the budget was used up.
     """
 
     taken: tuple[str, ...] = ()
     set_aside: tuple[Path, ...] = ()
+    left: tuple[BadInputError, ...] = ()
     remaining: int = 0
 
 
@@ -86,7 +97,9 @@ class LandingArea:
 
     Files arrive in a directory or those below it, by a rename on the same file system, so they are
     whole when seen. Names that begin with a dot are not looked at. The arrival time of a file is
-    its modification time. An object remembers what it has seen, so that its next scan is fast.
+    its modification time. A file that cannot be used, whatever the reason, is set aside; one that
+    cannot be moved either is noted and left alone until it changes. An object remembers what it
+    has seen, so that its next scan is fast.
 
     Parameters
     ----------
@@ -132,45 +145,78 @@ class LandingArea:
         taken: list[str] = []
         cases: list[Path] = []
         with self._inventory.kept_open():
-            new = self._arrivals()
+            new, left = self._arrivals()
             for done, file in enumerate(new):
                 elapsed = time.monotonic() - started
                 if done and budget is not None and elapsed > budget.total_seconds():
-                    return ScanResult(tuple(taken), tuple(cases), len(new) - done)
+                    return ScanResult(tuple(taken), tuple(cases), tuple(left), len(new) - done)
                 try:
                     if self._take_in(file):
                         taken.append(file.name)
-                except BadInputError as error:
-                    with suppress(FileNotFoundError):
-                        cases.append(SetAside(self.root).add(self.path / file.name, error))
-        return ScanResult(tuple(taken), tuple(cases))
+                except BadInputError as fault:
+                    if _version(self.path, file.name) != file:
+                        continue
+                    try:
+                        cases.append(SetAside(self.root).add(self.path / file.name, fault))
+                    except OSError as error:
+                        left.append(self._leave(file.name, _not_moved(fault, error)))
+        return ScanResult(tuple(taken), tuple(cases), tuple(left))
 
     def _take_in(self, file: FileVersion) -> bool:
         """Read a file into the index; False if it was removed or replaced meanwhile."""
-        path = self.path / file.name
         try:
-            content = _read(path)
-            status = path.stat()
-            if FileVersion(file.name, status.st_size, status.st_mtime_ns) != file:
-                return False
+            content = _content(self.path / file.name, file)
         except FileNotFoundError:
+            return False
+        if _version(self.path, file.name) != file:
             return False
         self._inventory.add(file, content)
         self._listing.confirm(file.name)
         return True
 
-    def _arrivals(self) -> list[FileVersion]:
-        """List new files in the order of arrival; the index forgets those that are gone."""
+    def _leave(self, name: str, fault: BadInputError) -> BadInputError:
+        self._inventory.leave(name, _stamp(self.path / name), fault)
+        return fault
+
+    def _arrivals(self) -> tuple[list[FileVersion], list[BadInputError]]:
+        """List new files in the order of arrival, and what is newly found to be unreadable.
+
+        The index forgets files that are gone.
+        """
         changes = self._listing.look(self._inventory.identity)
-        names = None if changes.everything else {*changes.present, *changes.gone}
+        left = self._still_left()
+        unreadable = [
+            self._leave(name, _not_listed(self.path / name, error))
+            for name, error in changes.unreadable.items()
+            if name not in left
+        ]
+        names = None if changes.everything else {*filter(_is_text, changes.present), *changes.gone}
         known = self._inventory.files(names)
-        gone = [name for name, file in known.items() if changes.present.get(name) != file]
+        hidden = tuple(f"{name}/" for name in changes.unreadable)
+        gone = [
+            name
+            for name, file in known.items()
+            if changes.present.get(name) != file and not name.startswith(hidden)
+        ]
         if gone:
             self._inventory.forget(gone)
         new = [file for name, file in changes.present.items() if known.get(name) != file]
         for name in changes.present.keys() - {file.name for file in new}:
             self._listing.confirm(name)
-        return sorted(new, key=lambda file: (file.mtime_ns, file.name))
+        arrived = [file for file in new if file.name not in left]
+        return sorted(arrived, key=lambda file: (file.mtime_ns, file.name)), unreadable
+
+    def _still_left(self) -> set[str]:
+        """Return what is left alone and has not changed since."""
+        left = self._inventory.left()
+        changed = [name for name, (stamp, _) in left.items() if _stamp(self.path / name) != stamp]
+        if changed:
+            self._inventory.leave_no_longer(changed)
+        return left.keys() - set(changed)
+
+    def left(self) -> list[BadInputError]:
+        """Return why files can neither be used nor be moved, as of the last scan."""
+        return [fault for _, fault in self._inventory.left().values()]
 
     def exposures(self) -> list[ExposureId]:
         """Give every exposure that packets or executed visits taken in tell of, in order."""
@@ -285,10 +331,11 @@ class _PacketFiles:
         if file.name not in self._maps:
             try:
                 self._maps[file.name] = _mapped(self.directory / file.name)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, PermissionError) as error:
                 raise BadInputError(
-                    self.directory / file.name, "file", "it is gone since it arrived", _REDELIVER
-                ) from error
+                    self.directory / file.name, "file",
+                    f"it is not there to be read since it arrived: {error.strerror}", _REDELIVER,
+                ) from error  # fmt: skip
         return self._maps[file.name]
 
 
@@ -297,6 +344,99 @@ def _mapped(path: Path) -> memoryview:
         if not path.stat().st_size:
             return memoryview(b"")
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _is_text(name: str) -> bool:
+    return printable(name) == name
+
+
+def _version(directory: Path, name: str) -> FileVersion | None:
+    """Return a file as it is now, None if it is gone."""
+    try:
+        status = status_of(directory / name)
+    except OSError:
+        return None
+    return FileVersion(name, status.st_size, status.st_mtime_ns)
+
+
+def _stamp(path: Path) -> str:
+    """Return what changes when a file is written, replaced, or its permissions are set."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return f"errno {error.errno}"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def _not_listed(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(
+        path, "directory", f"it cannot be listed: {error.strerror}",
+        "let the user of the platform read and enter it, or remove it",
+    )  # fmt: skip
+
+
+def _not_moved(fault: BadInputError, error: OSError) -> BadInputError:
+    return BadInputError(
+        fault.source, fault.field, f"{fault.reason} (nor can it be moved: {error.strerror})",
+        f"remove it, then: {fault.remedy}",
+    )  # fmt: skip
+
+
+def _content(path: Path, file: FileVersion) -> FileContent:
+    """Read a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is gone.
+    BadInputError
+        If it cannot be used, whatever the reason.
+    PassingFaultError
+        If no file can be read at present.
+    """
+    try:
+        _check_entry(path, file)
+        return _read(path)
+    except (FileNotFoundError, PlatformError):
+        raise
+    except OSError as error:
+        if error.errno in NOT_OF_THE_FILE:
+            raise PassingFaultError(
+                f"{path}: {error.strerror}. Remedy: end other processes or raise their limits; "
+                "the next scan tries again"
+            ) from error
+        raise BadInputError(
+            path, "file", f"it cannot be read: {error.strerror}",
+            f"let the user of the platform read it, and {_REDELIVER_FILE}",
+        ) from error  # fmt: skip
+    except Exception as error:  # whatever a file does, the others go on
+        raise BadInputError(
+            path, "content", f"it cannot be read: {error!r}",
+            f"check how the file was made (docs/l0.md) and {_REDELIVER_FILE}",
+        ) from error  # fmt: skip
+
+
+def _check_entry(path: Path, file: FileVersion) -> None:
+    """Raise `BadInputError` if a directory's entry is no file that could be taken in."""
+    if not _is_text(file.name):
+        raise BadInputError(
+            path, "file name", "it is not UTF-8", "deliver the file under another name"
+        )
+    if not 0 <= file.mtime_ns <= _LATEST_ARRIVAL_NS:
+        raise BadInputError(
+            path, "modification time", f"{file.mtime_ns / 1e9:.0f} s since 1970 is no arrival time",
+            f"set the clock of who delivers, and {_REDELIVER_FILE}",
+        )  # fmt: skip
+    is_link = stat.S_ISLNK(path.lstat().st_mode)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not is_link:
+            raise
+        mode = 0
+    if not stat.S_ISREG(mode):
+        what = "a link that leads to no file" if is_link else "no regular file"
+        raise BadInputError(path, "file", f"it is {what}", "deliver the file itself")
 
 
 def _read(path: Path) -> FileContent:

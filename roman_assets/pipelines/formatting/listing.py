@@ -4,11 +4,13 @@ Files are renamed into a directory, which changes its modification time; another
 another inode, which a listing gives away without asking for each file. So a look lists the
 directories that have changed, and asks for the files that are new. All files are asked for once in
 a while: for those that were changed in place, against the rule, or whose inode was given away twice
-in between.
+in between. Links to directories are not followed, as one may lead in a circle: they count as files
+that cannot be read.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +25,9 @@ ALL_ASKED_EVERY_S = 600.0
 SETTLED_AFTER_S = 2.0
 """A directory that changed less long ago may change again within one tick of its clock."""
 
+NOT_OF_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of any file there is, when the process or the machine has no room left."""
+
 
 @dataclass(frozen=True)
 class ListingChanges:
@@ -36,11 +41,14 @@ class ListingChanges:
         Names of files that were there.
     everything
         Whether all files there are were asked for, and are in `present`.
+    unreadable
+        Directories that cannot be listed, with the reason. What was known of them still counts.
     """
 
     present: dict[str, FileVersion]
     gone: frozenset[str]
     everything: bool
+    unreadable: dict[str, OSError]
 
 
 @dataclass
@@ -90,17 +98,28 @@ class DirectoryListing:
         present: dict[str, FileVersion] = {}
         gone: set[str] = set()
         there: set[str] = set()
+        unreadable: dict[str, OSError] = {}
         to_look = [""]
         while to_look:
             place = to_look.pop()
             directory = self._directories.setdefault(place, _Directory())
-            with suppress(FileNotFoundError):
+            try:
                 gone |= self._listed(place, directory, present)
-                there.add(place)
-                to_look += directory.directories
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if not place or error.errno in NOT_OF_THE_FILE:
+                    raise
+                unreadable[place] = error
+                there |= {
+                    known for known in self._directories if f"{known}/".startswith(f"{place}/")
+                }
+                continue
+            there.add(place)
+            to_look += directory.directories
         for place in self._directories.keys() - there:
             gone |= self._directories.pop(place).known.keys()
-        return ListingChanges(present, frozenset(gone), everything)
+        return ListingChanges(present, frozenset(gone), everything, unreadable)
 
     def _listed(
         self, place: str, directory: _Directory, present: dict[str, FileVersion]
@@ -119,13 +138,13 @@ class DirectoryListing:
                 names.add(name)
                 continue
             with suppress(FileNotFoundError):
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     directory.directories.append(name)
-                elif entry.is_file():
-                    found = entry.stat()
-                    present[name] = FileVersion(name, found.st_size, found.st_mtime_ns)
-                    directory.found[name] = entry.inode()
-                    names.add(name)
+                    continue
+                found = status_of(entry)
+                present[name] = FileVersion(name, found.st_size, found.st_mtime_ns)
+                directory.found[name] = entry.inode()
+                names.add(name)
         gone = directory.known.keys() - names
         for name in gone:
             del directory.known[name]
@@ -143,3 +162,11 @@ class DirectoryListing:
             for entry in entries:
                 if not entry.name.startswith("."):
                     yield f"{below}{entry.name}", entry
+
+
+def status_of(file: os.DirEntry[str] | Path) -> os.stat_result:
+    """Return the status of a file, or of a link if that leads nowhere."""
+    try:
+        return file.stat()
+    except OSError:
+        return file.stat(follow_symlinks=False)
