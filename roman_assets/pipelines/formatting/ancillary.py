@@ -10,6 +10,8 @@ import hashlib
 import itertools
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +26,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 from oem import OrbitEphemerisMessage
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -36,6 +39,12 @@ from pydantic import (
 )
 
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.formatting.telemetry import (
+    MOST_COLUMNS,
+    MOST_RESULTANTS,
+    MOST_ROWS,
+    check_moment,
+)
 from roman_assets.products.observation import (
     DETECTORS,
     ExposureId,
@@ -44,6 +53,15 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
+
+MOST_EXPOSURES = 9999
+"""Of a visit: the names of products have four digits for them."""
+
+MOST_READS = 65535
+"""Of an exposure; `docs/l0.md` has two bytes for what counts them."""
+
+MOST_DOCUMENT_BYTES = 1 << 25
+MOST_EPHEMERIS_BYTES = 1 << 25
 
 REFERENCE_BORDER = 4
 """Width of the border of reference pixels around the active ones."""
@@ -62,10 +80,18 @@ def _visit(value: object) -> object:
 Detector = Annotated[str, BeforeValidator(_known_detector)]
 UtcTime = Annotated[
     AwareDatetime,
+    AfterValidator(check_moment),
     PlainSerializer(lambda time: time.astimezone(UTC).isoformat(), return_type=str),
 ]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=1e6)]
+Angle = Annotated[float, Field(ge=-360, le=360)]
+"""Degrees."""
+Offset = Annotated[float, Field(ge=-360 * 3600, le=360 * 3600)]
+"""Arcsec."""
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Read = Annotated[int, Field(ge=1, le=MOST_READS)]
+Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
 VisitText = Annotated[VisitId, BeforeValidator(_visit), PlainSerializer(str, return_type=str)]
 
 
@@ -89,7 +115,7 @@ class Program(_Document):
     title: str = Field(max_length=200)
     investigator_name: str = Field(max_length=100)
     category: str = Field(max_length=6)
-    subcategory: str
+    subcategory: str = Field(max_length=50)
     science_category: str = Field(default="None", max_length=50)
 
 
@@ -98,7 +124,7 @@ class Dither(_Document):
 
     primary_name: str | None = Field(default=None, max_length=100)
     subpixel_name: str | None = Field(default=None, max_length=100)
-    executed_pattern: tuple[float, ...] | None = None
+    executed_pattern: tuple[Offset, ...] | None = Field(default=None, max_length=1000)
 
 
 class RelativeCalibrationSystem(_Document):
@@ -108,7 +134,7 @@ class RelativeCalibrationSystem(_Document):
     electronics: Literal["A", "B"] | None = None
     bank: Literal["1", "2"] | None = None
     led: str | None = Field(default=None, max_length=30)
-    counts: int = 0
+    counts: Count = 0
 
 
 class DetectorAperture(_Document):
@@ -130,15 +156,15 @@ class DetectorAperture(_Document):
         The four corners of the active pixels, in order around them, arcsec.
     """
 
-    aperture_name: str
-    nrows: int = Field(gt=2 * REFERENCE_BORDER, le=4096)
-    ncolumns: int = Field(gt=2 * REFERENCE_BORDER, le=4096)
-    v2_ref: float
-    v3_ref: float
-    v3yangle: float
+    aperture_name: str = Field(max_length=100)
+    nrows: int = Field(gt=2 * REFERENCE_BORDER, le=MOST_ROWS)
+    ncolumns: int = Field(gt=2 * REFERENCE_BORDER, le=MOST_COLUMNS)
+    v2_ref: Offset
+    v3_ref: Offset
+    v3yangle: Angle
     vparity: Literal[-1, 1]
-    v2_corners: tuple[float, float, float, float]
-    v3_corners: tuple[float, float, float, float]
+    v2_corners: tuple[Offset, Offset, Offset, Offset]
+    v3_corners: tuple[Offset, Offset, Offset, Offset]
 
 
 class Pointing(_Document):
@@ -159,12 +185,12 @@ class Pointing(_Document):
     """
 
     target_aperture: str = Field(max_length=100)
-    target_ra: float
+    target_ra: Angle
     target_dec: Latitude
-    ra_v1: float
+    ra_v1: Angle
     dec_v1: Latitude
-    pa_v3: float
-    pa_aperture: float
+    pa_v3: Angle
+    pa_aperture: Angle
 
 
 class GuideStar(_Document):
@@ -191,7 +217,7 @@ class GuideStar(_Document):
     """
 
     gsc_id: str = Field(max_length=11)
-    predicted_ra: float
+    predicted_ra: Angle
     predicted_dec: Latitude
     gaia_parallax: float = 0.0
     ra_pm: float = 0.0
@@ -209,7 +235,7 @@ class GuideWindowTable(_Document):
     """The MA table of the guide windows during one phase."""
 
     id: str = Field(max_length=10, description="GW and four digits")
-    cycles_per_science_read: int = Field(gt=0)
+    cycles_per_science_read: int = Field(gt=0, le=65535)
     pedestal_exposure_time: Seconds
     signal_exposure_time: Seconds
 
@@ -280,12 +306,12 @@ class ExecutedExposure(_Document):
         Of the engineering data behind these fields.
     """
 
-    exposure: int = Field(ge=1, le=9999)
+    exposure: int = Field(ge=1, le=MOST_EXPOSURES)
     start_time: UtcTime
     end_time: UtcTime
-    ma_table_number: int
-    nresultants: int | None = Field(default=None, ge=1)
-    detectors: tuple[Detector, ...] = Field(min_length=1)
+    ma_table_number: Count
+    nresultants: int | None = Field(default=None, ge=1, le=MOST_RESULTANTS)
+    detectors: tuple[Detector, ...] = Field(min_length=1, max_length=len(DETECTORS))
     pointing: Pointing
     guiding: Guiding
     hga_move: bool = False
@@ -336,21 +362,21 @@ class ExecutedVisit(_Document):
     """
 
     kind: Literal["executed_visit"] = "executed_visit"
-    revision: int = Field(default=1, ge=1)
+    revision: Revision = 1
     visit: VisitText
     program: Program
     visit_type: str = Field(default="PRIME_TARGETED_FIXED", max_length=30)
     status: VisitStatus = VisitStatus.COMPLETED
     exposure_type: ExposureType
     optical_element: OpticalElement
-    nexposures: int = Field(ge=1)
+    nexposures: int = Field(ge=1, le=MOST_EXPOSURES)
     start_time: UtcTime
     internal_target: bool = False
     prd_version: str = Field(default="None", max_length=120)
     dither: Dither = Dither()
     rcs: RelativeCalibrationSystem = RelativeCalibrationSystem()
     apertures: dict[Detector, DetectorAperture]
-    exposures: tuple[ExecutedExposure, ...]
+    exposures: tuple[ExecutedExposure, ...] = Field(max_length=MOST_EXPOSURES)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -406,13 +432,13 @@ class MATable(_Document):
     """
 
     kind: Literal["ma_table"] = "ma_table"
-    revision: int = Field(default=1, ge=1)
-    number: int = Field(ge=0)
+    revision: Revision = 1
+    number: Count
     name: str = Field(max_length=50)
     id: str = Field(max_length=10)
     frame_time: Seconds
-    reset_reads: int = Field(default=0, ge=0)
-    read_pattern: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    reset_reads: int = Field(default=0, ge=0, le=MOST_READS)
+    read_pattern: tuple[tuple[Read, ...], ...] = Field(min_length=1, max_length=MOST_RESULTANTS)
 
     @model_validator(mode="after")
     def _reads_ascend(self) -> Self:
@@ -462,11 +488,20 @@ def read_document(path: Path) -> ExecutedVisit | MATable:
     BadInputError
         Naming the first field that cannot be used.
     """
+    _check_size(path, MOST_DOCUMENT_BYTES)
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise BadInputError(path, "document", f"not JSON: {error}", "send it again") from error
     return parse_document(content, path)
+
+
+def _check_size(path: Path, most: int) -> None:
+    size = path.stat().st_size
+    if size > most:
+        raise BadInputError(
+            path, "file", f"it has {size} B, more than {most}", "deliver it in smaller pieces"
+        )
 
 
 def parse_document(content: object, source: object) -> ExecutedVisit | MATable:
@@ -541,18 +576,16 @@ class Ephemeris:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _check_size(path, MOST_EPHEMERIS_BYTES)
         self.kind = _ephemeris_kind(path)
-        try:
+        with _oem_explained(path):
             self._message = OrbitEphemerisMessage.open(str(path))
-        except Exception as error:  # the parser raises many types, some of them its own
-            raise BadInputError(
-                path, "OEM", f"cannot be parsed: {error}", "deliver a CCSDS 502.0-B OEM"
-            ) from error
         for segment in self._message:
             _check_segment(path, segment.metadata)
-        self.creation_date = _datetime(self._message.header["CREATION_DATE"])
-        self.start = _datetime(min(segment.useable_start_time for segment in self._message))
-        self.stop = _datetime(max(segment.useable_stop_time for segment in self._message))
+        with _oem_explained(path):
+            self.creation_date = _datetime(self._message.header["CREATION_DATE"])
+            self.start = _datetime(min(segment.useable_start_time for segment in self._message))
+            self.stop = _datetime(max(segment.useable_stop_time for segment in self._message))
 
     def covers(self, start: datetime, stop: datetime) -> bool:
         """Tell whether both moments can be interpolated."""
@@ -583,6 +616,16 @@ class Ephemeris:
             position = position + center[0].xyz.to_value(u.km)
             velocity = velocity + center[1].xyz.to_value(u.km / u.s)
         return SpacecraftState(time, state.frame.upper(), position, velocity)
+
+
+@contextmanager
+def _oem_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the parser raises many types, some of them its own
+        raise BadInputError(
+            path, "OEM", f"cannot be parsed: {error}", "deliver a CCSDS 502.0-B OEM"
+        ) from error
 
 
 @lru_cache(maxsize=8)
@@ -627,5 +670,4 @@ def _time(moment: datetime) -> Time:
 
 
 def _datetime(time: Time) -> datetime:
-    moment: datetime = time.to_datetime(timezone=UTC)
-    return moment
+    return check_moment(time.to_datetime(timezone=UTC))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +25,19 @@ from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.telemetry import (
+    EARLIEST,
+    LATEST,
+    MOST_COLUMNS,
+    MOST_RESULTANTS,
+    MOST_ROWS,
     REFERENCE_OUTPUT_COLUMNS,
     DetectorReadout,
     FaceTelemetry,
     GuideWindowPhase,
     GuideWindowReadout,
     Telemetry,
+    Times,
+    check_moment,
 )
 from roman_assets.products.observation import ExposureId
 
@@ -120,6 +128,27 @@ class UnitHeader:
     def __hash__(self) -> int:
         return hash((self.unit, self.size, self.checksum))
 
+    def check(self) -> None:
+        """Raise `ValueError` if no such unit can be: nothing is allocated for it then."""
+        shape = (self.rows, self.columns, self.reference_columns)
+        if self.unit.stream is Stream.SCIENCE:
+            compression, most = Compression.AEC, MOST_RESULTANTS
+            possible = (
+                1 <= self.rows <= MOST_ROWS
+                and 1 <= self.columns <= MOST_COLUMNS
+                and self.reference_columns <= REFERENCE_OUTPUT_COLUMNS
+            )
+        else:
+            compression, most, possible = Compression.ZLIB, 1, shape == (0, 0, 0)
+        if not possible:
+            raise ValueError(f"shape {shape} is impossible in stream {self.unit.stream.name}")
+        if self.compression is not compression:
+            raise ValueError(f"{self.unit.stream.name} compressed by {self.compression.name}")
+        if not self.unit.index < self.nunits <= most:
+            raise ValueError(f"unit {self.unit.index} of {self.nunits}, at most {most} can be")
+        if not 1 <= self.nchunks <= self.size <= MOST_COMPRESSED_BYTES:
+            raise ValueError(f"{self.size} B in {self.nchunks} chunks")
+
 
 @dataclass(frozen=True)
 class DataUnit:
@@ -140,6 +169,13 @@ class DataUnit:
     content: bytes
 
 
+MOST_COMPRESSED_BYTES = 1 << 27
+"""Of a data unit: more than those of a whole detector in which nothing can be compressed."""
+
+MOST_RECORD_BYTES = 1 << 27
+"""Of a guide window or FACE record: those of an hour of guiding."""
+
+_MOST_INDEX_BYTES = 1 << 16
 _EPOCH = datetime(1958, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -350,28 +386,42 @@ def _portable(array: NDArray[Any]) -> NDArray[Any]:
 def _decode_record(unit: DataUnit) -> GuideWindowReadout | FaceTelemetry:
     identity = unit.header.unit
     try:
-        values = _unpack_record(zlib.decompress(unit.content))
+        values = _unpack_record(_decompressed(unit.content))
         values["exposure"] = identity.exposure
         if identity.detector is not None:
             values["detector"] = identity.detector
         if identity.stream is Stream.FACE:
             return _unflatten(FaceTelemetry, "", values)
         return _unflatten(GuideWindowReadout, "", values)
-    except (zlib.error, ValueError, KeyError, TypeError, struct.error) as error:
+    except Exception as error:  # a record may hold anything
         raise BadInputError(
             identity.exposure, str(identity), f"no record: {error!r}",
             "make the record as docs/l0.md says",
         ) from error  # fmt: skip
 
 
+def _decompressed(content: bytes) -> bytes:
+    """Decompress a record, as far as one can be long."""
+    stream = zlib.decompressobj()
+    data = stream.decompress(content, MOST_RECORD_BYTES)
+    if not stream.eof:
+        what = f"more than {MOST_RECORD_BYTES} B" if stream.unconsumed_tail else "it is cut off"
+        raise ValueError(f"{what} when decompressed")
+    return data
+
+
 def _unpack_record(data: bytes) -> dict[str, Any]:
     (length,) = _LENGTH.unpack_from(data)
+    if length > _MOST_INDEX_BYTES:
+        raise ValueError(f"an index of {length} B, at most {_MOST_INDEX_BYTES} can be")
     offset = _LENGTH.size + length
     index = json.loads(data[_LENGTH.size : offset])
     values: dict[str, Any] = dict(index["fields"])
     for name, dtype_name, shape in index["arrays"]:
         dtype = np.dtype(dtype_name)
-        count = int(np.prod(shape))
+        count = math.prod(shape)
+        if count < 0 or offset + count * dtype.itemsize > len(data):
+            raise ValueError(f"{name}: there is no array of {shape} {dtype_name}")
         values[name] = np.frombuffer(data, dtype, count, offset).reshape(shape)
         offset += count * dtype.itemsize
     return values
@@ -400,8 +450,15 @@ def _hints(kind: type) -> dict[str, Any]:
 def _native(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         if name.endswith("_times"):
-            return value.astype("i8").astype("datetime64[ms]")
+            return _checked_times(value.astype("i8").astype("datetime64[ms]"), name)
         if value.dtype.kind == "S":
             return np.char.decode(value, "utf-8")
         return value.astype(value.dtype.newbyteorder("="))
-    return datetime.fromisoformat(value) if hint is datetime else value
+    return check_moment(datetime.fromisoformat(value)) if hint is datetime else value
+
+
+def _checked_times(times: Times, name: str) -> Times:
+    first, last = (np.datetime64(moment.replace(tzinfo=None)) for moment in (EARLIEST, LATEST))
+    if not np.all((first <= times) & (times < last)):
+        raise ValueError(f"{name}: a time is not between {EARLIEST:%Y} and {LATEST:%Y}")
+    return times

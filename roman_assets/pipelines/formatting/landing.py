@@ -251,6 +251,25 @@ class LandingArea:
         """Give the names of the definitive ephemerides there are, in order."""
         return self._inventory.ephemerides(EphemerisKind.DEFINITIVE)
 
+    def ephemerides_named(self, name: str) -> list[Path]:
+        """Return the ephemerides of a name in any directory, as of the last scan."""
+        kinds = (self._inventory.ephemerides(kind) for kind in EphemerisKind)
+        found = {Path(one) for names in kinds for one in names if Path(one).name == name}
+        return [self.path / one for one in sorted({Path(name), *found})]
+
+    def readout_shape(self, exposure: ExposureId, detector: str) -> tuple[int, int, int]:
+        """Return resultants, rows and columns of a readout, without decoding it.
+
+        Raises
+        ------
+        BadInputError
+            If no packets of it are in.
+        """
+        located = self._inventory.located(exposure, Stream.SCIENCE, detector)
+        chosen = _chosen_units(located, exposure, Stream.SCIENCE, detector)
+        header = min(chosen, key=lambda header: header.unit.index)
+        return header.nunits, header.rows, header.columns
+
     def telemetry(
         self, exposure: ExposureId, stream: Stream, detector: str | None = None
     ) -> Telemetry:
@@ -271,11 +290,7 @@ class LandingArea:
             If packets are missing, contradict each other or are damaged since they arrived.
         """
         located = self._inventory.located(exposure, stream, detector)
-        chosen = _valid_units(located)
-        if not chosen:
-            raise BadInputError(
-                exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
-            )
+        chosen = _chosen_units(located, exposure, stream, detector)
         files = _PacketFiles(self.path)
         return decode(
             files.unit(header, [part for part in located if part.header == header])
@@ -293,13 +308,21 @@ def definitive_ephemerides(root: DataRoot) -> list[str]:
     return LandingArea(root).definitive_ephemerides() if root.landing.is_dir() else []
 
 
-def _valid_units(located: Iterable[LocatedUnit]) -> list[UnitHeader]:
+def _chosen_units(
+    located: Iterable[LocatedUnit], exposure: ExposureId, stream: Stream, detector: str | None
+) -> list[UnitHeader]:
+    """Return the valid version of each data unit; raise `BadInputError` if there is none."""
     held = (
         HeldUnit(part.header, part.file.arrival, sum(1 << chunk for chunk in part.offsets))
         for part in located
     )
     histories = unit_histories(held).values()
-    return [history.valid.header for history in histories if history.valid]
+    chosen = [history.valid.header for history in histories if history.valid]
+    if not chosen:
+        raise BadInputError(
+            exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
+        )
+    return chosen
 
 
 @dataclass

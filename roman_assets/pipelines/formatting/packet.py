@@ -246,20 +246,16 @@ def _unpack_header(data: bytes) -> UnitHeader:
         raise ValueError(f"format version {version} is not known")
     if number > len(DETECTORS) or (number == 0) != (stream == Stream.FACE):
         raise ValueError(f"detector number {number} is impossible in stream {stream}")
-    if index >= nunits or not nchunks or not size:
-        raise ValueError(f"unit {index} of {nunits} in {nchunks} chunks of {size} B in all")
-    return UnitHeader(
+    header = UnitHeader(
         UnitId(
-            ExposureId(
-                VisitId(program, plan, pass_, segment, observation, visit), exposure
-            ),
-            Stream(stream),
-            DETECTORS[number - 1] if number else None,
-            index,
+            ExposureId(VisitId(program, plan, pass_, segment, observation, visit), exposure),
+            Stream(stream), DETECTORS[number - 1] if number else None, index,
         ),
         nunits, Compression(compression), rows, columns, reference_columns, nchunks, size,
         checksum,
     )  # fmt: skip
+    header.check()
+    return header
 
 
 def _check_against_primary(primary: SpacePacketHeader, header: UnitHeader, chunk: int) -> None:
@@ -329,10 +325,13 @@ def encode(
     if not _OVERHEAD < packet_size <= MAX_PACKET_SIZE:
         raise ValueError(f"a packet of {packet_size} B: expected {_OVERHEAD + 1} to 65542")
     for unit in data_units(telemetry, packet_size - _OVERHEAD):
-        yield from _packets(unit, counters, packet_size)
+        yield from unit_packets(unit, counters, packet_size)
 
 
-def _packets(unit: DataUnit, counters: SequenceCounters, packet_size: int) -> Iterator[bytes]:
+def unit_packets(
+    unit: DataUnit, counters: SequenceCounters, packet_size: int = MAX_PACKET_SIZE
+) -> Iterator[bytes]:
+    """Turn a data unit into packets, as its header says; see `encode`."""
     nchunks, application = unit.header.nchunks, apid(unit.header.unit)
     middle = _pack_time(unit.time) + _pack_header(unit.header)
     step = packet_size - _OVERHEAD

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,6 +46,9 @@ RECEIPT_EVENTS = frozenset(
     }
 )
 """Moments that stay as they were first found, whatever arrives later."""
+
+
+_GAPS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -172,13 +176,11 @@ class UnitVersion:
 
     @property
     def gaps(self) -> str:
-        """The chunks missing, as ranges counted from 1."""
-        missing = [n + 1 for n in range(self.header.nchunks) if not self.chunks >> n & 1]
-        runs = [
-            [number for _, number in run]
-            for _, run in groupby(enumerate(missing), lambda pair: pair[1] - pair[0])
-        ]
-        return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+        """The chunks missing, as ranges counted from 1; the first ones if there are many."""
+        chunks = f"{self.chunks:0{self.header.nchunks}b}"[::-1]
+        runs = [(run.start() + 1, run.end()) for run in re.finditer("0+", chunks)]
+        said = [f"{first}" if first == last else f"{first}-{last}" for first, last in runs]
+        return ", ".join(said if len(said) <= _GAPS_SHOWN else [*said[:_GAPS_SHOWN], "..."])
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 
 from roman_assets.archive.durability import locked, make_directory
 from roman_assets.data_root import DataRoot
-from roman_assets.pipelines.formatting.receipt import Receipt
-from roman_assets.products.deadline import Clock, utc_now
+from roman_assets.pipelines.formatting.receipt import RECEIPT_EVENTS, Receipt
+from roman_assets.products.deadline import Clock, ClockEvent, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
@@ -29,7 +30,9 @@ def record_receipts(
     """Record the receipts that differ from what the registry knows, each once.
 
     An exposure leaves a handful of records: when the first of it is in, when its executed visit
-    is, when all is. Several processes may do this at once.
+    is, when all is. Moments of an exposure that was once complete stay as they were recorded, so
+    the verdict on its deadlines does not depend on what the landing area still remembers. Several
+    processes may do this at once.
 
     Parameters
     ----------
@@ -57,10 +60,15 @@ def record_receipts(
             fold(root)
         with nullcontext(registry) if registry else Registry(root) as opened:
             known = opened.receipts(str(receipt.exposure) for receipt in receipts)
+        moments = {
+            receipt.exposure: receipt.events | _settled(known.get(str(receipt.exposure)))
+            for receipt in receipts
+        }
         new = [
             receipt
             for receipt in receipts
-            if known.get(str(receipt.exposure)) != (statement_of(receipt), receipt.events)
+            if known.get(str(receipt.exposure))
+            != (statement_of(receipt), moments[receipt.exposure])
         ]
         Journal(root).write_all(
             CommitRecord(
@@ -69,13 +77,22 @@ def record_receipts(
                 committed_at=clock(),
                 statement=Statement.RECEIPT,
                 receipt=statement_of(receipt),
-                events=receipt.events,
+                events=moments[receipt.exposure],
             )
             for receipt in new
         )
         if new and folded:
             fold(root)
         return new
+
+
+def _settled(
+    known: tuple[ExposureReceipt, Mapping[ClockEvent, datetime]] | None,
+) -> dict[ClockEvent, datetime]:
+    """Return the moments on record that no later receipt changes."""
+    if known is None or ClockEvent.ALL_RECEIVED not in known[1]:
+        return {}
+    return {event: moment for event, moment in known[1].items() if event in RECEIPT_EVENTS}
 
 
 def statement_of(receipt: Receipt) -> ExposureReceipt:

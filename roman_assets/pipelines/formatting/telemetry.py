@@ -7,7 +7,7 @@ fractions are rounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ from roman_assets.products.observation import ExposureId
 
 REFERENCE_OUTPUT_COLUMNS = 128
 """Columns of the reference output (amplifier 33) of one detector."""
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Moments outside are errors of whoever sent them."""
+
+MOST_ROWS = MOST_COLUMNS = 4096
+"""Pixels of a whole detector."""
+
+MOST_RESULTANTS = 256
+"""Of one exposure: several times those of the longest MA table."""
 
 Times = NDArray[np.datetime64]
 """UTC times of type ``datetime64[ms]``."""
@@ -179,3 +188,12 @@ class FaceTelemetry:
 
 Telemetry = DetectorReadout | GuideWindowReadout | FaceTelemetry
 """Anything the instrument sends of an exposure."""
+
+
+def check_moment(moment: datetime) -> datetime:
+    """Return a moment; raise `ValueError` if the telescope cannot have lived it."""
+    if moment.tzinfo is None or not EARLIEST <= moment < LATEST:
+        raise ValueError(
+            f"{moment.isoformat()} is not between {EARLIEST:%Y} and {LATEST:%Y}, with a time zone"
+        )
+    return moment

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+import struct
+import tracemalloc
+import zlib
 from collections import defaultdict
 from datetime import timedelta
 
@@ -11,15 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.data_unit import UnitHeader, decode, join_chunks
+from roman_assets.pipelines.formatting.data_unit import (
+    Compression,
+    DataUnit,
+    Stream,
+    UnitHeader,
+    UnitId,
+    decode,
+    join_chunks,
+)
 from roman_assets.pipelines.formatting.packet import (
     Packet,
     PacketReader,
     SequenceCounters,
     encode,
+    unit_packets,
 )
 from roman_assets.pipelines.formatting.telemetry import Telemetry
 from roman_assets_tests.pipelines.formatting.telemetry_samples import (
+    EXPOSURE,
     START,
     face,
     guide_window,
@@ -187,3 +201,75 @@ def test_chunks_that_do_not_make_the_announced_unit_are_refused():
     for chunks in (payloads[:-1], payloads[::-1], changed):
         with pytest.raises(BadInputError, match="announced unit"):
             join_chunks(header, time, map(memoryview, chunks))
+
+
+def science_header(**changes) -> UnitHeader:
+    (packet, *_), _ = read(packets_of(SENT["readout"], 65542)[0])
+    return dataclasses.replace(packet.header, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": 65535, "columns": 65535},
+        {"rows": 0},
+        {"reference_columns": 65535},
+        {"nunits": 65535},
+        {"compression": Compression.ZLIB},
+        {"size": 2**32 - 1},
+    ],
+    ids=str,
+)
+def test_a_unit_that_cannot_be_is_refused_before_anything_is_allocated_for_it(changes):
+    unit = DataUnit(science_header(nchunks=1, **changes), START, b"x")
+    data = b"".join(unit_packets(unit, SequenceCounters()))
+    with pytest.raises(BadInputError, match="packet at byte 0"):
+        read(data)
+
+
+def record(content: bytes) -> DataUnit:
+    unit = UnitId(EXPOSURE, Stream.GUIDE_WINDOW, "WFI01", 0)
+    header = UnitHeader(unit, 1, Compression.ZLIB, 0, 0, 0, 1, len(content), zlib.crc32(content))
+    return DataUnit(header, START, content)
+
+
+def index(content: bytes) -> DataUnit:
+    return record(zlib.compress(struct.pack(">I", len(content)) + content))
+
+
+def arrays(*described: object, fields: dict | None = None) -> DataUnit:
+    return index(json.dumps({"fields": fields or {}, "arrays": described}).encode())
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        index(b"[" * 50_000),
+        index(b"[" * 200_000),
+        index(b"{"),
+        record(b"no zlib"),
+        record(zlib.compress(b"1234" * 1000)[:-8]),
+        arrays(["centroids", "<f8", [-1]]),
+        arrays(["centroids", "<f8", [2**62, 4]]),
+        arrays(["centroids", "O", [0]]),
+        arrays(["centroids", "<f8", "text"]),
+        arrays(fields={"start_time": "0001-01-01T00:00:00+14:00"}),
+        arrays(fields={"start_time": "2027-06-01T00:00:00"}),
+        arrays(fields={"start_time": 7}),
+    ],
+    ids=range(12),
+)
+def test_a_record_that_holds_anything_else_is_refused_with_its_reason(unit):
+    with pytest.raises(BadInputError, match="no record"):
+        decode([unit])
+
+
+def test_a_record_that_unpacks_without_end_is_refused_within_its_limit():
+    bomb = zlib.compress(bytes(600 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInputError, match="more than"):
+            decode([record(bomb)])
+        assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    finally:
+        tracemalloc.stop()

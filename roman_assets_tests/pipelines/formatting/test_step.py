@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
+import tracemalloc
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,7 +18,8 @@ from roman_assets.pipelines.attempt import Run
 from roman_assets.pipelines.formatting import step as step_module
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt_record import record_receipts
-from roman_assets.pipelines.formatting.step import format_exposure, why_again
+from roman_assets.pipelines.formatting.step import format_exposure, make_level1, why_again
+from roman_assets.pipelines.formatting.telemetry import GuideWindowPhase
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.name import ProductName
 from roman_assets.registry.registry import Registry
@@ -122,6 +124,23 @@ def test_what_is_lacking_is_on_record_and_recorded_once(root, orbit):
     assert known[0].detectors
 
 
+def test_moments_on_record_outlive_packets_and_index(root, orbit):
+    deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    before = Registry(root).deadlines()
+    for path in root.landing.iterdir():
+        if path.suffix == ".l0" or "inventory" in path.name:
+            path.unlink()
+    landing = LandingArea(root)
+    landing.scan()
+    assert not landing.receipt(EXPOSURE).complete
+    assert record_receipts(root, landing.receipts())
+    assert not record_receipts(root, landing.receipts())
+    after = Registry(root).deadlines()
+    assert list(after["state"]) == list(before["state"])
+    assert list(after["due"]) == list(before["due"])
+
+
 def test_products_carry_the_facts_that_files_do_not_know(root, orbit, monkeypatch):
     published = {}
     publish = step_module.publish_step
@@ -174,6 +193,69 @@ def test_only_what_lacks_is_made_after_a_partial_failure(root, orbit):
     second = format_exposure(root, EXPOSURE)
     assert second.failures == ()
     assert "r0000101001001001001_0001_wfi02_f158_uncal.asdf" in contents(second)
+
+
+def without_pairs(phase: GuideWindowPhase) -> GuideWindowPhase:
+    arrays = {
+        field.name: value[:0]
+        for field in fields(phase)
+        if isinstance(value := getattr(phase, field.name), np.ndarray)
+    }
+    return replace(phase, **arrays)
+
+
+def test_a_detector_whose_guiding_was_lost_becomes_l1_with_the_others(root, orbit):
+    first_detector, window, second_detector, other_window, face = telemetry_of()
+    lost = replace(window, tracking=without_pairs(window.tracking))
+    nothing = replace(
+        other_window,
+        tracking=without_pairs(other_window.tracking),
+        acquisition=without_pairs(other_window.acquisition),
+    )
+    deliver(root, orbit, [first_detector, lost, second_detector, nothing, face], detectors=TWO)
+    result = format_exposure(root, EXPOSURE)
+    assert result.failures == ()
+    made = [opened(root, entry) for entry in result.made]
+    for model in made:
+        model.validate()
+    windows = [model.meta.guide_star.window_xstart for model in made if "data" in model]
+    assert windows == [100, -999999]
+
+
+def test_whatever_goes_wrong_with_one_detector_is_its_own_failure(root, orbit):
+    first_detector, window, *rest = telemetry_of()
+    odd = replace(
+        window, tracking=replace(window.tracking, lower_left_corners=np.zeros((4, 3), np.uint16))
+    )
+    deliver(root, orbit, [first_detector, odd, *rest], detectors=TWO)
+    result = format_exposure(root, EXPOSURE)
+    (failure,) = result.failures
+    assert failure.file_set == "r0000101001001001001_0001_wfi01_f158"
+    assert failure.error == "ValueError"
+    assert len(result.made) == 3
+    (recorded,) = Registry(root).failures().to_dict("records")
+    assert recorded["message"] == failure.message
+
+
+def test_packets_of_another_shape_than_announced_are_not_decoded(root, orbit):
+    _, window, *rest = telemetry_of()
+    deliver(root, orbit, [readout(size=2000), window, *rest], detectors=TWO)
+    tracemalloc.start()
+    result = format_exposure(root, EXPOSURE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "announce (3, 24, 24)" in result.failures[0].message
+    assert peak < 12 << 20
+
+
+def test_l1_is_reproduced_with_an_ephemeris_of_any_directory(root, orbit, tmp_path):
+    deliver(root, orbit)
+    (path,) = root.landing.glob("*.oem")
+    (root.landing / "day_1").mkdir()
+    path.rename(root.landing / "day_1" / path.name)
+    LandingArea(root).scan()
+    entry = format_exposure(root, EXPOSURE).made[0]
+    assert make_level1(LandingArea(root), EXPOSURE, entry, tmp_path).name == entry.name
 
 
 def test_an_incomplete_exposure_makes_nothing_and_says_what_is_missing(root, orbit):
