@@ -51,6 +51,7 @@ from roman_assets.products.name import DetectorFileSet, ExposureFileSet, Product
 from roman_assets.products.observation import DETECTORS, ExposureId, ExposureType
 
 _NOT_YET = "N/A"
+_UNKNOWN = -999999
 _GUIDED, _PSEUDO_STAR, _NOT_USED = "GUIDE", "SKY_FIXED", "NOT_USED"
 _DARKS = frozenset({ExposureType.WFI_IM_DARK, ExposureType.WFI_SP_DARK})
 _START_TOLERANCE = 1.0
@@ -264,16 +265,31 @@ _FACE_ARRAYS = (
 )  # fmt: skip
 
 
-def _check_readout(observation: Observation, readout: DetectorReadout) -> None:
-    aperture = observation.visit.apertures[readout.detector]
+def check_shape(observation: Observation, detector: str, shape: tuple[int, ...]) -> None:
+    """Raise `BadInputError` if a readout has another shape than was announced.
+
+    Parameters
+    ----------
+    observation
+        What is known of the exposure.
+    detector
+        Which detector.
+    shape
+        Number of resultants, rows and columns.
+    """
+    aperture = observation.visit.apertures[detector]
     expected = (observation.ma_table.nresultants, aperture.nrows, aperture.ncolumns)
-    if readout.resultants.shape != expected:
+    if shape != expected:
         raise BadInputError(
-            observation.exposure, f"{readout.detector} resultants",
-            f"shape {readout.resultants.shape}, the executed visit and MA table "
+            observation.exposure, f"{detector} resultants",
+            f"shape {shape}, the executed visit and MA table "
             f"{observation.ma_table.number} announce {expected}",
             "deliver the right packets, or a corrected document in a higher revision",
         )  # fmt: skip
+
+
+def _check_readout(observation: Observation, readout: DetectorReadout) -> None:
+    check_shape(observation, readout.detector, readout.resultants.shape)
     if readout.reference_output.shape[2] != REFERENCE_OUTPUT_COLUMNS:
         raise BadInputError(
             observation.exposure, f"{readout.detector} reference output",
@@ -379,9 +395,9 @@ def ephemeris_metadata(state: SpacecraftState, kind: EphemerisKind) -> dict[str,
 
 
 def _guide_star(observation: Observation, readout: GuideWindowReadout) -> dict[str, Any]:
-    guiding, tracking = observation.executed.guiding, readout.tracking
-    xstart, ystart = tracking.lower_left_corners.min(axis=0).tolist()
-    xstop, ystop = tracking.upper_right_corners.max(axis=0).tolist()
+    guiding = observation.executed.guiding
+    tracked = len(readout.tracking.lower_left_corners)
+    (xstart, ystart), (xstop, ystop) = _window(readout.tracking if tracked else readout.acquisition)
     return {
         "guide_window_id": observation.guide_window_id,
         "guide_mode": str(guiding.mode),
@@ -392,6 +408,16 @@ def _guide_star(observation: Observation, readout: GuideWindowReadout) -> dict[s
         "guide_star_id": guiding.stars[readout.detector].gsc_id,
         "epoch": guiding.epoch,
     }
+
+
+def _window(phase: GuideWindowPhase) -> tuple[list[int], list[int]]:
+    """Return first and last pixel (x, y) of all windows of a phase, rad's "unknown" if none."""
+    if not len(phase.lower_left_corners):
+        return [_UNKNOWN] * 2, [_UNKNOWN] * 2
+    return (
+        phase.lower_left_corners.min(axis=0).tolist(),
+        phase.upper_right_corners.max(axis=0).tolist(),
+    )
 
 
 def _wcsinfo(observation: Observation, aperture: DetectorAperture) -> dict[str, Any]:
@@ -489,14 +515,13 @@ def _star(star: GuideStar) -> dict[str, Any]:
 def _window_limits(phases: Mapping[str, GuideWindowPhase]) -> dict[str, int]:
     limits: dict[str, int] = {}
     for prefix, phase in phases.items():
-        start = phase.lower_left_corners.min(axis=0)
-        stop = phase.upper_right_corners.max(axis=0)
+        start, stop = _window(phase)
         ysize, xsize = phase.signal_resultants.shape[1:]
         limits |= {
-            f"min_{prefix}_xstart": int(start[0]),
-            f"min_{prefix}_ystart": int(start[1]),
-            f"max_{prefix}_xstop": int(stop[0]),
-            f"max_{prefix}_ystop": int(stop[1]),
+            f"min_{prefix}_xstart": start[0],
+            f"min_{prefix}_ystart": start[1],
+            f"max_{prefix}_xstop": stop[0],
+            f"max_{prefix}_ystop": stop[1],
             f"{prefix}_xsize": xsize,
             f"{prefix}_ysize": ysize,
         }

@@ -15,7 +15,7 @@ import roman_assets
 from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PlatformError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.ancillary import (
     ExecutedExposure,
@@ -27,6 +27,7 @@ from roman_assets.pipelines.formatting.data_unit import Stream
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.level1 import (
     Observation,
+    check_shape,
     face_model,
     guide_window_model,
     science_raw,
@@ -224,13 +225,14 @@ def retained_ephemeris(landing: LandingArea, recorded: ProductInput) -> Path:
     BadInputError
         If it is gone, or its content is another.
     """
-    path = landing.path / recorded.name
-    if not path.is_file() or sha256_of(path) != recorded.sha256:
-        raise BadInputError(
-            path, "ephemeris", f"the one with the sha256 {recorded.sha256} is gone",
-            "bring it back into the landing area",
-        )  # fmt: skip
-    return path
+    for path in landing.ephemerides_named(recorded.name):
+        if path.is_file() and sha256_of(path) == recorded.sha256:
+            return path
+    raise BadInputError(
+        landing.path / recorded.name, "ephemeris",
+        f"the one with the sha256 {recorded.sha256} is gone",
+        "bring it back into the landing area, or a directory in it",
+    )  # fmt: skip
 
 
 def _complete_receipt(landing: LandingArea, exposure: ExposureId, clock: Clock) -> Receipt:
@@ -349,6 +351,7 @@ class _Maker:
             self._attempt(face.file_set, partial(self._face, face))
 
     def _attempt(self, file_set: FileSet, make: Callable[[], None]) -> None:
+        """Make files; whatever is wrong with them is the failure of their file set alone."""
         try:
             make()
         except BadInputError as error:
@@ -356,6 +359,10 @@ class _Maker:
         except ValidationError as error:
             place = ".".join(str(part) for part in error.absolute_path)
             self._fail(file_set, error, f"not valid by rad: {place}: {error.message}")
+        except (OSError, PlatformError):
+            raise  # not of the data
+        except Exception as error:
+            self._fail(file_set, error, f"it cannot be made: {error!r}")
 
     def _fail(self, file_set: FileSet, error: Exception, message: str) -> None:
         self.failures.append(
@@ -373,6 +380,8 @@ class _Maker:
             "guide_window": partial(guide_window_model, observation, guide_window)
         }
         if "uncal" in wanted:
+            shape = self._work.landing.readout_shape(observation.exposure, detector)
+            check_shape(observation, detector, shape)
             readout = self._telemetry(DetectorReadout, Stream.SCIENCE, detector)
             models["uncal"] = partial(science_raw, observation, readout, guide_window)
         written = [self._write(names[kind], models[kind]()) for kind in wanted]
