@@ -12,7 +12,7 @@ PACKAGE = Path(roman_assets.__file__).parent
 LAYERS = (
     {"cli"},
     {"definitions"},
-    {"assets", "checks", "automation", "partitions", "resources", "dagster_home"},
+    {"assets", "checks", "automation", "partitions", "resources", "dagster_home", "webserver"},
     {"rehearsal", "stand_in"},
     {"pipelines"},
     {"reader"},

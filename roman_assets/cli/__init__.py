@@ -80,6 +80,7 @@ def installation(
 
 app.command(rich_help_panel="Run the platform")(operate.demo)
 app.command(rich_help_panel="Run the platform")(operate.dev)
+app.command(rich_help_panel="Run the platform")(operate.webserver)
 app.command(rich_help_panel="Run the platform")(simulate.simulate)
 app.command(rich_help_panel="Run the platform")(simulate.new_reference)
 app.command(rich_help_panel="Run the platform")(rehearse.rehearse)

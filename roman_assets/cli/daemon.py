@@ -7,10 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import yaml
 
 from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
 from roman_assets.data_root import DataRoot
@@ -19,7 +23,11 @@ from roman_assets.errors import PassingFaultError
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+DEFINITIONS = "roman_assets.definitions"
+CODE_LOCATION = "roman_assets"
+
 _STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
 _LOCK = "daemon.lock"
 _LOG = "daemon.log"
 
@@ -83,29 +91,91 @@ def running_daemon(root: DataRoot) -> Iterator[DagsterInstance]:
                 _stop(process)
 
 
-def run_until_stopped(command: list[str], root: DataRoot, claim: int) -> int:
-    """Run a program of Dagster's with the claim; an interrupt or SIGTERM stops all it started.
+@contextmanager
+def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]:
+    """Prepare the programs of an installation: code server, daemon, web server.
+
+    Daemon and web server share the code server, which listens on a socket in a directory that
+    others cannot enter: it executes what it is asked to.
+
+    Parameters
+    ----------
+    webserver
+        Options of ``roman-assets webserver``.
+
+    Yields
+    ------
+    list
+        The commands; the code server's comes first.
+    pathlib.Path
+        What the code server creates when it is ready.
+    """
+    with TemporaryDirectory(prefix="roman-assets-") as directory:
+        socket, workspace = Path(directory) / "code", Path(directory) / "workspace.yaml"
+        origin = {"socket": str(socket), "location_name": CODE_LOCATION}
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": origin}]}))
+        commands = [
+            [dagster_program("dagster"), "code-server", "start", "--socket", str(socket),
+             "--module-name", DEFINITIONS, "--location-name", CODE_LOCATION,
+             "--log-level", "warning", "--inject-env-vars-from-instance"],
+            [dagster_program("dagster-daemon"), "run", "--workspace", str(workspace)],
+            [dagster_program("roman-assets"), "webserver", "--workspace", str(workspace),
+             *webserver],
+        ]  # fmt: skip
+        yield commands, socket
+
+
+def run_until_stopped(
+    commands: Sequence[Sequence[str]], root: DataRoot, claim: int, ready: Path | None = None
+) -> int:
+    """Run programs side by side with the claim; an interrupt or SIGTERM stops all they started.
+
+    Parameters
+    ----------
+    commands
+        The programs, started in this order.
+    root
+        The installation.
+    claim
+        Of `sole_daemon`.
+    ready
+        What the first program creates when the others may start; None does not wait.
 
     Returns
     -------
     int
-        Its exit status, 0 if it was stopped.
+        0 if they were stopped, else the exit status of the first that ended by itself.
     """
-    process = subprocess.Popen(
-        command, env=dagster_environment(root), start_new_session=True, pass_fds=(claim,)
-    )
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        return process.wait()
+        for command in commands:
+            processes.append(
+                subprocess.Popen(
+                    command, env=dagster_environment(root), start_new_session=True,
+                    pass_fds=(claim,),
+                )
+            )  # fmt: skip
+            while ready is not None and not ready.exists() and not _ended(processes):
+                time.sleep(_LOOK_SECONDS)
+        while not (ended := _ended(processes)):
+            time.sleep(_LOOK_SECONDS)
+        print(f"{ended[0].args!r} ended by itself", file=sys.stderr)  # noqa: T201
+        return ended[0].returncode or 1
     except KeyboardInterrupt:
         return 0
     finally:
-        _stop(process)
+        for process in reversed(processes):
+            _stop(process)
         signal.signal(signal.SIGTERM, before)
+
+
+def _ended(processes: Iterable[subprocess.Popen[bytes]]) -> list[subprocess.Popen[bytes]]:
+    return [process for process in processes if process.poll() is not None]
 
 
 def _start(root: DataRoot, log: Path, claim: int) -> subprocess.Popen[bytes]:

@@ -25,23 +25,68 @@ def use_data_root(path: Path) -> None:
     os.environ[DATA_ROOT_VARIABLE] = str(path.absolute())
 
 
+HostOption = Annotated[str, typer.Option(help="Address the UI listens on.")]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")]
+SocketOption = Annotated[
+    Path | None,
+    typer.Option(help="Listen on this Unix socket instead; only your own user can connect to it."),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        help="Ask for the token in this file as a password. A missing file is written.",
+    ),
+]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Answer requests for this host name too, as a proxy sends them."),
+]
+
+
 def dev(
-    host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 3000,
+    socket: SocketOption = None,
+    token_file: TokenFileOption = None,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Run Dagster's UI and daemon on this installation until interrupted."""
-    from roman_assets.cli.daemon import dagster_program, run_until_stopped, sole_daemon
-    from roman_assets.dagster_home import workspace_file
+    from roman_assets.cli.daemon import run_until_stopped, services, sole_daemon
+    from roman_assets.webserver.serve import Listening
 
     root = DataRoot.from_environment()
-    command = [dagster_program("dagster"), "dev", "--workspace", str(workspace_file())]
-    command += ["--host", host, "--port", str(port)]
+    listening = Listening(host, port, socket, token_file, tuple(allow_host or ()))
     with sole_daemon(root) as claim:
         if claim is None:
             raise PassingFaultError(
                 f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
             )
-        raise typer.Exit(run_until_stopped(command, root, claim))
+        terminal().print(listening.told, soft_wrap=True)
+        with services(listening.arguments) as (commands, ready):
+            raise typer.Exit(run_until_stopped(commands, root, claim, ready))
+
+
+def webserver(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 3000,
+    socket: SocketOption = None,
+    token_file: TokenFileOption = None,
+    allow_host: AllowHostOption = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("--workspace", "-w", dir_okay=False, help="Dagster's workspace file."),
+    ] = None,
+) -> None:
+    """Run Dagster's UI alone, where daemon and code server run by themselves."""
+    from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
+    from roman_assets.webserver.serve import Listening, serve
+
+    root = DataRoot.from_environment()
+    prepare_dagster_home(root)
+    os.environ.update(dagster_environment(root))
+    listening = Listening(host, port, socket, token_file, tuple(allow_host or ()))
+    serve(listening, [workspace or workspace_file()])
 
 
 def demo(

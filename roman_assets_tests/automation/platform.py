@@ -68,14 +68,10 @@ class Platform:
 
     def wait_for(self, value: Callable[[], Value], what: str, seconds: float = 300) -> Value:
         """Wait until a value is truthy, and give it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with suppress(OSError):
-                if found := value():
-                    return found
-            assert self.process.poll() is None, f"the daemon ended:\n{self._tail()}"
-            time.sleep(0.5)
-        raise AssertionError(f"{what} did not happen within {seconds} s:\n{self._tail()}")
+        try:
+            return wait_until(value, what, self.process, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self._tail()}") from None
 
     def instance(self) -> DagsterInstance:
         """Open the installation's Dagster instance."""
@@ -112,7 +108,7 @@ def running_platform(root: DataRoot, *, webserver: bool = True) -> Iterator[Plat
             ["dagster-webserver", "-w", str(workspace_file()), "-h", "127.0.0.1", "-p", str(port)]
         )
     with log.open("ab") as output:
-        processes = [_start(program, root, output) for program in programs]
+        processes = [start_program(program, root, output) for program in programs]
     try:
         yield Platform(root, port, processes[0], log)
     finally:
@@ -126,7 +122,7 @@ def running_dev(root: DataRoot, **environment: str) -> Iterator[Platform]:
     log = root.path / "platform.log"
     port = free_port()
     with log.open("ab") as output:
-        process = _start(
+        process = start_program(
             ["roman-assets", "--data", str(root.path), "dev", "--port", str(port)],
             root, output, **environment,
         )  # fmt: skip
@@ -137,6 +133,20 @@ def running_dev(root: DataRoot, **environment: str) -> Iterator[Platform]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def wait_until(
+    value: Callable[[], Value], what: str, process: subprocess.Popen[bytes], seconds: float = 300
+) -> Value:
+    """Wait until a value is truthy, and give it; fail when a program ends before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError):
+            if found := value():
+                return found
+        assert process.poll() is None, f"{process.args!r} ended"
+        time.sleep(0.5)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
 def command(root: DataRoot, *arguments: str) -> str:
@@ -184,9 +194,10 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _start(
+def start_program(
     program: list[str], root: DataRoot, output: Any, **environment: str
 ) -> subprocess.Popen[bytes]:
+    """Start a program of this environment on an installation; it dies with the tests."""
     path = Path(sys.executable).with_name(program[0])
     return subprocess.Popen(
         [str(path), *program[1:]],

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from roman_assets.cli.daemon import sole_daemon
+from roman_assets.cli.daemon import run_until_stopped, sole_daemon
 from roman_assets.data_root import DataRoot
 
 CLAIM_AND_SLEEP = """
@@ -44,7 +44,7 @@ root = DataRoot(Path(sys.argv[1]))
 shell = "sleep 600 & echo $! > " + sys.argv[1] + "/grandchild; wait"
 with sole_daemon(root) as claim:
     print("started", flush=True)
-    sys.exit(run_until_stopped(["sh", "-c", shell], root, claim))
+    sys.exit(run_until_stopped([["sh", "-c", shell]], root, claim))
 """
 
 
@@ -74,3 +74,12 @@ def test_a_service_manager_that_ends_dev_ends_all_that_dev_started(tmp_path: Pat
             return
         time.sleep(0.05)
     raise AssertionError("what dev started runs on")
+
+
+def test_dev_ends_when_one_of_its_programs_does(tmp_path: Path) -> None:
+    ready, root = tmp_path / "ready", DataRoot(tmp_path / "data")
+    first = ["sh", "-c", f"sleep 0.2; touch {ready}; exec sleep 600"]
+    second = ["sh", "-c", f"test -e {ready} && exit 3"]
+    with sole_daemon(root) as claim:
+        assert claim is not None
+        assert run_until_stopped([first, second], root, claim, ready) == 3
