@@ -1,9 +1,9 @@
 """Alerts: who is told, and how, that products are late or about to be.
 
 `Alert` says what a person must know; an `AlertSender` brings several of them to someone, by mail or
-to a webhook. `AlertLog` remembers what each sender has delivered. An alert is sent at least once by
-every sender, and again only after a crash between its delivery and its record; a sender that fails
-holds up no other, and tries again at the next tick.
+to a webhook. `AlertLog` remembers what each sender has delivered of what holds. An alert is sent at
+least once by every sender, and again only after a crash between its delivery and its record, or
+when it holds anew. A sender that fails holds up no other, and tries again at the next tick.
 """
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import smtplib
 import ssl
+import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from roman_assets.archive.durability import append_line, private_directory
+from pydantic import TypeAdapter, ValidationError
+
+from roman_assets.archive.durability import private_directory, write_durably
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 
@@ -66,6 +72,8 @@ class Alert:
         What failed, if something did.
     survey, optical_element
         Of the visit, as far as known.
+    failed
+        When the attempt ended that failed, UTC, ISO 8601; None of other states.
     """
 
     partition: str
@@ -80,11 +88,14 @@ class Alert:
     reason: str | None = None
     survey: str | None = None
     optical_element: str | None = None
+    failed: str | None = None
 
     @property
     def alert_id(self) -> str:
-        """The same whenever the alert is repeated: each is told once to everyone."""
-        return f"{self.partition}:{self.step}:{self.level}:{self.state}"
+        """The same as long as the alert holds: it is told once to everyone."""
+        return ":".join(
+            filter(None, (self.partition, self.step, self.level, self.state, self.failed))
+        )
 
     @property
     def line(self) -> str:
@@ -118,18 +129,18 @@ class AlertSender(Protocol):
         Raises
         ------
         PassingFaultError
-            If they could not be delivered; they will be given again.
+            If they could not be delivered; they will be given again. The message names no secret.
         """
 
 
 def summary(alerts: Sequence[Alert]) -> str:
-    """Give one line that counts alerts by state."""
+    """Return one line that counts alerts by state."""
     counts = Counter(alert.state for alert in alerts)
     return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
 def text(alerts: Sequence[Alert]) -> str:
-    """Give the body of a message."""
+    """Return the body of a message."""
     lines = [alert.line for alert in alerts[:MOST_LINES]]
     if left := len(alerts) - len(lines):
         lines.append(f"... and {left} more: see roman-assets deadlines")
@@ -137,59 +148,92 @@ def text(alerts: Sequence[Alert]) -> str:
 
 
 @dataclass(frozen=True)
+class MailServer:
+    """A mail server and how to log in to it.
+
+    Parameters
+    ----------
+    scheme
+        ``smtp``, ``smtps`` for TLS from the start, ``smtp+starttls`` for TLS after the greeting.
+    host, port
+        Where it is; a port of None is the usual one.
+    user, password
+        None if it asks for none.
+    """
+
+    scheme: str
+    host: str
+    port: int | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @contextmanager
+    def connected(self) -> Iterator[smtplib.SMTP]:
+        """Connect and log in, and quit at the end."""
+        context = ssl.create_default_context()
+        if self.scheme == "smtps":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                self.host, self.port or 465, timeout=TIMEOUT_S, context=context
+            )
+        else:
+            server = smtplib.SMTP(self.host, self.port or 25, timeout=TIMEOUT_S)
+        with server:
+            if self.scheme == "smtp+starttls":
+                server.starttls(context=context)
+            if self.user is not None:
+                server.login(self.user, self.password or "")
+            yield server
+
+
+@dataclass(frozen=True)
 class MailSender:
-    """Sends alerts by mail.
+    """Sends alerts by mail to one person, so that an address that is refused concerns no other.
 
     Parameters
     ----------
     server
-        ``smtp://[user:password@]host[:port]``, with ``smtps`` for TLS from the start and
-        ``smtp+starttls`` for TLS after the greeting.
+        Takes the mail.
     sender
         Address of the sender.
-    recipients
-        Addresses that are told.
+    recipient
+        Address that is told.
     """
 
-    server: str
+    server: MailServer
     sender: str
-    recipients: tuple[str, ...]
+    recipient: str
 
     @property
     def name(self) -> str:
         """Whom it tells."""
-        return f"mail to {', '.join(self.recipients)}"
+        return f"mail to {self.recipient}"
 
     def send(self, alerts: Sequence[Alert]) -> None:
-        """Send one message to all recipients."""
+        """Send one message."""
         message = EmailMessage()
         message["Subject"] = f"[roman-assets] {summary(alerts)}"
         message["From"] = self.sender
-        message["To"] = ", ".join(self.recipients)
+        message["To"] = self.recipient
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = make_msgid(domain=self.sender.rpartition("@")[2] or None)
         message.set_content(text(alerts))
         try:
-            with self._connected() as server:
-                server.send_message(message)
+            with self.server.connected() as server:
+                server.send_message(message, to_addrs=[self.recipient])
         except (OSError, smtplib.SMTPException) as error:
-            raise PassingFaultError(f"{self.name}: {error}") from error
+            # what the server answers may repeat what it was told
+            raise PassingFaultError(f"{self.name}: {self._without_secret(error)}") from None
 
-    def _connected(self) -> smtplib.SMTP:
-        url = urlsplit(self.server)
-        host = url.hostname or "localhost"
-        context = ssl.create_default_context()
-        if url.scheme == "smtps":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                host, url.port or 465, timeout=TIMEOUT_S, context=context
-            )
-        else:
-            server = smtplib.SMTP(host, url.port or 25, timeout=TIMEOUT_S)
-        if url.scheme == "smtp+starttls":
-            server.starttls(context=context)
-        if url.username:
-            server.login(unquote(url.username), unquote(url.password or ""))
-        return server
+    def _without_secret(self, error: Exception) -> str:
+        secret = self.server.password
+        return str(error).replace(secret, "...") if secret else str(error)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection for what it is: an answer that delivers nothing."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nowhere; the answer becomes an error."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +243,10 @@ class WebhookSender:
     Parameters
     ----------
     url
-        Where to, http or https.
+        Where to, http or https; whoever knows it may post, so it is a secret.
     """
 
-    url: str
+    url: str = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -219,54 +263,126 @@ class WebhookSender:
             self.url, json.dumps(message).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S):
                 pass
+        except urllib.error.HTTPError as answer:
+            raise PassingFaultError(f"{self.name}: it answered {answer.code}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise PassingFaultError(f"{self.name}: {error}") from error
+            # some of these errors repeat the address
+            reason = getattr(error, "reason", error)
+            said = reason.strerror if isinstance(reason, OSError) else None
+            raise PassingFaultError(f"{self.name}: {said or type(reason).__name__}") from None
 
 
 _SMTP_SCHEMES = ("smtp", "smtps", "smtp+starttls")
 _WEB_SCHEMES = ("http", "https")
+_PRINTABLE = re.compile(r"[!-~]+")
+_ADDRESS = re.compile(r"[!-~]+@[!-~]+")
 
 
-def senders_from_environment(environment: Mapping[str, str] = os.environ) -> list[AlertSender]:
-    """Give the senders that the operator has set up, perhaps none.
+@dataclass(frozen=True)
+class Setup:
+    """The senders that the operator has set up.
 
-    Raises
-    ------
-    BadInputError
-        If a setting cannot be used; it names the variable.
+    Parameters
+    ----------
+    senders
+        Those that can be used.
+    errors
+        Settings that cannot; they keep no other from being used.
     """
+
+    senders: tuple[AlertSender, ...] = ()
+    errors: tuple[BadInputError, ...] = ()
+
+
+def senders_from_environment(environment: Mapping[str, str] = os.environ) -> Setup:
+    """Return the senders that the operator has set up, perhaps none."""
     senders: list[AlertSender] = []
-    if server := environment.get(SMTP_VARIABLE):
-        _require_scheme(SMTP_VARIABLE, server, _SMTP_SCHEMES)
-        recipients = [part.strip() for part in environment.get(MAIL_TO_VARIABLE, "").split(",")]
-        if not all(recipients):
+    errors = []
+    for wanted in (_webhooks, _mails):
+        try:
+            senders += wanted(environment)
+        except BadInputError as error:
+            errors.append(error)
+    return Setup(tuple(senders), tuple(errors))
+
+
+def _webhooks(environment: Mapping[str, str]) -> list[AlertSender]:
+    url = environment.get(WEBHOOK_VARIABLE)
+    if not url:
+        return []
+    _require_address(WEBHOOK_VARIABLE, url, _WEB_SCHEMES)
+    return [WebhookSender(url)]
+
+
+def _mails(environment: Mapping[str, str]) -> list[AlertSender]:
+    address = environment.get(SMTP_VARIABLE)
+    if not address:
+        return []
+    parts = _require_address(SMTP_VARIABLE, address, _SMTP_SCHEMES)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise _unusable(SMTP_VARIABLE, "something follows its host and port")
+    recipients = _addresses(environment, MAIL_TO_VARIABLE)
+    if not recipients:
+        raise BadInputError(
+            "environment", MAIL_TO_VARIABLE, "nobody is named",
+            "set addresses, separated by commas",
+        )  # fmt: skip
+    sender = next(iter(_addresses(environment, MAIL_FROM_VARIABLE)), recipients[0])
+    server = MailServer(
+        parts.scheme,
+        str(parts.hostname),
+        parts.port,
+        None if parts.username is None else unquote(parts.username),
+        None if parts.password is None else unquote(parts.password),
+    )
+    return [MailSender(server, sender, recipient) for recipient in recipients]
+
+
+def _addresses(environment: Mapping[str, str], variable: str) -> list[str]:
+    """Return the mail addresses that a variable names, each once."""
+    parts = [part.strip() for part in environment.get(variable, "").split(",")]
+    found = list(dict.fromkeys(filter(None, parts)))
+    for address in found:
+        if not _ADDRESS.fullmatch(address):
             raise BadInputError(
-                "environment", MAIL_TO_VARIABLE, "nobody is named",
+                "environment", variable, f"{address!r} is no mail address",
                 "set addresses, separated by commas",
             )  # fmt: skip
-        sender = environment.get(MAIL_FROM_VARIABLE) or recipients[0]
-        senders.append(MailSender(server, sender, tuple(recipients)))
-    if url := environment.get(WEBHOOK_VARIABLE):
-        _require_scheme(WEBHOOK_VARIABLE, url, _WEB_SCHEMES)
-        senders.append(WebhookSender(url))
-    return senders
+    return found
 
 
-def _require_scheme(variable: str, url: str, schemes: Sequence[str]) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname:
-        # the address itself may hold a password
-        raise BadInputError(
-            "environment", variable, f"its scheme is {parts.scheme!r}, its host {parts.hostname!r}",
-            f"give an address that begins with {', '.join(f'{s}://' for s in schemes)}",
-        )  # fmt: skip
+def _require_address(variable: str, address: str, schemes: Sequence[str]) -> SplitResult:
+    """Return the parts of an address that can be used; an error repeats none of them."""
+    if not _PRINTABLE.fullmatch(address):
+        raise _unusable(variable, "it holds a blank or a character that is not ASCII")
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise _unusable(variable, "its host or port cannot be read") from None
+    if parts.scheme not in schemes:
+        begins = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise _unusable(variable, f"it does not begin with {begins}")
+    if not parts.hostname:
+        raise _unusable(variable, "it names no host")
+    return parts
+
+
+def _unusable(variable: str, reason: str) -> BadInputError:
+    return BadInputError(
+        "environment", variable, f"{reason} (it is not shown, since it may hold a password)",
+        "correct it; in a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, "
+        ": as %3A and a blank as %20",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class AlertLog:
-    """What each sender has delivered: one line of JSON for each message.
+    """What each sender has delivered of the alerts that hold: JSON, ids by sender.
+
+    What holds no longer is forgotten, so the file stays small and an alert that holds anew is new.
 
     Parameters
     ----------
@@ -278,85 +394,101 @@ class AlertLog:
 
     @classmethod
     def of(cls, root: DataRoot) -> AlertLog:
-        """Give the log of an installation."""
-        return cls(root.path / "alerts" / "delivered.jsonl")
+        """Return the log of an installation."""
+        return cls(root.path / "alerts" / "delivered.json")
 
-    def delivered(self, sender: str) -> frozenset[str]:
-        """Give the ids of the alerts that a sender has delivered."""
+    def read(self) -> dict[str, set[str]]:
+        """Return the ids of the alerts that each sender has delivered.
+
+        Raises
+        ------
+        BadInputError
+            If the file is damaged.
+        """
         try:
-            lines = self.path.read_bytes().splitlines()
+            entries = TypeAdapter(dict[str, set[str]]).validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return frozenset()
-        entries = (entry for line in lines if (entry := _entry(line)) is not None)
-        return frozenset(
-            alert_id
-            for entry in entries
-            if entry["sender"] == sender
-            for alert_id in entry["alerts"]
-        )
+            return {}
+        except ValidationError as error:
+            raise BadInputError(
+                self.path, "JSON", f"it is damaged ({error.error_count()} errors)",
+                "delete it: what holds is told again",
+            ) from None  # fmt: skip
+        return entries
 
-    def add(self, sender: str, alerts: Iterable[Alert], time: datetime) -> None:
-        """Note durably that alerts are delivered."""
+    def write(self, delivered: Mapping[str, Iterable[str]]) -> None:
+        """Replace what is remembered, durably."""
         private_directory(self.path.parent)
-        entry = {
-            "sender": sender,
-            "time": time.isoformat(),
-            "alerts": [alert.alert_id for alert in alerts],
-        }
-        append_line(self.path, json.dumps(entry).encode())
+        content = {sender: sorted(ids) for sender, ids in sorted(delivered.items())}
+        write_durably(self.path, json.dumps(content, indent=1).encode())
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """Read a line; one torn by a crash speaks of a delivery that will be repeated."""
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return entry
+@dataclass(frozen=True)
+class Deliveries:
+    """What became of a tick's alerts.
+
+    Parameters
+    ----------
+    sent
+        Alerts delivered by each sender.
+    faults
+        What failed, for people.
+    """
+
+    sent: Mapping[str, int]
+    faults: tuple[str, ...]
 
 
 def deliver(
-    alerts: Sequence[Alert], senders: Iterable[AlertSender], log: AlertLog, now: datetime
-) -> dict[str, int]:
-    """Let every sender deliver what it has not delivered yet, in one message each.
+    alerts: Sequence[Alert], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
+) -> Deliveries:
+    """Let every sender deliver what it has not delivered yet, in one message each, all at once.
 
     Parameters
     ----------
     alerts
-        All that hold now, the most urgent first.
+        Those that hold now, the most urgent first.
     senders
         Who is to deliver them.
     log
         What was delivered before.
-    now
-        UTC.
-
-    Returns
-    -------
-    dict
-        Alerts delivered by each sender.
-
-    Raises
-    ------
-    PassingFaultError
-        If a sender failed, after all others have had their turn.
+    all_known
+        Whether `alerts` are all that hold: others are forgotten, and told again if they come back.
     """
-    sent: dict[str, int] = {}
-    faults = []
-    for sender in senders:
-        known = log.delivered(sender.name)
-        new = [alert for alert in alerts if alert.alert_id not in known]
-        if not new:
-            continue
-        try:
-            sender.send(new)
-        except PassingFaultError as fault:
-            faults.append(str(fault))
-            continue
-        log.add(sender.name, new, now)
-        sent[sender.name] = len(new)
-    if faults:
-        raise PassingFaultError(
-            f"{'; '.join(faults)}. What could not be delivered is sent again at the next tick"
-        )
-    return sent
+    known = log.read()
+    holding = {alert.alert_id for alert in alerts}
+    delivered = {
+        name: ids & holding if all_known else ids
+        for name, ids in known.items()
+        if not all_known or name in {sender.name for sender in senders}
+    }
+    waiting = [
+        (sender, new)
+        for sender in senders
+        if (new := [one for one in alerts if one.alert_id not in delivered.get(sender.name, ())])
+    ]
+    sent, faults = {}, []
+    with ThreadPoolExecutor(max_workers=max(len(waiting), 1)) as threads:
+        results = threads.map(_fault, *zip(*waiting, strict=True)) if waiting else ()
+        for (sender, new), fault in zip(waiting, results, strict=True):
+            if fault is not None:
+                faults.append(fault)
+                continue
+            ids = {alert.alert_id for alert in new}
+            delivered[sender.name] = delivered.get(sender.name, set()) | ids
+            sent[sender.name] = len(new)
+            log.write(delivered)
+    if delivered != known and not sent:
+        log.write(delivered)
+    return Deliveries(sent, tuple(faults))
+
+
+def _fault(sender: AlertSender, alerts: Sequence[Alert]) -> str | None:
+    """Let a sender deliver; return what failed."""
+    try:
+        sender.send(alerts)
+    except PassingFaultError as fault:
+        return str(fault)
+    except Exception as error:  # whatever it is, the others are told
+        return f"{sender.name}: {type(error).__name__}"
+    return None

@@ -26,6 +26,7 @@ from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
 from roman_assets.products.deadline import Deadline, ProductState
 from roman_assets.products.kind import Level
@@ -97,6 +98,34 @@ class DeadlineWatch:
             if moment is not None:
                 known = self._next_look.get(row["visit"], moment)
                 self._next_look[row["visit"]] = min(known, moment)
+
+    @property
+    def all_known(self) -> bool:
+        """Whether every visit has been looked at since it changed."""
+        return not self._to_look
+
+    def alerts(self) -> list[Alert]:
+        """Return what people must know as of the last look, the most urgent first."""
+        found = self.not_in_order
+        failed = [one.partition for one in found if one.state == ProductState.FAILED]
+        times = self._failure_times(failed) if failed else {}
+        return [
+            alert_of(one, times.get((one.partition, one.step.value)))
+            if one.state == ProductState.FAILED
+            else alert_of(one)
+            for one in found
+        ]
+
+    def _failure_times(self, partitions: list[str]) -> dict[tuple[str, str], datetime]:
+        """Return when the last attempt at each step ended: another failure is another alert."""
+        attempts = self._changes.registry.attempts(partitions).sort_values("finished")
+        ended = attempts[attempts["finished"].notna()]
+        return {
+            (partition, step): moment.to_pydatetime()
+            for partition, step, moment in zip(
+                ended["partition"], ended["step"], ended["finished"], strict=True
+            )
+        }
 
     def look_again(self, standing: Standing) -> None:
         """Look at its visit at the next tick, whatever happens."""
@@ -182,20 +211,33 @@ def alert_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SkipReason:
     """Deliver what holds now and was not delivered yet, in one message for each sender."""
-    senders = senders_from_environment()
-    if not senders:
+    setup = senders_from_environment()
+    if not setup.senders and not setup.errors:
         return dg.SkipReason("nobody is to be told: no sender is set up (docs/operating.md)")
-    now = datetime.now(UTC)
     watch = _watch("alerts", installation.root)
-    watch.look(now)
-    alerts = [alert_of(standing) for standing in watch.not_in_order]
-    sent = deliver(alerts, senders, AlertLog.of(installation.root), now)
-    told = ", ".join(f"{number} by {name}" for name, number in sent.items())
+    watch.look(datetime.now(UTC))
+    alerts = watch.alerts()
+    done = deliver(alerts, setup.senders, AlertLog.of(installation.root), all_known=watch.all_known)
+    if setup.errors or done.faults:
+        errors = [str(error) for error in setup.errors]
+        raise PassingFaultError(
+            f"{'; '.join([*done.faults, *errors])}. What could not be delivered is sent again at "
+            "the next tick"
+        )
+    told = ", ".join(f"{number} by {name}" for name, number in done.sent.items())
     return dg.SkipReason(f"delivered {told}" if told else f"{len(alerts)} hold, all delivered")
 
 
-def alert_of(standing: Standing) -> Alert:
-    """Say what a person must know of a level that is late or at risk."""
+def alert_of(standing: Standing, failed: datetime | None = None) -> Alert:
+    """Return what a person must know of a level that is late or at risk.
+
+    Parameters
+    ----------
+    standing
+        How it stands.
+    failed
+        When the last attempt failed, if that is its state.
+    """
     return Alert(
         partition=standing.partition,
         step=standing.step.value,
@@ -209,4 +251,5 @@ def alert_of(standing: Standing) -> Alert:
         reason=standing.reason,
         survey=standing.survey,
         optical_element=standing.optical_element,
+        failed=None if failed is None else failed.isoformat(),
     )

@@ -409,7 +409,7 @@ class WorkHistory(Generations):
 
     def attempts(
         self,
-        partition: str | None = None,
+        partition: OneOrMore = None,
         *,
         run_id: str | None = None,
         outcome: Outcome | None = None,

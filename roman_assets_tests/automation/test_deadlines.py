@@ -24,6 +24,7 @@ from roman_assets.automation import deadlines
 from roman_assets.automation.alerts import AlertLog
 from roman_assets.automation.deadlines import DeadlineWatch, alert_sensor, deadline_sensor
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
 from roman_assets.products.kind import Step
 from roman_assets.registry.record import Outcome
 from roman_assets.resources import Installation
@@ -206,7 +207,40 @@ def test_alerts_are_told_once_whatever_is_restarted(
             monkeypatch.setattr(deadlines, "_watches", {})
     told_states = [[alert["state"] for alert in body["alerts"]] for body in posts.bodies]
     assert told_states == [["at risk"] * 2, ["overdue"] * 2]
-    assert len(AlertLog.of(facts.root).delivered("webhook 127.0.0.1")) == 4
+    assert len(AlertLog.of(facts.root).read()["webhook 127.0.0.1"]) == 2
+
+
+def test_what_fails_again_after_a_repair_alerts_again(
+    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+) -> None:
+    posts = Posts()
+    facts.receipt()
+    facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.BAD_INPUT)
+    with web_server(posts) as url:
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
+        for clock.hour in (4, 5):
+            look(facts, instance, alert_sensor)
+        facts.attempt(Step.FORMATTING, start=5.1, end=5.2, outcome=Outcome.BAD_INPUT)
+        for clock.hour in (6, 7):
+            look(facts, instance, alert_sensor)
+    told = [{(one["level"], one["state"]) for one in body["alerts"]} for body in posts.bodies]
+    assert ("L1", "failed") in told[0]
+    assert told[1:] == [{("L1", "failed")}]
+
+
+def test_a_setting_that_cannot_be_used_fails_the_tick_after_the_others_were_told(
+    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+) -> None:
+    posts = Posts()
+    facts.receipt()
+    clock.hour = 26
+    with web_server(posts) as url:
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_SMTP", "smtp://user:pa/ss@host")
+        with pytest.raises(PassingFaultError, match="ROMAN_ASSETS_ALERT_SMTP") as error:
+            look(facts, instance, alert_sensor)
+    assert "user" not in str(error.value).partition("Remedy")[0]
+    assert len(posts.bodies) == 1
 
 
 def test_without_a_sender_the_alert_sensor_says_so(
