@@ -103,8 +103,12 @@ def resolve(path: str) -> Any:
 
 def source_hash(paths: Sequence[str]) -> str:
     """Return the SHA-256 of the source of functions, classes and modules, one after another."""
-    text = "".join(inspect.getsource(inspect.unwrap(resolve(path))) for path in paths)
+    text = "".join(inspect.getsource(_defined(resolve(path))) for path in paths)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _defined(found: Any) -> Any:
+    return found.fget if isinstance(found, property) else inspect.unwrap(found)
 
 
 def first_difference(upstream: Any, ours: Any, place: str = "") -> str | None:
@@ -130,7 +134,7 @@ def first_difference(upstream: Any, ours: Any, place: str = "") -> str | None:
     elif isinstance(upstream, float):
         return _array_difference(np.float64(upstream), np.float64(ours), place)
     else:
-        return None if upstream == ours else f"{place} is {ours!r}, upstream {upstream!r}"
+        return None if upstream == ours else f"{place} is {ours!r:.80}, upstream {upstream!r:.80}"
     found = (first_difference(a, b, name) for name, a, b in pairs)
     return next((difference for difference in found if difference is not None), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from roman_assets.calibration.acceleration.guest import first_difference
 
 VOLATILE = frozenset({"file_date", "date", "cal_logs", "history", "asdf_library"})
 """What differs from run to run: dates and logs."""
+
+_DATE = re.compile(rb"date: '[^']*'")
 
 
 def difference_of_files(before: Path, after: Path) -> str | None:
@@ -40,7 +43,7 @@ def _content(path: Path) -> Any:
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         metadata = {
-            key: value
+            key: _DATE.sub(b"", value)
             for key, value in (table.schema.metadata or {}).items()
             if key.decode().rpartition(".")[2] not in VOLATILE
         }
