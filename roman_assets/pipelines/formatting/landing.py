@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -62,6 +64,13 @@ PACKET_SUFFIX = ".l0"
 DOCUMENT_SUFFIX = ".json"
 EPHEMERIS_SUFFIX = ".oem"
 
+Reading = Generator[None, None, FileContent]
+"""The reading of a file; it pauses now and then, so that a scan can end."""
+
+_PACKETS_AT_ONCE = 2000
+_MOST_UNITS = 500_000
+"""In one file: the packets of some 400 exposures."""
+
 _REDELIVER = "deliver the packets again"
 _REDELIVER_FILE = "deliver it again"
 _LATEST_ARRIVAL_NS = 2**63 - 1
@@ -108,6 +117,8 @@ class LandingArea:
     """
 
     root: DataRoot
+    _unfinished: dict[FileVersion, Reading] = field(default_factory=dict, repr=False, compare=False)
+    """Files that the last scan had no time to read to their end."""
 
     @cached_property
     def path(self) -> Path:
@@ -128,8 +139,8 @@ class LandingArea:
         Parameters
         ----------
         budget
-            Time after which no further file is begun; None for as long as it takes. At least one
-            file is taken in.
+            Time after which no further file is begun, and a large one of packets is left to the
+            next scan of this object to go on with; None for as long as it takes.
 
         Returns
         -------
@@ -141,17 +152,20 @@ class LandingArea:
         PassingFaultError
             If the disk is full or the index is not accessible.
         """
-        started = time.monotonic()
+        end = math.inf if budget is None else time.monotonic() + budget.total_seconds()
         taken: list[str] = []
         cases: list[Path] = []
         with self._inventory.kept_open():
             new, left = self._arrivals()
+            for gone in self._unfinished.keys() - set(new):
+                del self._unfinished[gone]
+            unread = 0
             for done, file in enumerate(new):
-                elapsed = time.monotonic() - started
-                if done and budget is not None and elapsed > budget.total_seconds():
-                    return ScanResult(tuple(taken), tuple(cases), tuple(left), len(new) - done)
+                if done and time.monotonic() > end:
+                    unread = len(new) - done
+                    break
                 try:
-                    if self._take_in(file):
+                    if self._take_in(file, end):
                         taken.append(file.name)
                 except BadInputError as fault:
                     if _version(self.path, file.name) != file:
@@ -160,13 +174,22 @@ class LandingArea:
                         cases.append(SetAside(self.root).add(self.path / file.name, fault))
                     except OSError as error:
                         left.append(self._leave(file.name, _not_moved(fault, error)))
-        return ScanResult(tuple(taken), tuple(cases), tuple(left))
+        remaining = unread + len(self._unfinished)
+        return ScanResult(tuple(taken), tuple(cases), tuple(left), remaining)
 
-    def _take_in(self, file: FileVersion) -> bool:
-        """Read a file into the index; False if it was removed or replaced meanwhile."""
+    def _take_in(self, file: FileVersion, end: float) -> bool:
+        """Read a file into the index; False if it was removed or replaced, or time is over."""
+        reading = self._unfinished.pop(file, None)
         try:
-            content = _content(self.path / file.name, file)
+            with _explained(self.path / file.name):
+                if reading is None:
+                    _check_entry(self.path / file.name, file)
+                    reading = _read(self.path / file.name)
+                content = _read_until(end, reading)
         except FileNotFoundError:
+            return False
+        if content is None:
+            self._unfinished[file] = reading
             return False
         if _version(self.path, file.name) != file:
             return False
@@ -405,8 +428,9 @@ def _not_moved(fault: BadInputError, error: OSError) -> BadInputError:
     )  # fmt: skip
 
 
-def _content(path: Path, file: FileVersion) -> FileContent:
-    """Read a file.
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn whatever reading a file raises into bad input.
 
     Raises
     ------
@@ -418,8 +442,7 @@ def _content(path: Path, file: FileVersion) -> FileContent:
         If no file can be read at present.
     """
     try:
-        _check_entry(path, file)
-        return _read(path)
+        yield
     except (FileNotFoundError, PlatformError):
         raise
     except OSError as error:
@@ -462,7 +485,7 @@ def _check_entry(path: Path, file: FileVersion) -> None:
         raise BadInputError(path, "file", f"it is {what}", "deliver the file itself")
 
 
-def _read(path: Path) -> FileContent:
+def _read(path: Path) -> Reading:
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise BadInputError(
@@ -472,14 +495,33 @@ def _read(path: Path) -> FileContent:
     return reader(path)
 
 
-def _read_packets(path: Path) -> PacketContent:
+def _read_until(end: float, reading: Reading) -> FileContent | None:
+    """Go on with a file; None if time is over before its end."""
+    try:
+        while True:
+            next(reading)
+            if time.monotonic() > end:
+                return None
+    except StopIteration as finished:
+        content: FileContent = finished.value
+        return content
+
+
+def _read_packets(path: Path) -> Reading:
     reader = PacketReader(_mapped(path), path)
     units: dict[UnitHeader, dict[int, int]] = {}
     duplicates = 0
-    for packet in reader:
+    for number, packet in enumerate(reader, 1):
         chunks = units.setdefault(packet.header, {})
         duplicates += packet.chunk in chunks
         chunks.setdefault(packet.chunk, packet.offset)
+        if len(units) > _MOST_UNITS:
+            raise BadInputError(
+                path, f"packet at byte {packet.offset}", f"more than {_MOST_UNITS} data units",
+                "deliver the packets in smaller files",
+            )  # fmt: skip
+        if number % _PACKETS_AT_ONCE == 0:
+            yield
     if not units:
         raise BadInputError(
             path, "packets",
@@ -498,15 +540,21 @@ def _read_packets(path: Path) -> PacketContent:
     )
 
 
-def _read_ephemeris(path: Path) -> EphemerisContent:
+def _read_document(path: Path) -> Reading:
+    yield from ()
+    return read_document(path)
+
+
+def _read_ephemeris(path: Path) -> Reading:
+    yield from ()
     ephemeris = Ephemeris(path)
     return EphemerisContent(
         ephemeris.kind, ephemeris.start, ephemeris.stop, ephemeris.creation_date
     )
 
 
-_READERS: Mapping[str, Callable[[Path], FileContent]] = {
+_READERS: Mapping[str, Callable[[Path], Reading]] = {
     PACKET_SUFFIX: _read_packets,
-    DOCUMENT_SUFFIX: read_document,
+    DOCUMENT_SUFFIX: _read_document,
     EPHEMERIS_SUFFIX: _read_ephemeris,
 }

@@ -70,6 +70,9 @@ _DAY = timedelta(days=1)
 MAX_PACKET_SIZE = CCSDS_HEADER_LEN + 65536
 """Bytes of the largest packet the standard allows."""
 
+_READ_AGAIN = 64
+"""Bytes looked at for each byte of a file that is full of damaged lengths."""
+
 _OURS = re.compile(rb"\x09[\x00-\x5f].{4}\x40.{6}RW\x01", re.DOTALL)
 _OURS_OR_IDLE = re.compile(rb"\x07\xff|" + _OURS.pattern, re.DOTALL)
 
@@ -137,6 +140,7 @@ class PacketReader:
     discontinuities: int = 0
     skipped_bytes: int = 0
     _counts: dict[int, int] = field(default_factory=dict, repr=False)
+    _read_in_vain: int = field(default=0, repr=False)
 
     def __iter__(self) -> Iterator[Packet]:
         offset, end = 0, len(self.buffer)
@@ -149,9 +153,8 @@ class PacketReader:
                 offset += size
             elif not checksum_is_right(self.buffer[offset : offset + size]):
                 self.crc_failures += 1
-                # A damaged length would lead astray: go on behind the packet only if one is there.
                 follows = self._packet_size(offset + size) or offset + size == end
-                offset = offset + size if follows else self._resume(offset)
+                offset = offset + size if follows else self._beyond_damage(offset, size)
             else:
                 packet = read_packet(self.buffer, offset, self.source)
                 self._count(packet)
@@ -169,6 +172,17 @@ class PacketReader:
         after = offset + size
         believed = after == len(self.buffer) or _OURS_OR_IDLE.match(self.buffer, after)
         return size if believed else None
+
+    def _beyond_damage(self, offset: int, size: int) -> int:
+        """Find the next packet behind one whose length may be damaged.
+
+        Looking for it within that length reads its bytes again. What costs more than several times
+        the file is no damage: then whole lengths are passed over.
+        """
+        self._read_in_vain += size
+        if self._read_in_vain > _READ_AGAIN * (offset + MAX_PACKET_SIZE):
+            return offset + size
+        return self._resume(offset)
 
     def _resume(self, offset: int) -> int:
         """Find the next packet behind damage."""

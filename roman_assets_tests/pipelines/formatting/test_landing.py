@@ -427,6 +427,20 @@ def test_a_budget_ends_a_scan_between_files_and_the_next_goes_on(area):
     assert area.receipt(EXPOSURE).complete
 
 
+def test_a_budget_ends_a_scan_within_a_large_file_and_the_next_goes_on(area, reference):
+    place_ancillary(area)
+    packets = packets_of(size=62)
+    assert len(packets) > 4000
+    path = place(area, "contact.l0", b"".join(packets), -10)
+    first = area.scan(timedelta(0))
+    assert (first.taken, first.remaining) == ((), 4)
+    results = [area.scan(timedelta(0)) for _ in range(8)]
+    assert next(result.taken for result in results if result.taken) == (path.name,)
+    assert sum(len(result.taken) for result in results) == 4
+    assert area.receipt(EXPOSURE).content_version == reference
+    assert area.scan() == landing_module.ScanResult()
+
+
 def test_only_the_operator_can_look_into_the_landing_area(area):
     assert area.path.stat().st_mode & 0o077 == 0
 

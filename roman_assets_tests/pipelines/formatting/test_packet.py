@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import struct
+import time
 import tracemalloc
 import zlib
 from collections import defaultdict
@@ -273,3 +274,12 @@ def test_a_record_that_unpacks_without_end_is_refused_within_its_limit():
         assert tracemalloc.get_traced_memory()[1] < 400 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_full_of_false_headers_takes_no_longer_than_its_size_says():
+    claimed = bytes.fromhex("0901c000ffff40") + bytes(6) + b"RW\x01"
+    good = packets_of(SENT["face"], 300)
+    started = time.process_time()
+    _, reader = read(claimed * (2 << 16) + b"".join(good))
+    assert time.process_time() - started < 5
+    assert reader.crc_failures > 1000

@@ -215,7 +215,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again_and_not_set_asid
 
     def reading(path: Path):
         try:
-            return read(path)
+            return (yield from read(path))
         finally:
             place(area, "contact.l0", GOOD)
 
