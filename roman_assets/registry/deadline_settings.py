@@ -25,6 +25,7 @@ from roman_assets.registry.settings_file import read_settings
 
 FILE_NAME = "deadlines.toml"
 VERSION = 1
+_LONGEST = 100_000
 _REMEDY = (
     f"write version = {VERSION} and tables [L1] to [L4] with origin, latency_hours and "
     "warning_hours (docs/deadlines.md), or remove the file for the specification's deadlines"
@@ -35,8 +36,8 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     origin: ClockOrigin | None = None
-    latency_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    warning_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    latency_hours: float | None = Field(default=None, gt=0, le=_LONGEST, allow_inf_nan=False)
+    warning_hours: float | None = Field(default=None, ge=0, le=_LONGEST, allow_inf_nan=False)
 
     def applied_to(self, default: Deadline) -> Deadline:
         """Give the deadline with what this row replaces."""

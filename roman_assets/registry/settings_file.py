@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -36,15 +37,17 @@ def read_settings(path: Path, model: type[_Settings], remedy: str) -> _Settings 
         If the file is there and cannot be used; it names the field.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(path, "file", f"it cannot be read: {error}", remedy) from error
     try:
         return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInputError(path, "file", f"no TOML: {error}", remedy) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = f"{first['msg']} (found {first['input']!r})"
-        raise BadInputError(path, field, reason, remedy) from error
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "file"
+        found = reprlib.repr(first["input"])
+        raise BadInputError(path, field, f"{first['msg']} (found {found})", remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(path, "file", f"no TOML: {error}", remedy) from error

@@ -40,6 +40,10 @@ def test_single_values_can_be_replaced(tmp_path: Path) -> None:
         ("version = 1\n[L2]\nlatency_hours = -3", "L2.latency_hours"),
         ("version = 1\n[L5]", "L5"),
         ("version = 1\n[L1]\nlatency = 3", "L1.latency"),
+        ("version = 1\n[L1]\nlatency_hours = 1e300", "L1.latency_hours"),
+        ("version = 1\n[L1]\nwarning_hours = 1e300", "L1.warning_hours"),
+        ("version = " + "[" * 100_000, "file"),
+        ("version = " + "1" * 5_000, "file"),
     ],
 )
 def test_an_unusable_file_is_an_error_with_file_field_and_remedy(
@@ -50,3 +54,13 @@ def test_an_unusable_file_is_an_error_with_file_field_and_remedy(
     assert caught.value.source.endswith("deadlines.toml")
     assert caught.value.field == field
     assert "version = 1" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"version = 1 # \xff", None], ids=str)
+def test_a_file_that_is_no_text_is_an_error_with_file_and_remedy(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "deadlines.toml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(BadInputError, match="cannot be read"):
+        deadlines_of(DataRoot(tmp_path))
