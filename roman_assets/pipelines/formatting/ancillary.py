@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import get_body_barycentric_posvel
+from astropy.coordinates import get_body_barycentric, get_body_barycentric_posvel
 from astropy.time import Time
 from numpy.typing import NDArray
 from oem import OrbitEphemerisMessage
@@ -61,7 +61,8 @@ MOST_READS = 65535
 """Of an exposure; `docs/l0.md` has two bytes for what counts them."""
 
 MOST_DOCUMENT_BYTES = 1 << 25
-MOST_EPHEMERIS_BYTES = 1 << 25
+MOST_EPHEMERIS_BYTES = 1 << 23
+"""Of which the parser takes a second for each MiB."""
 
 REFERENCE_BORDER = 4
 """Width of the border of reference pixels around the active ones."""
@@ -617,6 +618,30 @@ class Ephemeris:
             velocity = velocity + center[1].xyz.to_value(u.km / u.s)
         return SpacecraftState(time, state.frame.upper(), position, velocity)
 
+    @property
+    def metadata(self) -> list[Mapping[str, str]]:
+        """The metadata of each segment."""
+        return [segment.metadata for segment in self._message]
+
+    def positions(self, most: int) -> tuple[Time, NDArray[np.float64]]:
+        """Return some of the states: first, last and others evenly between.
+
+        Returns
+        -------
+        epochs, positions
+            Positions relative to the solar system's barycentre, km, shape (n, 3).
+        """
+        states = [state for segment in self._message for state in segment]
+        chosen = np.unique(np.linspace(0, len(states) - 1, most).astype(int))
+        some = [states[index] for index in chosen]
+        epochs = Time([state.epoch for state in some])
+        positions = np.array([state.position for state in some])
+        for center in {state.center.upper() for state in some} - {"SOLAR SYSTEM BARYCENTER"}:
+            body = get_body_barycentric(_CENTERS[center], epochs, ephemeris="builtin")
+            about = np.array([state.center.upper() == center for state in some])
+            positions[about] += body.xyz.to_value(u.km).T[about]
+        return epochs, positions
+
 
 @contextmanager
 def _oem_explained(path: Path) -> Iterator[None]:
@@ -641,6 +666,8 @@ def open_ephemeris(path: Path) -> Ephemeris:
 
 def _ephemeris_kind(path: Path) -> EphemerisKind:
     text = path.read_text(encoding="ascii", errors="replace")
+    if text.lstrip().startswith("<"):
+        raise BadInputError(path, "OEM", "it is XML", "deliver it as text (KVN)")
     words = set(_KIND_COMMENT.findall(text)) or set(_KIND_IN_NAME.findall(path.name))
     kinds = {word.upper() for word in words}
     if len(kinds) != 1 or not kinds <= set(EphemerisKind):

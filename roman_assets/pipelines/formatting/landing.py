@@ -57,6 +57,7 @@ from roman_assets.pipelines.formatting.receipt import (
     Receipt,
     unit_histories,
 )
+from roman_assets.pipelines.formatting.spacecraft import Spacecraft, spacecraft_of
 from roman_assets.pipelines.formatting.telemetry import Telemetry
 from roman_assets.products.observation import ExposureId, VisitId
 
@@ -89,7 +90,7 @@ class ScanResult:
         The case of every file that could not be used.
     left
         Why other files and directories cannot be used, which may not be moved either; each is told
-        once.
+        once. Settings that cannot be used, as long as they cannot: ephemerides wait for them.
     remaining
         New files left for the next scan, as the budget was used up.
     """
@@ -157,6 +158,12 @@ class LandingArea:
         cases: list[Path] = []
         with self._inventory.kept_open():
             new, left = self._arrivals()
+            try:
+                spacecraft = spacecraft_of(self.root)
+            except BadInputError as fault:
+                spacecraft = Spacecraft()
+                left.append(fault)
+                new = [file for file in new if not file.name.endswith(EPHEMERIS_SUFFIX)]
             for gone in self._unfinished.keys() - set(new):
                 del self._unfinished[gone]
             unread = 0
@@ -165,7 +172,7 @@ class LandingArea:
                     unread = len(new) - done
                     break
                 try:
-                    if self._take_in(file, end):
+                    if self._take_in(file, end, spacecraft):
                         taken.append(file.name)
                 except BadInputError as fault:
                     if _version(self.path, file.name) != file:
@@ -177,14 +184,14 @@ class LandingArea:
         remaining = unread + len(self._unfinished)
         return ScanResult(tuple(taken), tuple(cases), tuple(left), remaining)
 
-    def _take_in(self, file: FileVersion, end: float) -> bool:
+    def _take_in(self, file: FileVersion, end: float, spacecraft: Spacecraft) -> bool:
         """Read a file into the index; False if it was removed or replaced, or time is over."""
         reading = self._unfinished.pop(file, None)
         try:
             with _explained(self.path / file.name):
                 if reading is None:
                     _check_entry(self.path / file.name, file)
-                    reading = _read(self.path / file.name)
+                    reading = _read(self.path / file.name, spacecraft)
                 content = _read_until(end, reading)
         except FileNotFoundError:
             return False
@@ -238,8 +245,16 @@ class LandingArea:
         return left.keys() - set(changed)
 
     def left(self) -> list[BadInputError]:
-        """Return why files can neither be used nor be moved, as of the last scan."""
-        return [fault for _, fault in self._inventory.left().values()]
+        """Return why files can neither be used nor be moved, as of the last scan.
+
+        So are ephemerides while the settings are wrong that tell whose they are.
+        """
+        faults = [fault for _, fault in self._inventory.left().values()]
+        try:
+            spacecraft_of(self.root)
+        except BadInputError as fault:
+            faults.append(fault)
+        return faults
 
     def exposures(self) -> list[ExposureId]:
         """Give every exposure that packets or executed visits taken in tell of, in order."""
@@ -485,14 +500,14 @@ def _check_entry(path: Path, file: FileVersion) -> None:
         raise BadInputError(path, "file", f"it is {what}", "deliver the file itself")
 
 
-def _read(path: Path) -> Reading:
+def _read(path: Path, spacecraft: Spacecraft) -> Reading:
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise BadInputError(
             path, "file name", f"nothing is known of files ending in {path.suffix!r}",
             f"deliver {', '.join(_READERS)} files only",
         )  # fmt: skip
-    return reader(path)
+    return reader(path, spacecraft)
 
 
 def _read_until(end: float, reading: Reading) -> FileContent | None:
@@ -507,7 +522,7 @@ def _read_until(end: float, reading: Reading) -> FileContent | None:
         return content
 
 
-def _read_packets(path: Path) -> Reading:
+def _read_packets(path: Path, _: Spacecraft) -> Reading:
     reader = PacketReader(_mapped(path), path)
     units: dict[UnitHeader, dict[int, int]] = {}
     duplicates = 0
@@ -540,20 +555,21 @@ def _read_packets(path: Path) -> Reading:
     )
 
 
-def _read_document(path: Path) -> Reading:
+def _read_document(path: Path, _: Spacecraft) -> Reading:
     yield from ()
     return read_document(path)
 
 
-def _read_ephemeris(path: Path) -> Reading:
+def _read_ephemeris(path: Path, spacecraft: Spacecraft) -> Reading:
     yield from ()
     ephemeris = Ephemeris(path)
+    spacecraft.check(ephemeris)
     return EphemerisContent(
         ephemeris.kind, ephemeris.start, ephemeris.stop, ephemeris.creation_date
     )
 
 
-_READERS: Mapping[str, Callable[[Path], Reading]] = {
+_READERS: Mapping[str, Callable[[Path, Spacecraft], Reading]] = {
     PACKET_SUFFIX: _read_packets,
     DOCUMENT_SUFFIX: _read_document,
     EPHEMERIS_SUFFIX: _read_ephemeris,

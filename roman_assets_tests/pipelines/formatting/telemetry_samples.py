@@ -227,19 +227,29 @@ def write_document(document: ExecutedVisit | MATable, path: Path) -> Path:
     return path
 
 
-def write_oem(path: Path, kind: str = "PREDICTED", *, offset: float = 0.0, days: int = 20) -> Path:
+TOWARDS_L2 = np.array([-0.33528794, -0.86439769, -0.37469806])
+"""Direction of the Sun-Earth L2 point from the Earth at `START`."""
+
+
+def write_oem(
+    path: Path, kind: str = "PREDICTED", *, offset: float = 0.0, days: int = 20, **metadata: str
+) -> Path:
     """An orbit file that moves evenly, a state a day from ten days before `START`."""
     begin = START.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)
+    said = {
+        "OBJECT_NAME": "ROMAN", "OBJECT_ID": "211", "CENTER_NAME": "EARTH",
+        "REF_FRAME": "EME2000", "TIME_SYSTEM": "UTC", "START_TIME": f"{begin:%Y-%m-%dT%H:%M:%S}",
+        "STOP_TIME": f"{begin + timedelta(days=days - 1):%Y-%m-%dT%H:%M:%S}",
+        "INTERPOLATION": "HERMITE", "INTERPOLATION_DEGREE": "3",
+    }  # fmt: skip
     lines = [
         "CCSDS_OEM_VERS = 2.0", f"COMMENT EPHEMERIS_TYPE = {kind}",
         "CREATION_DATE = 2027-05-20T00:00:00", "ORIGINATOR = TEST", "META_START",
-        "OBJECT_NAME = ROMAN", "OBJECT_ID = 2026-999A", "CENTER_NAME = EARTH",
-        "REF_FRAME = EME2000", "TIME_SYSTEM = UTC", f"START_TIME = {begin:%Y-%m-%dT%H:%M:%S}",
-        f"STOP_TIME = {begin + timedelta(days=days - 1):%Y-%m-%dT%H:%M:%S}",
-        "INTERPOLATION = HERMITE", "INTERPOLATION_DEGREE = 3", "META_STOP",
+        *(f"{name} = {value}" for name, value in (said | metadata).items()), "META_STOP",
     ]  # fmt: skip
     for day in range(days):
-        x = 1.5e6 + offset + 0.1 * 86400 * day
-        lines.append(f"{begin + timedelta(days=day):%Y-%m-%dT%H:%M:%S} {x} 0.0 0.0 0.1 0.0 0.0")
+        x, y, z = TOWARDS_L2 * (1.5e6 + offset + 0.1 * 86400 * day)
+        u, v, w = TOWARDS_L2 * 0.1
+        lines.append(f"{begin + timedelta(days=day):%Y-%m-%dT%H:%M:%S} {x} {y} {z} {u} {v} {w}")
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -21,6 +21,7 @@ from roman_assets_tests.pipelines.formatting.telemetry_samples import (
     EXPOSURE,
     MA_TABLE,
     START,
+    TOWARDS_L2,
     executed_visit,
     write_document,
     write_oem,
@@ -127,12 +128,12 @@ def test_a_state_is_barycentric(tmp_path):
     ephemeris = Ephemeris(write_oem(tmp_path / "orbit.oem"))
     state = ephemeris.state(START)
     position, velocity = get_body_barycentric_posvel("earth", Time(START), ephemeris="builtin")
-    # the sample moves along x by 0.1 km/s, 1.5e6 km from Earth ten days before that midnight
+    # the sample recedes by 0.1 km/s, 1.5e6 km from Earth ten days before that midnight
     midnight = START.replace(hour=0, minute=0, second=0, microsecond=0)
     elapsed = (START - midnight + timedelta(days=10)).total_seconds()
-    offset = np.array([1.5e6 + 0.1 * elapsed, 0, 0])
+    offset = TOWARDS_L2 * (1.5e6 + 0.1 * elapsed)
     np.testing.assert_allclose(state.position, position.xyz.to_value("km") + offset, atol=0.01)
-    drift = np.array([0.1, 0, 0])
+    drift = TOWARDS_L2 * 0.1
     np.testing.assert_allclose(state.velocity, velocity.xyz.to_value("km/s") + drift, atol=1e-6)
     assert state.frame == "EME2000"
 

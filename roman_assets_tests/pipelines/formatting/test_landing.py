@@ -407,7 +407,7 @@ def test_the_same_document_again_is_no_conflict(complete):
 
 
 def test_each_file_is_read_once(complete, monkeypatch):
-    def refuse(path):
+    def refuse(path, spacecraft):
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(landing_module, "_read", refuse)
@@ -495,10 +495,10 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
     for after in range(0, len(PACKETS), 7):
         calls = iter(range(after + 1))
 
-        def dying(path, calls=calls):
+        def dying(path, spacecraft, calls=calls):
             if next(calls, None) is None:
                 raise KeyboardInterrupt
-            return read(path)
+            return read(path, spacecraft)
 
         monkeypatch.setattr(landing_module, "_read", dying)
         try:

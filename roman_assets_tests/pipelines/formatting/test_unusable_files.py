@@ -182,10 +182,10 @@ def test_whatever_is_raised_while_one_file_is_read_the_index_stays_and_the_rest_
     index = area._inventory.identity
     read = landing_module._read
 
-    def reading(path: Path):
+    def reading(path: Path, spacecraft):
         if path.name == "odd.l0":
             raise error
-        return read(path)
+        return read(path, spacecraft)
 
     monkeypatch.setattr(landing_module, "_read", reading)
     assert set(area.scan().taken) == {"good.l0", "visit.json"}
@@ -197,7 +197,7 @@ def test_whatever_is_raised_while_one_file_is_read_the_index_stays_and_the_rest_
 def test_a_process_with_too_many_open_files_sets_nothing_aside(area, monkeypatch):
     place(area, "good.l0", GOOD)
 
-    def reading(path: Path):
+    def reading(path: Path, spacecraft):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(landing_module, "_read", reading)
@@ -213,9 +213,9 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again_and_not_set_asid
     place(area, "contact.l0", b"noise")
     read = landing_module._read
 
-    def reading(path: Path):
+    def reading(path: Path, spacecraft):
         try:
-            return (yield from read(path))
+            return (yield from read(path, spacecraft))
         finally:
             place(area, "contact.l0", GOOD)
 
