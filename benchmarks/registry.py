@@ -306,7 +306,7 @@ def _new_record(root: DataRoot, archive: Archive, visit: int, number: int) -> Co
                 name=name,
                 sha256=staged.sha256,
                 size=staged.size,
-                fingerprint=fingerprint((), None, {}),
+                fingerprint=fingerprint(Step.EXPOSURE, (), None, {}),
                 context="roman_0042.pmap",
                 software={"romancal": "1.1.0"},
                 metadata={"survey": "HLWAS", "ra": 10.0, "dec": 5.0, "radius": 0.09},

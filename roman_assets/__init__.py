@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from roman_assets.reader.archive_reader import open_archive
 
 __all__ = ["open_archive"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from roman_assets.reader.archive_reader import open_archive
 
         return open_archive
+    if name == "__version__":
+        from roman_assets.build import build
+
+        return build().version
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

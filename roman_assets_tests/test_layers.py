@@ -17,12 +17,13 @@ LAYERS = (
     {"pipelines"},
     {"reader"},
     {"archive", "registry", "calibration"},
-    {"products", "access", "data_root", "errors"},
+    {"products", "access", "build", "_build", "data_root", "errors", "software"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 SIMULATOR = "observatory"
 SIMULATOR_MAY_IMPORT = {
     SIMULATOR, "pipelines", "archive", "calibration", "products", "access", "data_root", "errors",
+    "software",
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 
 import dagster as dg
 
-from roman_assets import __version__
 from roman_assets.assets.freshness import freshness_policy
 from roman_assets.partitions import exposure_partitions, release_partitions, visit_partitions
 from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step, makes
+from roman_assets.software import RECIPES, code_version, source_digest
 
 OWNERS = ("team:soc",)
 _OWNERS_BY_MAKER: Mapping[Maker, tuple[str, ...]] = {Maker.SOC: OWNERS, Maker.SSC: ("team:ssc",)}
@@ -34,13 +33,8 @@ PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
 }
 """What keys the products of a step."""
 
-CODE_VERSIONS: Mapping[Step, str] = {
-    Step.FORMATTING: f"roman-assets-{__version__}",
-    Step.EXPOSURE: f"romancal-{version('romancal')}",
-    Step.VISIT: f"romancal-{version('romancal')}",
-    Step.RELEASE: f"romancal-{version('romancal')}",
-}
-"""The software that decides the content of a step's products; that of the SSC is not known here."""
+CODE_VERSIONS: Mapping[Step, str] = {step: code_version(step) for step in RECIPES}
+"""Change when software changes that decides the content of a step's products."""
 
 _UPSTREAM: Mapping[str, tuple[dg.AssetKey | dg.AssetDep, ...]] = {
     "uncal": (LEVEL0, ANCILLARY),
@@ -164,7 +158,7 @@ def visit_manifest_spec() -> dg.AssetSpec:
         group_name=Level.L3.lower(),
         kinds={"duckdb"},
         owners=OWNERS,
-        code_version=f"roman-assets-{__version__}",
+        code_version=source_digest("pipelines/manifest.py"),
         partitions_def=visit_partitions,
     )
 
@@ -180,7 +174,7 @@ def handover_specs() -> list[dg.AssetSpec]:
             group_name="ssc",
             kinds={"json"},
             owners=OWNERS,
-            code_version=f"roman-assets-{__version__}",
+            code_version=source_digest("pipelines/ssc/handover.py"),
             partitions_def=partitions,
         )
         for key, whole, dep, partitions in (

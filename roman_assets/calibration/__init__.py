@@ -1,1 +1,1 @@
-"""Which CRDS context, which references, which software versions."""
+"""Which CRDS context, which references."""

@@ -1,4 +1,4 @@
-"""Which calibration context applies, and with which software (R5, R7).
+"""Which calibration context applies (R5, R7).
 
 CRDS keeps contexts (``roman_NNNN.pmap``), each of which names a reference file for every kind
 of exposure. Everything here works with a local cache as well as with a CRDS server: an
@@ -14,7 +14,6 @@ import os
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 SERVERLESS_URL = "https://crds-serverless-mode.stsci.edu"
 """The value of ``CRDS_SERVER_URL`` by which CRDS means: use the cache alone."""
-
-CALIBRATION_SOFTWARE = ("romancal", "roman_datamodels", "rad", "stcal", "crds")
 
 ASTROMETRIC_CATALOG = Path("astrometric", "roman_assets_astrometric.fits")
 """The reference catalogue of positions within a cache that has one of its own."""
@@ -136,11 +133,6 @@ def known_contexts() -> tuple[str, ...]:
     return tuple(
         sorted(path.name for path in mappings.glob("*.pmap") if _CONTEXT.fullmatch(path.name))
     )
-
-
-def software_versions() -> dict[str, str]:
-    """Give the versions of the packages that decide what a calibrated product contains."""
-    return {name: metadata.version(name) for name in CALIBRATION_SOFTWARE}
 
 
 def best_references(

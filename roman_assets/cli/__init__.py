@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-import roman_assets
 from roman_assets.access import ROLE_VARIABLE, Role
+from roman_assets.build import build
 from roman_assets.cli import (
     deadlines,
     diff,
@@ -42,7 +42,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(roman_assets.__version__)
+        typer.echo(build())
         raise typer.Exit
 
 

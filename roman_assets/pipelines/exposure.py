@@ -14,7 +14,6 @@ from roman_assets.calibration.context import (
     configure_crds,
     operational_context,
     require_context,
-    software_versions,
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PlatformError
@@ -39,6 +38,7 @@ from roman_assets.reader.comparison import GenerationChange
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 
 _IMPORTS_MEMORY = 450 * 2**20
 _MEMORY_PER_BYTE = 16
@@ -266,7 +266,11 @@ class _Plan:
         receipt = LandingArea(root).receipt(exposure)
         ephemeris, catalog = receipt.definitive_ephemeris, astrometric_catalog(root)
         orbit = () if ephemeris is None else (file_input(ephemeris),)
-        work = _Work(software_versions(), orbit, None if catalog is None else sha256_of(catalog))
+        work = _Work(
+            installed_software(Step.EXPOSURE),
+            orbit,
+            None if catalog is None else sha256_of(catalog),
+        )
         ramps = _current_ramps(root, exposure)
         standing = _standing(root, ramps) if routine else {}
         return cls(
@@ -321,8 +325,8 @@ class _Work:
         context = best if leader is None or leader.context is None else leader.context
         products = {
             kind: fingerprint(
-                (as_input(entry), *_orbit_of(kind, self.orbit)), context, dict(self.software),
-                astrometric_catalog=self.catalog,
+                Step.EXPOSURE, (as_input(entry), *_orbit_of(kind, self.orbit)), context,
+                self.software, astrometric_catalog=self.catalog,
             )
             for kind in _expected_kinds(entry)
         }  # fmt: skip

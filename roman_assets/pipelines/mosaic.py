@@ -205,7 +205,7 @@ class _Skycell:
     @property
     def fingerprint(self) -> str:
         mosaic = self.mosaic
-        return fingerprint(self.inputs, self.context, dict(mosaic.software), **mosaic.mark)
+        return fingerprint(Step.VISIT, self.inputs, self.context, mosaic.software, **mosaic.mark)
 
     @property
     def names(self) -> tuple[ProductName, ...]:
@@ -218,12 +218,12 @@ class _Skycell:
 
     def refusal(self) -> WorkFailure | None:
         """Give the failure of a skycell of which nothing can be added to what is there."""
-        leader, software = self.standing.leader, dict(self.mosaic.software)
+        leader, software = self.standing.leader, self.mosaic.software
         try:
             self.standing.require_possible(
                 same_work=leader is not None
                 and leader.fingerprint
-                == fingerprint(leader.inputs, leader.context, software, **_mark(leader))
+                == fingerprint(Step.VISIT, leader.inputs, leader.context, software, **_mark(leader))
             )
         except BadInputError as error:
             return as_failure(Completion(str(self.file_set), error=error))

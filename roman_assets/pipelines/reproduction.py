@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-import roman_assets
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.calibration.context import (
     astrometric_catalog,
@@ -33,6 +31,7 @@ from roman_assets.registry.fold import fold
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput, fingerprint
 from roman_assets.registry.registry import Registry
+from roman_assets.software import deciding_software, installed_version, remedy
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,10 @@ def recorded_product(root: DataRoot, name: str, generation: int | None) -> Regis
 
 
 def _require_software(product: RegisteredProduct) -> None:
-    installed = {package: _installed(package) for package in product.software}
+    made_with = deciding_software(product.product_name.kind.step, product.software)
+    installed = {package: installed_version(package) for package in made_with}
     differing = {
-        package: version
-        for package, version in product.software.items()
-        if installed[package] != version
+        package: version for package, version in made_with.items() if installed[package] != version
     }
     if differing:
         raise BadInputError(
@@ -131,18 +129,8 @@ def _require_software(product: RegisteredProduct) -> None:
             + ", ".join(f"{package} {version}" for package, version in differing.items())
             + "; installed is "
             + ", ".join(f"{package} {installed[package] or 'none'}" for package in differing),
-            "install what is on record into an environment of its own: pip install "
-            + " ".join(f"{package}=={version}" for package, version in product.software.items()),
+            f"in an environment of its own, {remedy(made_with, product.software)}",
         )
-
-
-def _installed(package: str) -> str | None:
-    if package == roman_assets.__name__:
-        return roman_assets.__version__
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _level1(root: DataRoot, product: RegisteredProduct, directory: Path) -> Path:
@@ -192,8 +180,9 @@ def _usable_context(root: DataRoot, product: RegisteredProduct) -> str:
 
 def _require_same_work(product: RegisteredProduct, **settings: object) -> None:
     """Refuse work of which something differs that no other field of the record tells."""
+    step = product.product_name.kind.step
     if product.fingerprint != fingerprint(
-        product.inputs, product.context, product.software, **settings
+        step, product.inputs, product.context, product.software, **settings
     ):
         raise BadInputError(
             product.name,

@@ -19,6 +19,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import fold
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.registry import Registry
+from roman_assets.software import deciding_software
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Standing:
         if self.leader is None:
             return
         if self.is_led and not same_work:
-            versions = ", ".join(f"{name} {one}" for name, one in self.leader.software.items())
+            step, recorded = self.leader.product_name.kind.step, self.leader.software
+            deciding = deciding_software(step, recorded).items()
+            versions = ", ".join(f"{name} {one}" for name, one in deciding)
             raise BadInputError(
                 self.leader.name,
                 "software",

@@ -6,7 +6,6 @@ from roman_assets.calibration.context import (
     configure_crds,
     operational_context,
     require_context,
-    software_versions,
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.attempt import Run, StepAttempt
@@ -17,6 +16,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.name import PROMPT_RELEASE, GroupedFileSet
 from roman_assets.products.observation import VisitId
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 
 
 def mosaic_visit(
@@ -97,7 +97,7 @@ def _mosaic_of(root: DataRoot, manifest: VisitManifest, fixed_context: str | Non
         images=images,
         kinds=manifest.kinds,
         context=operational_context() if fixed_context is None else require_context(fixed_context),
-        software=software_versions(),
+        software=installed_software(Step.VISIT),
         facts={
             "survey": manifest.survey,
             "exposure_type": manifest.exposure_type,

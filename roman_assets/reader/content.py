@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 
 from roman_assets.products.name import ProductName
 
-DATES_AND_LOGS = ("file_date", "cal_logs", "individual_image_cal_logs", ".date")
-"""How places in the metadata end that say when and how the file was made, not what is in it."""
+DATES_AND_LOGS = (
+    "file_date", "cal_logs", "individual_image_cal_logs", ".date", "sdf_software_version",
+)  # fmt: skip
+"""How places in the metadata end that say when and how the file was made, not what is in it.
+
+The formatting software has another version with each commit; what it does says its recipe.
+"""
 
 
 def first_difference(one: Path, other: Path, name: ProductName) -> str:

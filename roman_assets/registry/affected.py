@@ -106,7 +106,7 @@ create or replace temp table chosen as
 select name_key, file_set, step from products
 where {_PROMPT} and {_NOT_FIXED} and {_OF_PARTITIONS}
     and kind in {tuple(IMAGE_KINDS.values())}
-    and json_extract_string(software, $package) <> $version
+    and step in $steps and json_extract_string(software, $package) <> $version
 """
 
 _CHOSEN_BY_EPHEMERIS = f"""
@@ -220,9 +220,14 @@ class AffectedProducts:
         self._connection.unregister("changed")
         return [(images, changes) for _, images, changes in changed]
 
-    def choose_by_software(self, package: str, version: str) -> None:
-        """Choose the images that were made with another version of a package."""
-        self._run(_CHOSEN_BY_SOFTWARE, package=f'$."{package}"', version=version)
+    def choose_by_software(self, package: str, version: str, steps: Iterable[Step]) -> None:
+        """Choose the images of steps that were made with another version of a package."""
+        self._run(
+            _CHOSEN_BY_SOFTWARE,
+            package=f'$."{package}"',
+            version=version,
+            steps=[step.value for step in steps],
+        )
 
     def choose_by_ephemeris(self, start: datetime, stop: datetime) -> None:
         """Choose the ramps with a predicted ephemeris of exposures within a time range, UTC."""

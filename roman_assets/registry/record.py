@@ -30,6 +30,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition, require_possible
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
+from roman_assets.software import deciding_software
 
 UtcTime = Annotated[
     AwareDatetime,
@@ -77,14 +78,15 @@ class ProductEntry(_Frozen):
     sha256, size
         Of the file, bytes; the blob is found by the hash.
     fingerprint
-        Identifies the work: inputs, calibration context, software and parameters. Two products
-        with the same name and fingerprint have the same content, dates and logs aside.
+        Identifies the work: inputs, calibration context, deciding software and parameters (see
+        `fingerprint`). Two products with the same name and fingerprint have the same content, dates
+        and logs aside.
     inputs
         What it was made from.
     context
         CRDS pipeline context, None where no calibration is involved (R5).
     software
-        Versions by package name (R5).
+        Versions by name of package or recipe, the deciding ones and others (R5).
     references
         Reference files used, by kind.
     metadata
@@ -490,18 +492,24 @@ class Sections:
 
 
 def fingerprint(
-    inputs: tuple[ProductInput, ...], context: str | None, software: dict[str, str], **settings: Any
+    step: Step,
+    inputs: tuple[ProductInput, ...],
+    context: str | None,
+    software: Mapping[str, str],
+    **settings: Any,
 ) -> str:
-    """Identify a piece of work by everything that decides its content.
+    """Compute what identifies a piece of work from everything that decides its content.
 
     Parameters
     ----------
+    step
+        The work; which software decides its content says `roman_assets.software`.
     inputs
         Files it reads.
     context
         CRDS pipeline context.
     software
-        Versions by package name.
+        Versions by package name; those that decide nothing do not count.
     **settings
         Parameters that change the result; JSON values.
 
@@ -513,7 +521,7 @@ def fingerprint(
     statement = {
         "inputs": sorted([entry.name, entry.sha256] for entry in inputs),
         "context": context,
-        "software": software,
+        "software": deciding_software(step, software),
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(statement, sort_keys=True).encode()).hexdigest()

@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roman_assets import __version__
 from roman_assets.archive.store import sha256_of
+from roman_assets.build import build
 from roman_assets.pipelines.ssc.notification import NOTIFICATION, DeliveredFile, Notification
 from roman_assets.products.name import ProductName
 from roman_assets.registry.record import ProductInput
+from roman_assets.software import PACKAGE, versions
 
-SOFTWARE = {"roman-assets": __version__}
+_LIBRARIES = ("astropy", "numpy", "pandas", "photutils", "pyarrow", "scipy", "specreduce")
 
 UNITS: Mapping[str, str] = {
     "ra": "deg", "dec": "deg", "mjd": "d", "flux": "DN / s", "flux_error": "DN / s",
@@ -59,7 +60,7 @@ class DeliveryDraft:
             sha256=sha256_of(path),
             file_creation_timestamp=self._made,
             inputs=tuple(inputs),
-            software_versions=SOFTWARE,
+            software_versions={PACKAGE: build().version, **versions(_LIBRARIES)},
             metadata=json.loads(json.dumps({**self._common, **metadata})),
         )
         self._files.append(said)

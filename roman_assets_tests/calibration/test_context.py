@@ -1,6 +1,5 @@
 import os
 from datetime import UTC, datetime
-from importlib import metadata
 
 import pytest
 from astropy.table import Table
@@ -13,7 +12,6 @@ from roman_assets.calibration.context import (
     known_contexts,
     operational_context,
     require_context,
-    software_versions,
     use_context,
 )
 from roman_assets.data_root import DataRoot
@@ -147,9 +145,3 @@ def test_the_astrometric_catalogue_lies_in_the_cache(small_cache, use_cache, tmp
 
 def test_a_cache_without_a_catalogue_leaves_the_choice_to_romancal(bare_environment, tmp_path):
     assert astrometric_catalog(DataRoot(tmp_path)) is None
-
-
-def test_versions_are_those_installed():
-    versions = software_versions()
-    assert set(versions) == {"romancal", "roman_datamodels", "rad", "stcal", "crds"}
-    assert versions["romancal"] == metadata.version("romancal")

@@ -10,7 +10,7 @@ import pytest
 from crds.core import utils
 from roman_datamodels import datamodels
 
-from roman_assets.calibration.context import operational_context, software_versions
+from roman_assets.calibration.context import operational_context
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.crds_cache import CONTEXTS
@@ -28,6 +28,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import DETECTORS, ExposureId, Survey
 from roman_assets.registry.record import ProductEntry
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 from roman_assets_tests.pipelines.conftest import Observed
 
 
@@ -79,7 +80,7 @@ def test_every_step_of_the_pipeline_is_done(calibrated):
 def test_context_software_and_references_of_the_moment_are_recorded(calibrated):
     for entry in calibrated.first.made:
         assert entry.context == operational_context()
-        assert entry.software == software_versions()
+        assert entry.software == installed_software(Step.EXPOSURE)
         assert {"flat", "dark", "mask", "distortion"} <= set(entry.references)
     with datamodels.open(
         calibrated.observed.path(by_kind(calibrated.first.made)["cal"].name)

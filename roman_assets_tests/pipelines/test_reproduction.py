@@ -9,7 +9,7 @@ from roman_datamodels import datamodels
 from typer.testing import CliRunner, Result
 
 from roman_assets.archive.file_archive import FileArchive
-from roman_assets.calibration.context import operational_context, software_versions
+from roman_assets.calibration.context import operational_context
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
@@ -21,6 +21,7 @@ from roman_assets.reader.content import first_difference
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, fingerprint
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 from roman_assets_tests.pipelines.conftest import Observed
 from roman_assets_tests.registry.installation import cal, public_content, record_of, sha256
 
@@ -127,11 +128,15 @@ def recorded(root: DataRoot, **fields) -> None:
     about = {
         "inputs": (RAMP,),
         "context": operational_context(),
-        "software": software_versions(),
+        "software": installed_software(Step.EXPOSURE),
         **fields,
     }
     mark = fingerprint(
-        about["inputs"], about["context"], about["software"], astrometric_catalog=None
+        Step.EXPOSURE,
+        about["inputs"],
+        about["context"],
+        about["software"],
+        astrometric_catalog=None,
     )
     Journal(root).write(record_of(root, {IMAGE: b"image"}, fingerprint=mark, **about))
 
@@ -150,10 +155,10 @@ def refusal(root: DataRoot, tmp_path: Path) -> BadInputError:
 
 
 def test_other_software_is_refused_naming_both_versions_and_the_remedy(root, tmp_path):
-    recorded(root, software=software_versions() | {"romancal": "0.0.1"})
+    recorded(root, software=installed_software(Step.EXPOSURE) | {"romancal": "0.0.1"})
     error = refusal(root, tmp_path)
     assert "romancal 0.0.1" in error.reason
-    assert f"romancal {software_versions()['romancal']}" in error.reason
+    assert f"romancal {installed_software(Step.EXPOSURE)['romancal']}" in error.reason
     assert "pip install" in error.remedy
     assert "romancal==0.0.1" in error.remedy
 
@@ -172,7 +177,7 @@ def test_other_settings_are_refused(root, tmp_path):
             {IMAGE: b"image"},
             inputs=(RAMP,),
             context=operational_context(),
-            software=software_versions(),
+            software=installed_software(Step.EXPOSURE),
         )
     )
     assert refusal(root, tmp_path).field == "fingerprint"

@@ -21,6 +21,7 @@ from roman_assets.pipelines import exposure as exposure_pipeline
 from roman_assets.pipelines import visit as visit_pipeline
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.visit import mosaic_visit
+from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import fold
 from roman_assets.registry.fsck import fsck
@@ -144,8 +145,8 @@ def test_a_lost_product_is_made_as_it_was_and_the_others_stay(night, kind):
 
 def with_other_software(monkeypatch: pytest.MonkeyPatch) -> None:
     for pipeline in (exposure_pipeline, visit_pipeline):
-        versions = pipeline.software_versions() | {"romancal": "9.9.9"}
-        monkeypatch.setattr(pipeline, "software_versions", lambda versions=versions: versions)
+        versions = pipeline.installed_software(Step.RELEASE) | {"romancal": "9.9.9"}
+        monkeypatch.setattr(pipeline, "installed_software", lambda step, found=versions: found)
 
 
 def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):

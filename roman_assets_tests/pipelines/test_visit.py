@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from roman_datamodels import datamodels
 
-from roman_assets.calibration.context import operational_context, software_versions
+from roman_assets.calibration.context import operational_context
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines import mosaic as mosaic_pipeline
@@ -35,6 +35,7 @@ from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, WorkFailure
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 from roman_assets_tests.registry.installation import record_of
 
 VISIT = VisitId.parse("r0000301001001001001")
@@ -270,7 +271,7 @@ def test_the_coadd_adds_up_both_exposures_and_ends_where_they_end(mosaicked, cal
 def test_how_a_visit_was_made_is_recorded(mosaicked, calibrated):
     for entry in mosaicked.made:
         assert entry.context == operational_context()
-        assert entry.software == software_versions()
+        assert entry.software == installed_software(Step.VISIT)
         assert set(entry.references) == {"apcorr", "epsf", "skycells"}
         assert entry.metadata["survey"] == Survey.HLWAS
         assert entry.metadata["nexposures"] == 2

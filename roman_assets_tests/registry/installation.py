@@ -46,7 +46,7 @@ _ABOUT_PRODUCTS = {
     "archived",
     "access",
 }
-ANY_FINGERPRINT = fingerprint((), None, {})
+ANY_FINGERPRINT = fingerprint(Step.FORMATTING, (), None, {})
 
 
 def exposure(number: int = 1) -> str:
@@ -141,7 +141,9 @@ def output(root: DataRoot, name: str, text: str) -> Output:
     path = root.path / "scratch" / uuid.uuid4().hex / name
     path.parent.mkdir(parents=True)
     path.write_bytes(product_bytes(name, text))
-    return Output(ProductName.parse(name), path, fingerprint((), None, {}, note=text))
+    return Output(
+        ProductName.parse(name), path, fingerprint(Step.FORMATTING, (), None, {}, note=text)
+    )
 
 
 def publish_skycells(

@@ -26,7 +26,7 @@ from romancal.assign_wcs.assign_wcs import v23tosky
 from stcal.alignment.util import compute_s_region_keyword
 from stcal.velocity_aberration import compute_va_effects
 
-import roman_assets
+from roman_assets.build import build
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import (
     DetectorAperture,
@@ -312,7 +312,7 @@ def _basic(name: ProductName, observation: Observation) -> dict[str, Any]:
         "calibration_software_name": "RomanCAL",
         "calibration_software_version": _NOT_YET,
         "prd_version": observation.visit.prd_version,
-        "sdf_software_version": roman_assets.__version__,
+        "sdf_software_version": build().version,
         "origin": "STSCI/SOC",
         "telescope": "ROMAN",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 
 from asdf.exceptions import ValidationError
 
-import roman_assets
 from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
@@ -53,9 +51,9 @@ from roman_assets.registry.record import (
     fingerprint,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.software import deciding_software, installed_software
 
 _T = TypeVar("_T", DetectorReadout, GuideWindowReadout, FaceTelemetry)
-_PACKAGES = ("rad", "roman-datamodels")
 _DETECTOR_KINDS = ("uncal", "guide_window")
 
 
@@ -157,7 +155,7 @@ def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
         old = ", ".join(name for name in before if name != work.packets.name) or "none"
         kind = work.observation.ephemeris_kind.lower()
         yield f"the {kind} ephemeris {work.ephemeris.name} in place of {old}"
-    for package, version in work.software.items():
+    for package, version in deciding_software(Step.FORMATTING, work.software).items():
         if made.software.get(package) != version:
             yield f"{package} {version} in place of {made.software.get(package, 'none')}"
 
@@ -275,7 +273,8 @@ class _Work:
             "nexposures": visit.nexposures,
         }
         orbit = file_input(orbit_file)
-        return cls(landing, observation, packets, orbit, formatting_software(), facts)
+        software = installed_software(Step.FORMATTING)
+        return cls(landing, observation, packets, orbit, software, facts)
 
     @property
     def inputs(self) -> tuple[ProductInput, ...]:
@@ -284,9 +283,10 @@ class _Work:
     @property
     def fingerprint(self) -> str:
         return fingerprint(
+            Step.FORMATTING,
             self.inputs,
             None,
-            dict(self.software),
+            self.software,
             ephemeris=str(self.observation.ephemeris_kind),
         )
 
@@ -312,13 +312,6 @@ def _documents(
             "deliver the executed visit and the MA table again",
         )  # fmt: skip
     return visit, executed, table.truncated(executed.nresultants)
-
-
-def formatting_software() -> dict[str, str]:
-    """Give the versions of the packages that decide what L1 contains."""
-    return {"roman_assets": roman_assets.__version__} | {
-        package: importlib.metadata.version(package) for package in _PACKAGES
-    }
 
 
 def _best_ephemeris(receipt: Receipt) -> Path:

@@ -24,10 +24,11 @@ from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roman_assets.calibration.context import require_context, software_versions
+from roman_assets.calibration.context import require_context
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import Survey
 from roman_assets.products.release import RELEASE, Grouping
+from roman_assets.software import installed_version
 
 VERSION = 1
 
@@ -88,7 +89,7 @@ class ReleaseDeclaration(BaseModel):
         BadInputError
             If another version of romancal is installed, or CRDS does not have the context.
         """
-        installed = software_versions()["romancal"]
+        installed = installed_version("romancal")
         if installed != self.romancal:
             raise BadInputError(
                 source,

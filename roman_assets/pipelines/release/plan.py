@@ -9,7 +9,6 @@ from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
-from roman_assets.calibration.context import software_versions
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.release.declaration import ReleaseDeclaration
 from roman_assets.pipelines.release.state import units_of
@@ -20,6 +19,7 @@ from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import fold
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.work_history import CalibratedImage
+from roman_assets.software import installed_software, same_software
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,14 +94,15 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
         Of the release.
     """
     fold(root)
-    software = software_versions() | {"romancal": declaration.romancal}
+    software = installed_software(Step.EXPOSURE) | {"romancal": declaration.romancal}
     with Registry(root) as registry:
         exposures = exposures_of(registry, declaration)
         images = registry.calibrated_images(exposures)
         to_make = tuple(
             image
             for image in images
-            if image.context != declaration.context or image.software != software
+            if image.context != declaration.context
+            or not same_software(Step.EXPOSURE, image.software, software)
         )
         prompt = prompt_mosaics(registry, exposures)
         rewritten = registry.find(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from roman_assets.calibration.context import configure_crds, software_versions
+from roman_assets.calibration.context import configure_crds
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import Run
@@ -29,6 +29,7 @@ from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ReleasePhase, ReleaseStatement, Statement
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_software
 
 Report = Callable[[str, StepResult], None]
 """Is told of every exposure and unit, and what became of it."""
@@ -78,7 +79,7 @@ def begin_release(root: DataRoot, path: Path) -> Release:
                 phase=ReleasePhase.BEGUN,
                 declaration=declaration_hash(text),
                 content=text,
-                software=software_versions(),
+                software=installed_software(Step.RELEASE),
                 exposures=exposures,
             )
             record = CommitRecord(

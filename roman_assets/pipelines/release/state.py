@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from roman_assets.calibration.context import software_versions
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.release.declaration import (
     ReleaseDeclaration,
@@ -20,6 +19,7 @@ from roman_assets.products.release import includes, unit_of
 from roman_assets.registry.record import ReleasePhase, ReleaseStatement
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.work_history import CalibratedImage
+from roman_assets.software import deciding_software, installed_software, remedy, same_software
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Release:
 
     def has(self, image: CalibratedImage) -> bool:
         """Tell whether an L2 image is as the release fixes it: by its context and software."""
-        return (
-            image.context == self.declaration.context and image.software == self.statement.software
+        return image.context == self.declaration.context and same_software(
+            Step.EXPOSURE, image.software, self.statement.software
         )
 
 
@@ -133,14 +133,16 @@ def require_software(release: Release) -> None:
     BadInputError
         Naming the package.
     """
-    installed = software_versions()
-    for package, version in release.statement.software.items():
+    installed = installed_software(Step.RELEASE)
+    begun_with = deciding_software(Step.RELEASE, release.statement.software)
+    for package, version in begun_with.items():
         if installed.get(package) != version:
             raise BadInputError(
                 release.declaration,
                 package,
                 f"it was begun with {package} {version}, and {installed.get(package)} is installed",
-                f"install {package} {version} here, or go on where it is installed",
+                f"{remedy({package: version}, release.statement.software)}, or go on where it is "
+                "installed",
             )
 
 

@@ -23,6 +23,7 @@ from roman_assets.products.name import GroupedFileSet
 from roman_assets.products.observation import ExposureType
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.work_history import CalibratedImage
+from roman_assets.software import installed_software
 
 
 def mosaic_release_unit(
@@ -99,7 +100,7 @@ def _mosaic(root: DataRoot, registry: Registry, release: Release, unit: GroupedF
         images=registry.current(str(image.name) for image in usable),
         kinds=expected_kinds(declaration.survey, types[0], (Step.RELEASE,)) if types else (),
         context=declaration.context,
-        software=release.statement.software,
+        software=installed_software(Step.VISIT),
         facts={
             "survey": declaration.survey.value,
             "exposure_type": types[0].value if types else None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 from roman_assets.calibration.comparison import ContextComparison, ReferenceChange
@@ -21,6 +20,7 @@ from roman_assets.products.observation import ExposureId
 from roman_assets.registry.affected import AffectedProducts, CalibratedImages
 from roman_assets.registry.record import Cause, Change
 from roman_assets.registry.registry import Registry
+from roman_assets.software import deciding_keys, installed_version, steps_decided_by
 
 ReferenceChanges = list[tuple[CalibratedImages, tuple[ReferenceChange, ...]]]
 """Images that CRDS cannot tell apart, and which of their references would be others."""
@@ -47,22 +47,28 @@ def context_change(root: DataRoot, context: str) -> Change:
 
 
 def software_change(text: str) -> Change:
-    """Give the change to a version of a package, ``romancal=1.2.0``; by default that installed.
+    """Return the change to a version of a library, ``romancal=1.2.0``, or of a recipe.
+
+    Without a version it is the change to what is installed.
 
     Raises
     ------
     BadInputError
-        If no version is given and the package is not installed.
+        If no version is given and the library is not installed, or if it decides no content.
     """
-    package, _, version = text.partition("=")
-    try:
-        return Change(
-            cause=Cause.SOFTWARE, value=f"{package}={version or metadata.version(package)}"
-        )
-    except metadata.PackageNotFoundError as error:
+    name, _, version = text.partition("=")
+    key = name.replace("-", "_")
+    if not steps_decided_by(key):
         raise BadInputError(
-            "software", text, "no such package is installed", "give its version: package=1.2.3"
-        ) from error
+            "software", name, "it decides the content of no product",
+            f"name one of {', '.join(deciding_keys())}",
+        )  # fmt: skip
+    wanted = version or installed_version(key)
+    if wanted is None:
+        raise BadInputError(
+            "software", name, "it is not installed", f"give its version: {key}=1.2.3"
+        )
+    return Change(cause=Cause.SOFTWARE, value=f"{key}={wanted}")
 
 
 def ephemeris_change(root: DataRoot, name: str) -> Change:
@@ -134,7 +140,7 @@ def _by_references(root: DataRoot, context: str, products: AffectedProducts) -> 
 
 def _by_software(root: DataRoot, software: str, products: AffectedProducts) -> ReferenceChanges:
     package, _, version = software.partition("=")
-    products.choose_by_software(package, version)
+    products.choose_by_software(package, version, steps_decided_by(package))
     return []
 
 

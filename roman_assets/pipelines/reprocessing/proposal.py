@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from importlib import metadata
 from typing import Any
 
 from roman_assets.calibration.context import configure_crds, operational_context
@@ -36,6 +35,7 @@ from roman_assets.registry.record import (
     Verdict,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_version
 
 _MOST_NAMED = 3
 
@@ -348,10 +348,7 @@ def _require_said(**fields: str) -> None:
 
 def _require_installed(proposal_id: str, software: str) -> None:
     package, _, approved = software.partition("=")
-    try:
-        installed = metadata.version(package)
-    except metadata.PackageNotFoundError:
-        installed = "none"
+    installed = installed_version(package) or "none"
     if installed != approved:
         raise BadInputError(
             f"proposal {proposal_id}",

@@ -237,7 +237,9 @@ def _output(file: CheckedFile) -> Output:
     return Output(
         name=file.name,
         path=file.path,
-        fingerprint=fingerprint(sent.inputs, None, sent.software_versions, sha256=sent.sha256),
+        fingerprint=fingerprint(
+            file.name.kind.step, sent.inputs, None, sent.software_versions, sha256=sent.sha256
+        ),
         inputs=sent.inputs,
         software=sent.software_versions,
         metadata={

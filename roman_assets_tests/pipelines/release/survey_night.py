@@ -30,6 +30,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
+from roman_assets.software import installed_version
 from roman_assets_tests.registry.installation import product_bytes, record_of
 
 EARLY, LATE = "roman_0001.pmap", "roman_0002.pmap"
@@ -194,12 +195,11 @@ class Night:
 
     def declare(self, release: str = "r0", **fields: Any) -> Path:
         """Write a declaration."""
-        from roman_assets.calibration.context import software_versions
 
         values = {
             "survey": "HLWAS",
             "context": LATE,
-            "romancal": software_versions()["romancal"],
+            "romancal": installed_version("romancal"),
             "groupings": '["visit", "pass"]',
         } | fields
         path = self.root.path / f"{release}_{values['survey']}.toml"

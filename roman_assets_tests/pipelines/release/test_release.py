@@ -204,7 +204,7 @@ def test_a_release_that_was_begun_is_never_changed(night):
 def test_a_release_goes_on_only_with_the_software_it_was_begun_with(night, monkeypatch):
     release = begin(night)
     newer = release.statement.software | {"stcal": "99"}
-    monkeypatch.setattr(state_module, "software_versions", lambda: newer)
+    monkeypatch.setattr(state_module, "installed_software", lambda step: newer)
     with pytest.raises(BadInputError, match=r"stcal: .* 99 is installed"):
         work_on_release(night.root, release, workers=1)
 

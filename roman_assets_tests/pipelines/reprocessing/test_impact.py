@@ -22,6 +22,7 @@ from roman_assets.pipelines.reprocessing.impact import Impact, impact_of
 from roman_assets.pipelines.reprocessing.impact_text import impact_lines
 from roman_assets.products.kind import Step
 from roman_assets.registry.registry import Registry
+from roman_assets.software import installed_version
 from roman_assets_tests.pipelines.reprocessing.season import (
     DETECTORS,
     RUN_SECONDS,
@@ -117,8 +118,27 @@ def test_another_version_of_a_package_names_what_was_made_with_others(season: Se
     season.observe((2,), TRUE)
     impact = impact_of(season.root, software_change("romancal=1.1.0"))
     assert set(impact.products["visit"]) == {visit_key(1)}
-    assert set(impact.products["step"]) == {Step.FORMATTING, Step.EXPOSURE, Step.VISIT}
+    assert set(impact.products["step"]) == {Step.EXPOSURE, Step.VISIT}
     assert impact_of(season.root, software_change("stcal=2.0")).products.empty
+
+
+def test_corrected_formatting_code_names_the_l1_that_was_made_with_other_code(
+    season: Season,
+) -> None:
+    season.software = {"roman_assets": "0.1.0+g1", "roman_assets.formatting": "before"}
+    season.observe((1,), TRUE)
+    recipe = installed_version("roman_assets.formatting") or ""
+    season.software = {"roman_assets": "0.1.0+g2", "roman_assets.formatting": recipe}
+    season.observe((2,), TRUE)
+    impact = impact_of(season.root, software_change("roman_assets.formatting"))
+    formatted = impact.products[impact.products["step"] == Step.FORMATTING]
+    assert set(formatted["visit"]) == {visit_key(1)}
+
+
+@pytest.mark.parametrize("name", ["roman-assets", "asdf", "roman_asets.formatting"])
+def test_software_that_decides_nothing_is_refused_and_what_decides_is_named(name: str) -> None:
+    with pytest.raises(BadInputError, match=r"no product.*numpy.*roman_assets\.formatting"):
+        software_change(name)
 
 
 def test_a_definitive_ephemeris_names_what_has_a_predicted_one_within_its_time(
