@@ -1,8 +1,8 @@
 """Which code is running: its version, its commit, and whether it was modified since.
 
 A source checkout asks git at run time: an editable installation only knows the version of the
-moment it was installed. Elsewhere the module ``_build`` answers, which setuptools-scm writes when it
-builds the package. Without either, as in a copy of the bare sources, the commit is unknown.
+moment it was installed. Elsewhere the module ``_build`` answers, which setuptools-scm writes when
+it builds the package. Without either, as in a copy of the bare sources, the commit is unknown.
 """
 
 from __future__ import annotations

@@ -149,13 +149,16 @@ def provenance(
         int | None, typer.Option(min=1, help="Which one; the newest by default.")
     ] = None,
 ) -> None:
-    """Print from what a product was made, up to the packets, and what was made from it."""
+    """Print from what and with which software a product was made, and what was made from it."""
     with _reader() as reader:
         graph = reader.provenance(name, generation)
     console = terminal()
     for title, tree in _trees(graph):
         console.print(title)
         console.print(tree)
+    if software := graph.products[graph.subject].software:
+        console.print("[bold]made with[/bold]")
+        console.print(escape(", ".join(f"{name} {which}" for name, which in software.items())))
 
 
 def _reader() -> ArchiveReader:

@@ -76,11 +76,11 @@ class Provenance:
         -------
         pandas.DataFrame
             ``source``, ``source_sha256``, ``relation``, ``product``, ``product_sha256``, and
-            ``generation``, ``state``, ``context`` of the product.
+            ``generation``, ``state``, ``context`` and ``software`` (versions) of the product.
         """
         columns = (
             "source", "source_sha256", "relation", "product", "product_sha256", "generation",
-            "state", "context",
+            "state", "context", "software",
         )  # fmt: skip
         return pd.DataFrame([self._row(edge) for edge in self.derivations], columns=list(columns))
 
@@ -88,7 +88,7 @@ class Provenance:
         made = self.products[edge.product]
         return (
             edge.source.name, edge.source.sha256, edge.relation.value, edge.product.name,
-            edge.product.sha256, made.generation, str(made.state), made.context,
+            edge.product.sha256, made.generation, str(made.state), made.context, made.software,
         )  # fmt: skip
 
 

@@ -218,6 +218,7 @@ def test_provenance_prints_the_way_up_to_the_packets_and_down_to_the_last_catalo
     ]  # fmt: skip
     assert "overwritten" in above
     assert all(name in below for name in (COADD, COADD_CAT, association(), CAT))
+    assert "roman_assets 0.1.0+g1234567" in printed
     assert run("provenance", CAL, "--generation", "9").exit_code == 1
 
 

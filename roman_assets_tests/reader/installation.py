@@ -51,7 +51,8 @@ def small_archive(path: Path) -> DataRoot:
     root = DataRoot(path)
     publish(root, {UNCAL: b"ramp"}, 0, step=Step.FORMATTING, inputs=(PACKETS,))
     ramp = made_from({UNCAL: b"ramp"})
-    publish(root, {CAL: b"image 1", CAT: b"sources 1"}, 1, inputs=ramp, context="roman_0001.pmap")
+    early = {"context": "roman_0001.pmap", "software": {"roman_assets": "0.1.0+g1234567"}}
+    publish(root, {CAL: b"image 1", CAT: b"sources 1"}, 1, inputs=ramp, **early)
     images = made_from({CAL: b"image 1"})
     asn = json.dumps({"asn_type": "image"}).encode()
     publish(
