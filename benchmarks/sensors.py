@@ -41,6 +41,7 @@ from pydantic import TypeAdapter
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.automation import deadlines, landing, visits
 from roman_assets.automation.check_reports import report
+from roman_assets.automation.memory import SensorMemory
 from roman_assets.checks.in_time import evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.ancillary import (
@@ -189,6 +190,8 @@ class Observatory:
     root: DataRoot
     instance: dg.DagsterInstance
     visits: int = 0
+    memory: SensorMemory = field(default_factory=SensorMemory)
+    cursors: dict[str, str | None] = field(default_factory=dict)
     _inventory: Inventory = field(init=False)
 
     def __post_init__(self) -> None:
@@ -448,12 +451,17 @@ def tick(observatory: Observatory, name: str) -> tuple[Took, set[str]]:
     sensor, _ = SENSORS[name]
     context = dg.build_sensor_context(
         instance=observatory.instance,
-        resources={"installation": Installation(data_root=str(observatory.root.path))},
+        resources={
+            "installation": Installation(data_root=str(observatory.root.path)),
+            "memory": observatory.memory,
+        },
         sensor_name=sensor.name,
+        cursor=observatory.cursors.get(name),
     )
     begun = time.perf_counter(), time.process_time()
     result = sensor(context)
     took = since(*begun)
+    observatory.cursors[name] = context.cursor
     requests = result.run_requests or () if isinstance(result, dg.SensorResult) else ()
     return took, {str(request.partition_key) for request in requests}
 

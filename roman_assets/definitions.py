@@ -25,6 +25,7 @@ from roman_assets.automation.jobs import (
     visit_products,
 )
 from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.memory import SensorMemory
 from roman_assets.automation.releases import release_sensor
 from roman_assets.automation.reprocessing import reprocessing_sensor
 from roman_assets.automation.retention import retention_schedule, retention_sweep
@@ -82,6 +83,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         resources=fixed_resources(
             {
                 "installation": Installation(),
+                "memory": SensorMemory(),
                 "pipes": dg.PipesSubprocessClient(),
                 # Dagster's default would take a directory from run configuration, and unpickle
                 # what lies there.

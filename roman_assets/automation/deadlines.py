@@ -22,6 +22,7 @@ import dagster as dg
 
 from roman_assets.automation.alerts import Alert, AlertLog, deliver, senders_from_environment
 from roman_assets.automation.check_reports import ReportedState, report, reported_states
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
@@ -40,7 +41,7 @@ REPORTING_BUDGET = timedelta(seconds=10)
 
 
 @dataclass
-class DeadlineWatch:
+class DeadlineWatch(Remembered):
     """How the products of an installation stand against their deadlines.
 
     Parameters
@@ -132,6 +133,10 @@ class DeadlineWatch:
         self._to_look[standing.visit] = None
 
 
+class AlertWatch(DeadlineWatch):
+    """The same for `alert_sensor`, which looks at other times."""
+
+
 def _key(standing: Standing) -> tuple[str, str, str]:
     return (standing.partition, standing.step, standing.level)
 
@@ -145,30 +150,25 @@ def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> d
     return due if warned else due - deadlines[Level(row["level"])].warning
 
 
-_watches: dict[tuple[str, DataRoot], DeadlineWatch] = {}
-
-
-def _watch(sensor: str, root: DataRoot) -> DeadlineWatch:
-    return _watches.setdefault((sensor, root), DeadlineWatch(root))
-
-
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reports the checks in_time of products that are late or at risk and not made.",
 )
 def deadline_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult | dg.SkipReason:
     """Report each level whose standing is not the one its check told last."""
-    watch = _watch("deadlines", installation.root)
-    found = watch.look(datetime.now(UTC))
-    news = unreported(context.instance, found)
-    if not news:
-        return dg.SkipReason(f"{len(watch.not_in_order)} levels late or at risk, all reported")
-    reported = report(context.instance, [evaluation(one) for one in news], REPORTING_BUDGET)
-    for left in news[reported:]:
-        watch.look_again(left)
+    with memory.look(context, DeadlineWatch, installation.root) as watch:
+        found = watch.look(datetime.now(UTC))
+        news = unreported(context.instance, found)
+        if not news:
+            return dg.SkipReason(f"{len(watch.not_in_order)} levels late or at risk, all reported")
+        reported = report(context.instance, [evaluation(one) for one in news], REPORTING_BUDGET)
+        for left in news[reported:]:
+            watch.look_again(left)
     return dg.SensorResult(
         dynamic_partitions_requests=partitions_of(news[:reported]),
         skip_reason=dg.SkipReason(f"{reported} of {len(news)} checks reported"),
@@ -208,14 +208,16 @@ def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsReque
     description="Tells people of products that are late or at risk, by mail or a webhook.",
 )
 def alert_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SkipReason:
     """Deliver what holds now and was not delivered yet, in one message for each sender."""
     setup = senders_from_environment()
     if not setup.senders and not setup.errors:
         return dg.SkipReason("nobody is to be told: no sender is set up (docs/operating.md)")
-    watch = _watch("alerts", installation.root)
-    watch.look(datetime.now(UTC))
+    with memory.look(context, AlertWatch, installation.root, hands_over=True) as watch:
+        watch.look(datetime.now(UTC))
     alerts = watch.alerts()
     done = deliver(alerts, setup.senders, AlertLog.of(installation.root), all_known=watch.all_known)
     if setup.errors or done.faults:

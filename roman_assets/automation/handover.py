@@ -18,6 +18,7 @@ import dagster as dg
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.specs import EXPOSURE_HANDOVER, VISIT_HANDOVER
 from roman_assets.automation.in_progress import partitions_in_progress
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import ssc_reserve
 from roman_assets.automation.visits import visit_of_key
@@ -40,7 +41,7 @@ VISITS_PER_TICK = 200
 
 
 @dataclass
-class HandoverWatch:
+class HandoverWatch(Remembered):
     """The visits of an installation of which the SSC is still to be told something.
 
     Like `roman_assets.automation.visits.VisitWatch` it is a memory that spares work and decides
@@ -119,9 +120,6 @@ def _progress(
     )
 
 
-_watches: dict[DataRoot, HandoverWatch] = {}
-
-
 @dg.sensor(
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -129,14 +127,16 @@ _watches: dict[DataRoot, HandoverWatch] = {}
     "ready, and again when they are made again.",
 )
 def handover_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult | dg.SkipReason:
     """Write a manifest for every exposure and visit whose L2 the SSC does not know yet."""
     from roman_assets.pipelines.ssc.handover import hand_over
 
     root = installation.root
-    watch = _watches.setdefault(root, HandoverWatch(root))
-    told = hand_over(root, watch.ready(context.instance, datetime.now(UTC)))
+    with memory.look(context, HandoverWatch, root) as watch:
+        told = hand_over(root, watch.ready(context.instance, datetime.now(UTC)))
     if not told:
         return dg.SkipReason(f"{watch.waiting} visits wait for exposures or their deadline")
     exposures = [one.partition for one in told if is_exposure(one.partition)]

@@ -28,6 +28,7 @@ from roman_assets.automation.in_progress import (
     room_in_queue,
 )
 from roman_assets.automation.jobs import exposure_products
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import partition_window
 from roman_assets.automation.staleness import EXPOSURE_INPUTS, first_version
@@ -131,7 +132,7 @@ _RECEIPT_CLOCK = {
 
 
 @dataclass
-class LandingWatch:
+class LandingWatch(Remembered):
     """The exposures of an installation that are in and not made from what is in.
 
     Parameters
@@ -159,6 +160,10 @@ class LandingWatch:
     @cached_property
     def _changes(self) -> RegistryChanges:
         return RegistryChanges(self.root)
+
+    def look_failed(self) -> None:
+        """List the landing area anew: what was found may not have been compared."""
+        vars(self).pop("landing", None)
 
     def look(self, now: datetime) -> list[Receipt]:
         """Compare what has changed in the landing area or the registry; give changed receipts."""
@@ -273,9 +278,6 @@ def _urgency(state: ExposureState, now: datetime) -> tuple[bool, datetime, str]:
     return (due is None, due or now, str(state.receipt.exposure))
 
 
-_watches: dict[DataRoot, LandingWatch] = {}
-
-
 @dg.sensor(
     job=exposure_products,
     minimum_interval_seconds=5,
@@ -283,25 +285,28 @@ _watches: dict[DataRoot, LandingWatch] = {}
     description="Makes L1, L2 and L4 of an exposure once all of it has been received.",
 )
 def landing_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult:
     """Take in what has landed and request a run for every exposure whose L1 are not made of it."""
-    root, now = installation.root, datetime.now(UTC)
-    watch = _watches.setdefault(root, LandingWatch(root))
-    scan = watch.landing.scan(SCAN_BUDGET)
-    for case in scan.set_aside:
-        context.log.warning(f"set aside: {case}")
-    for fault in scan.left:
-        context.log.warning(f"left where it is: {fault}")
-    changed = watch.look(now)
-    watch.record()
-    wanted = watch.wanted(context.instance, now)
-    return dg.SensorResult(
-        run_requests=[run_request(state, now) for state in wanted],
-        asset_events=[event for state in wanted for event in received_events(state)],
-        dynamic_partitions_requests=watch.new_partitions(context.instance, changed, wanted, now),
-        skip_reason=None if wanted else skip_reason(watch, scan.remaining),
-    )
+    now = datetime.now(UTC)
+    with memory.look(context, LandingWatch, installation.root) as watch:
+        scan = watch.landing.scan(SCAN_BUDGET)
+        for case in scan.set_aside:
+            context.log.warning(f"set aside: {case}")
+        for fault in scan.left:
+            context.log.warning(f"left where it is: {fault}")
+        changed = watch.look(now)
+        watch.record()
+        wanted = watch.wanted(context.instance, now)
+        keys = watch.new_partitions(context.instance, changed, wanted, now)
+        return dg.SensorResult(
+            run_requests=[run_request(state, now) for state in wanted],
+            asset_events=[event for state in wanted for event in received_events(state)],
+            dynamic_partitions_requests=keys,
+            skip_reason=None if wanted else skip_reason(watch, scan.remaining),
+        )
 
 
 def made_exposures(

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from roman_assets.automation.memory import Remembered
 from roman_assets.data_root import DataRoot
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Changed:
 
 
 @dataclass
-class RegistryChanges:
+class RegistryChanges(Remembered):
     """What has changed in the registry of an installation between two looks.
 
     Parameters

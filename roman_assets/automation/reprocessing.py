@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,6 +21,7 @@ from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS, proposals_m
 from roman_assets.automation.backfill import launch_backfill
 from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
 from roman_assets.automation.jobs import visit_products
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.visits import Approval, approval_tags
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, visit_of, visit_partitions
@@ -46,14 +48,16 @@ _BACKFILLED = {
     description="Launches a backfill for each approved proposal, and shows how far they are.",
 )
 def reprocessing_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult:
     """Launch what is approved and was never launched; report what there is."""
     from roman_assets.pipelines.reprocessing.proposal import proposals
 
     root, instance = installation.root, context.instance
-    done = _done.setdefault(root, {})
-    shown = [(one, left_of(root, one, done)) for one in proposals(root)]
+    with memory.look(context, ProposalWatch, root) as watch:
+        shown = [(one, left_of(root, one, watch.done)) for one in proposals(root)]
     running = [(one, left) for one, left in shown if left is not None and not left.is_done]
     launched = [
         one.proposal.proposal_id
@@ -76,8 +80,18 @@ def reprocessing_sensor(
     )
 
 
-_done: dict[DataRoot, dict[str, Progress]] = {}
-"""Spares work and decides nothing: a proposal that is done stays so."""
+@dataclass
+class ProposalWatch(Remembered):
+    """The proposals of an installation that are done, which stay so.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    """
+
+    root: DataRoot
+    done: dict[str, Progress] = field(default_factory=dict)
 
 
 def left_of(root: DataRoot, decided: DecidedProposal, done: dict[str, Progress]) -> Progress | None:

@@ -19,6 +19,7 @@ from dagster import DagsterEventType
 
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.specs import ANCILLARY, CALIBRATION_REFERENCES, VISIT_REFERENCES
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, visit_partitions
@@ -65,7 +66,7 @@ def _observation(
 
 
 @dataclass
-class StalenessWatch:
+class StalenessWatch(Remembered):
     """What is affected by what is new, worked out again when the registry or its inputs change.
 
     Parameters
@@ -132,21 +133,20 @@ def _affected(root: DataRoot, registry: Registry, change: Change) -> tuple[set[s
     return set(products["exposure"].dropna()), {*coadds["visit"], *following["visit"]}
 
 
-_watches: dict[DataRoot, StalenessWatch] = {}
-
-
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Shows as stale what would be made otherwise now. It makes nothing again.",
 )
 def staleness_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult | dg.SkipReason:
     """Report new data versions of references and ephemerides where they are others."""
-    watch = _watches.setdefault(installation.root, StalenessWatch(installation.root))
     try:
-        versions = watch.versions()
+        with memory.look(context, StalenessWatch, installation.root) as watch:
+            versions = watch.versions()
     except BadInputError as error:
         return dg.SkipReason(f"what is stale cannot be told: {error}")
     reports = [

@@ -30,6 +30,7 @@ from roman_assets.automation.in_progress import (
     room_in_queue,
 )
 from roman_assets.automation.jobs import visit_products
+from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import visit_reserve
 from roman_assets.automation.staleness import first_version
@@ -190,7 +191,7 @@ class Outlook:
 
 
 @dataclass
-class VisitWatch:
+class VisitWatch(Remembered):
     """The visits of an installation that are not up to date.
 
     Parameters
@@ -337,9 +338,6 @@ def _approval(row: Mapping[str, Any]) -> Approval:
     return Approval(row["proposal_id"], context)
 
 
-_watches: dict[DataRoot, VisitWatch] = {}
-
-
 @dg.sensor(
     job=visit_products,
     minimum_interval_seconds=5,
@@ -348,11 +346,13 @@ _watches: dict[DataRoot, VisitWatch] = {}
     "when they change.",
 )
 def visit_sensor(
-    context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
+    context: dg.SensorEvaluationContext,
+    installation: dg.ResourceParam[Installation],
+    memory: dg.ResourceParam[SensorMemory],
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run for every visit whose L3 are to be made from its present L2."""
-    watch = _watches.setdefault(installation.root, VisitWatch(installation.root))
-    wanted = watch.wanted(context.instance, datetime.now(UTC))
+    with memory.look(context, VisitWatch, installation.root) as watch:
+        wanted = watch.wanted(context.instance, datetime.now(UTC))
     if not wanted:
         return dg.SkipReason(f"{watch.waiting} visits wait for exposures, runs or their deadline")
     return dg.SensorResult(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,6 @@ from dagster import (
     RunRequest,
     SensorResult,
     SkipReason,
-    build_sensor_context,
 )
 
 from roman_assets.automation.handover import handover_sensor
@@ -33,7 +33,7 @@ from roman_assets.products.observation import ExposureId, ExposureType, OpticalE
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
-from roman_assets.resources import Installation
+from roman_assets_tests.automation.ticks import Ticks
 from roman_assets_tests.registry.installation import record_of, sha256
 
 VISIT = "r0001001001001001001"
@@ -59,6 +59,7 @@ class Sky:
     def __init__(self, root: DataRoot, instance: DagsterInstance, monkeypatch: Any) -> None:
         self.root = root
         self.instance = instance
+        self._ticks = Ticks(root, instance)
         self.receipts: dict[str, Receipt] = {}
         self._received: list[str] = []
         monkeypatch.setattr(landing.LandingArea, "scan", lambda area, budget: ScanResult())
@@ -208,19 +209,13 @@ class Sky:
         return self._look(reprocessing_sensor)
 
     def _look(self, sensor: Any) -> list[RunRequest]:
-        from roman_assets.definitions import defs
-
         fold(self.root)
-        context = build_sensor_context(
-            instance=self.instance,
-            definitions=defs,
-            resources={"installation": Installation(data_root=str(self.root.path))},
-            sensor_name=sensor.name,
-        )
-        result = sensor(context)
+        with self._ticks.look(sensor) as result:
+            return self._take_over(result)
+
+    def _take_over(self, result: SensorResult | SkipReason) -> list[RunRequest]:
         if isinstance(result, SkipReason):
             return []
-        assert isinstance(result, SensorResult)
         for request in result.dynamic_partitions_requests or ():
             self.instance.add_dynamic_partitions(
                 request.partitions_def_name, request.partition_keys
@@ -231,6 +226,16 @@ class Sky:
         for request in requests:
             self.start(request)
         return requests
+
+    def lose(self, sensor: Any) -> None:
+        """Let a sensor look whose results never arrive: Dagster has given its tick up."""
+        fold(self.root)
+        with suppress(LookupError), self._ticks.look(sensor):
+            raise LookupError
+
+    def restart(self) -> None:
+        """Start the code server again: its sensors remember nothing."""
+        self._ticks.restart()
 
     def start(self, request: RunRequest) -> str:
         run = DagsterRun(

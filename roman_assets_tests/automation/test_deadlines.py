@@ -13,7 +13,6 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     SkipReason,
-    build_sensor_context,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
@@ -27,8 +26,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.kind import Step
 from roman_assets.registry.record import Outcome
-from roman_assets.resources import Installation
 from roman_assets_tests.automation.test_alerts import Posts, web_server
+from roman_assets_tests.automation.ticks import Ticks
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names
 from roman_assets_tests.registry.installation import VISIT, exposure
 
@@ -50,7 +49,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(deadlines, "datetime", clock)
-    monkeypatch.setattr(deadlines, "_watches", {})
     return clock
 
 
@@ -59,28 +57,29 @@ def facts(root: DataRoot) -> Facts:
     return Facts(root)
 
 
-def look(facts: Facts, instance: DagsterInstance, sensor: Any = deadline_sensor) -> Any:
+@pytest.fixture
+def ticks(root: DataRoot, instance: DagsterInstance) -> Ticks:
+    return Ticks(root, instance)
+
+
+def look(facts: Facts, ticks: Ticks, sensor: Any = deadline_sensor) -> Any:
     facts.fold()
-    context = build_sensor_context(
-        instance=instance,
-        resources={"installation": Installation(data_root=str(facts.root.path))},
-        sensor_name=sensor.name,
-    )
-    return sensor(context)
+    with ticks.look(sensor) as result:
+        return result
 
 
-def reported(facts: Facts, instance: DagsterInstance) -> list[AssetCheckEvaluation]:
+def reported(facts: Facts, ticks: Ticks) -> list[AssetCheckEvaluation]:
     """Let the sensor look; give what it reported."""
-    before = {run.run_id for run in instance.get_runs()}
-    result = look(facts, instance)
+    before = {run.run_id for run in ticks.instance.get_runs()}
+    result = look(facts, ticks)
     if isinstance(result, SkipReason):
         return []
     for request in result.dynamic_partitions_requests or ():
-        instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
-    (run,) = {run.run_id for run in instance.get_runs()} - before
+        ticks.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+    (run,) = {run.run_id for run in ticks.instance.get_runs()} - before
     return [
         event.dagster_event.event_specific_data
-        for event in instance.all_logs(run, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+        for event in ticks.instance.all_logs(run, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
         if event.dagster_event is not None
     ]
 
@@ -103,37 +102,37 @@ def formatted(facts: Facts, partition: str = FIRST) -> None:
 
 
 def test_nothing_is_reported_while_all_is_in_order(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt()
     clock.hour = 2
-    assert reported(facts, instance) == []
+    assert reported(facts, ticks) == []
 
 
 def test_what_is_never_made_is_first_a_warning_then_an_error(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt()
     clock.hour = 20
-    assert told(reported(facts, instance)) == {("uncal", FIRST, "at risk", False), (
+    assert told(reported(facts, ticks)) == {("uncal", FIRST, "at risk", False), (
         "supplement", FIRST, "at risk", False
     )}  # fmt: skip
-    assert instance.get_dynamic_partitions("exposure") == [FIRST]
-    assert reported(facts, instance) == [], "a state is reported once"
+    assert ticks.instance.get_dynamic_partitions("exposure") == [FIRST]
+    assert reported(facts, ticks) == [], "a state is reported once"
     clock.hour = 26
-    assert {one[:3] for one in told(reported(facts, instance))} == {
+    assert {one[:3] for one in told(reported(facts, ticks))} == {
         ("uncal", FIRST, "overdue"), ("supplement", FIRST, "overdue"),
     }  # fmt: skip
     clock.hour = 30
-    assert reported(facts, instance) == []
+    assert reported(facts, ticks) == []
 
 
 def test_a_report_says_when_it_was_due_and_where_the_time_went(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt()
     clock.hour = 27
-    (uncal,) = (one for one in reported(facts, instance) if one.asset_key.path == ["uncal"])
+    (uncal,) = (one for one in reported(facts, ticks) if one.asset_key.path == ["uncal"])
     metadata = {name: entry.value for name, entry in uncal.metadata.items()}
     assert metadata["due"] == at(25).timestamp()
     assert metadata["margin_hours"] == pytest.approx(-2)
@@ -143,47 +142,47 @@ def test_a_report_says_when_it_was_due_and_where_the_time_went(
 
 
 def test_a_restart_reports_nothing_again(
-    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
 ) -> None:
     facts.receipt()
     clock.hour = 27
-    assert reported(facts, instance)
-    monkeypatch.setattr(deadlines, "_watches", {})
-    assert reported(facts, instance) == []
+    assert reported(facts, ticks)
+    ticks.restart()
+    assert reported(facts, ticks) == []
 
 
 def test_what_a_lost_run_did_not_report_is_reported(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt()
     clock.hour = 20
-    reported(facts, instance)
+    reported(facts, ticks)
     formatted(facts)
-    found = {one[:3] for one in told(reported(facts, instance))}
+    found = {one[:3] for one in told(reported(facts, ticks))}
     assert found == {("uncal", FIRST, "made in time")}
 
 
 def test_a_visit_that_was_never_requested_is_reported(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt(nexposures=1)
     clock.hour = 5 * 24 + 1
-    found = told(reported(facts, instance))
+    found = told(reported(facts, ticks))
     assert ("coadd", VISIT, "overdue", True) in found
-    assert instance.get_dynamic_partitions("visit") == [VISIT]
+    assert ticks.instance.get_dynamic_partitions("visit") == [VISIT]
 
 
 def test_many_reports_are_spread_over_ticks(
-    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
 ) -> None:
     monkeypatch.setattr(deadlines, "REPORTING_BUDGET", timedelta(0))
     facts.receipt()
     clock.hour = 20
-    assert [len(reported(facts, instance)) for _ in range(3)] == [1, 1, 0]
+    assert [len(reported(facts, ticks)) for _ in range(3)] == [1, 1, 0]
 
 
 def test_visits_that_are_done_are_not_looked_at_again(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     formatted(facts)
     facts.published(Step.EXPOSURE, FIRST, exposure_names(FIRST, L2), start=4, end=5)
@@ -195,7 +194,7 @@ def test_visits_that_are_done_are_not_looked_at_again(
 
 
 def test_alerts_are_told_once_whatever_is_restarted(
-    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
 ) -> None:
     posts = Posts()
     facts.receipt()
@@ -203,15 +202,15 @@ def test_alerts_are_told_once_whatever_is_restarted(
         monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
         for hour in (2, 20, 20.1, 26):
             clock.hour = hour
-            look(facts, instance, alert_sensor)
-            monkeypatch.setattr(deadlines, "_watches", {})
+            look(facts, ticks, alert_sensor)
+            ticks.restart()
     told_states = [[alert["state"] for alert in body["alerts"]] for body in posts.bodies]
     assert told_states == [["at risk"] * 2, ["overdue"] * 2]
     assert len(AlertLog.of(facts.root).read()["webhook 127.0.0.1"]) == 2
 
 
 def test_what_fails_again_after_a_repair_alerts_again(
-    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
 ) -> None:
     posts = Posts()
     facts.receipt()
@@ -219,17 +218,17 @@ def test_what_fails_again_after_a_repair_alerts_again(
     with web_server(posts) as url:
         monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
         for clock.hour in (4, 5):
-            look(facts, instance, alert_sensor)
+            look(facts, ticks, alert_sensor)
         facts.attempt(Step.FORMATTING, start=5.1, end=5.2, outcome=Outcome.BAD_INPUT)
         for clock.hour in (6, 7):
-            look(facts, instance, alert_sensor)
+            look(facts, ticks, alert_sensor)
     told = [{(one["level"], one["state"]) for one in body["alerts"]} for body in posts.bodies]
     assert ("L1", "failed") in told[0]
     assert told[1:] == [{("L1", "failed")}]
 
 
 def test_a_setting_that_cannot_be_used_fails_the_tick_after_the_others_were_told(
-    facts: Facts, instance: DagsterInstance, clock: Clock, monkeypatch
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
 ) -> None:
     posts = Posts()
     facts.receipt()
@@ -238,37 +237,37 @@ def test_a_setting_that_cannot_be_used_fails_the_tick_after_the_others_were_told
         monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
         monkeypatch.setenv("ROMAN_ASSETS_ALERT_SMTP", "smtp://user:pa/ss@host")
         with pytest.raises(PassingFaultError, match="ROMAN_ASSETS_ALERT_SMTP") as error:
-            look(facts, instance, alert_sensor)
+            look(facts, ticks, alert_sensor)
     assert "user" not in str(error.value).partition("Remedy")[0]
     assert len(posts.bodies) == 1
 
 
 def test_without_a_sender_the_alert_sensor_says_so(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
-    result = look(facts, instance, alert_sensor)
+    result = look(facts, ticks, alert_sensor)
     assert "no sender" in (result.skip_message or "")
 
 
 def test_what_has_failed_is_told_again_when_it_is_late_with_its_blame(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     facts.receipt()
     facts.attempt(Step.FORMATTING, start=2, end=3, outcome=Outcome.BAD_INPUT)
     said = {}
     for clock.hour in (4, 20, 27, 28):
-        found = [one for one in reported(facts, instance) if one.asset_key.path == ["uncal"]]
+        found = [one for one in reported(facts, ticks) if one.asset_key.path == ["uncal"]]
         blames = [one.metadata.get("blame") for one in found]
         said[clock.hour] = [blame and blame.value for blame in blames]
     assert said == {4: [None], 20: [], 27: ["input"], 28: []}
 
 
 def test_what_a_run_at_work_has_still_to_check_is_reported(
-    facts: Facts, instance: DagsterInstance, clock: Clock
+    facts: Facts, ticks: Ticks, clock: Clock
 ) -> None:
     formatted(facts)
     facts.attempt(Step.EXPOSURE, FIRST, start=4)
-    run = instance.add_run(DagsterRun(job_name="exposure_products"))
+    run = ticks.instance.add_run(DagsterRun(job_name="exposure_products"))
     planned = AssetCheckEvaluationPlanned(
         asset_key=AssetKey("cal"),
         check_name="in_time",
@@ -279,7 +278,7 @@ def test_what_a_run_at_work_has_still_to_check_is_reported(
         job_name=run.job_name,
         event_specific_data=planned,
     )
-    instance.report_dagster_event(event, run.run_id)
+    ticks.instance.report_dagster_event(event, run.run_id)
     clock.hour = 60
-    assert ("cal", FIRST, "overdue", True) in told(reported(facts, instance))
-    assert reported(facts, instance) == []
+    assert ("cal", FIRST, "overdue", True) in told(reported(facts, ticks))
+    assert reported(facts, ticks) == []

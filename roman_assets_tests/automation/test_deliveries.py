@@ -27,6 +27,7 @@ from roman_assets.products.observation import OpticalElement, Survey, VisitId
 from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
+from roman_assets_tests.automation.ticks import Ticks
 from roman_assets_tests.pipelines.ssc.center import (
     Center,
     bulge,
@@ -211,10 +212,8 @@ def test_the_visit_l3_and_l4_of_the_soc_never_run_where_the_ssc_makes_them(
     root: DataRoot, instance: dg.DagsterInstance, spectra: bool
 ) -> None:
     observe(root, spectra=spectra)
-    context = dg.build_sensor_context(
-        instance=instance, resources=installation(root), sensor_name="visit_sensor"
-    )
-    assert isinstance(visit_sensor(context), dg.SkipReason)
+    with Ticks(root, instance).look(visit_sensor) as result:
+        assert isinstance(result, dg.SkipReason)
     job = build_defs(dict(installation(root))).resolve_job_def("visit_products")
     instance.add_dynamic_partitions("visit", [VISIT])
     result = job.execute_in_process(instance=instance, partition_key=VISIT, raise_on_error=False)

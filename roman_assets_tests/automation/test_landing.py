@@ -58,11 +58,11 @@ def test_content_that_comes_back_is_made_again(sky: Sky) -> None:
         assert requested(sky) == [], content
 
 
-def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
+def test_a_restart_of_the_daemon_changes_nothing(sky: Sky) -> None:
     sky.receive(FIRST)
     sky.process(SECOND)
     assert requested(sky) == [FIRST]
-    monkeypatch.setattr(landing, "_watches", {})
+    sky.restart()
     assert requested(sky) == []
 
 

@@ -129,11 +129,11 @@ def test_what_was_made_without_dagster_is_not_made_again(sky: Sky) -> None:
     assert requested(sky) == []
 
 
-def test_a_restart_of_the_daemon_changes_nothing(sky: Sky, monkeypatch) -> None:
+def test_a_restart_of_the_daemon_changes_nothing(sky: Sky) -> None:
     sky.process(FIRST)
     sky.process(SECOND)
     assert requested(sky) == [VISIT]
-    monkeypatch.setattr(visits, "_watches", {})
+    sky.restart()
     assert requested(sky) == []
 
 
