@@ -4,25 +4,40 @@ Dagster's own launcher leaves a run that died together with its code server (a p
 SIGKILL of the whole process group) in status STARTED for ever, where it holds a slot of the run
 queue. This one lets run monitoring see that the process is gone, fail the run and, by
 ``run_retries``, start it again.
+
+A process is known by its number, the boot of its host, and the clock ticks from that boot to its
+start. None of them depends on the time of day, so that setting the clock kills no run. They are
+kept as a tag of the run from the first check on.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 if TYPE_CHECKING:
     from dagster import EventLogEntry
 
-_CLOCK_TOLERANCE_S = 5.0
+PROCESS_TAG = "roman_assets/process"
+"""Tag of a run that names the process at work on it, as JSON."""
+
+_PROC = Path("/proc")
 
 
 class HostRunLauncher(DefaultRunLauncher):
-    """Launch runs through the code server and watch their processes on this host."""
+    """Launch runs through the code server and watch their processes on this host.
+
+    Runs of a code server on another host are left alone: nothing here can tell how they are.
+    """
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -30,66 +45,135 @@ class HostRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Say whether the process that executes a run is alive.
+        """Check whether the process that executes a run is alive.
 
         A run that has not yet said which process executes it counts as running: the time limit
         on starting runs deals with those that never will.
         """
-        started = self._last_process(run)
-        if started is None:
+        server = _server_of(run)
+        if not _is_this_host(server):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"a run of host {server}")
+        pid = self._last_process(run)
+        if pid is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "no process named yet")
-        pid, since = started
-        if process_is_alive(pid, since):
+        if self._is_alive(run, pid):
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
         return CheckRunHealthResult(
             WorkerStatus.NOT_FOUND, f"process {pid} is gone", run_worker_id=str(pid)
         )
 
-    def _last_process(self, run: DagsterRun) -> tuple[int, float] | None:
+    def _last_process(self, run: DagsterRun) -> int | None:
         events = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
         named = [found for event in events if (found := _process_named_by(event)) is not None]
         return named[-1] if named else None
 
+    def _is_alive(self, run: DagsterRun, pid: int) -> bool:
+        known = RunProcess.parse(run.tags.get(PROCESS_TAG))
+        # a run that is executed again bears the tags of the former one
+        if known is not None and (known.run_id, known.pid) == (run.run_id, pid):
+            return known.is_alive
+        process = RunProcess.of(run.run_id, pid)
+        if process is None or not _runs_our_program(pid):
+            return False
+        self._instance.add_run_tags(run.run_id, {PROCESS_TAG: process.to_json()})
+        return True
 
-def _process_named_by(entry: EventLogEntry) -> tuple[int, float] | None:
+
+def _process_named_by(entry: EventLogEntry) -> int | None:
     event = entry.dagster_event
     pid = event.engine_event_data.metadata.get("pid") if event is not None else None
-    return None if pid is None else (int(str(pid.value)), entry.timestamp)
+    return None if pid is None else int(str(pid.value))
 
 
-def process_is_alive(pid: int, since: float) -> bool:
-    """Tell whether a process of this host runs and is the one that ran at a given time.
+def _server_of(run: DagsterRun) -> str:
+    """Return the host name of the code server that a run was launched through."""
+    return str(json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "localhost"))
+
+
+def _is_this_host(name: str) -> bool:
+    """Tell whether a host name is one of this host: only its own addresses can be bound."""
+    with suppress(OSError):
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            name, 0, type=socket.SOCK_DGRAM
+        ):
+            with suppress(OSError), socket.socket(family, kind, protocol) as bound:
+                bound.bind(address)
+                return True
+    return False
+
+
+@dataclass(frozen=True)
+class RunProcess:
+    """The process that executes a run.
 
     Parameters
     ----------
+    run_id
+        The run.
+    boot
+        The boot of the host that it runs on, as the kernel names it.
     pid
         Process number.
-    since
-        A moment (seconds since the epoch) at which the process meant was running; a process that
-        started later only inherited the number.
+    start_ticks
+        Clock ticks from that boot to its start.
     """
+
+    run_id: str
+    boot: str
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, run_id: str, pid: int) -> Self | None:
+        """Return the process of this host with a number, None if there is none."""
+        ticks = _start_ticks(pid)
+        return None if ticks is None else cls(run_id, _boot(), pid, ticks)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """Read what `to_json` wrote, None without it."""
+        return None if text is None else cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(asdict(self))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is running; a later process with its number is another one."""
+        return self == self.of(self.run_id, self.pid)
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return the ticks from boot to a process's start, None if it has ended."""
+    if not _PROC.is_dir():  # no Linux: only the number is known
+        return 0 if _may_be_signalled(pid) else None
+    try:
+        after_name = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if after_name[0] in "ZX" else int(after_name[19])
+
+
+def _boot() -> str:
+    boot = _PROC / "sys/kernel/random/boot_id"
+    return boot.read_text().strip() if boot.is_file() else ""
+
+
+def _runs_our_program(pid: int) -> bool:
+    """Tell whether a process is of our user and of Python: else it only inherited a number."""
+    place = _PROC / str(pid)
+    if not _PROC.is_dir():
+        return True
+    try:
+        return place.stat().st_uid == os.getuid() and (place / "exe").samefile(_PROC / "self/exe")
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return False
+
+
+def _may_be_signalled(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
-    except PermissionError:
-        return False  # a run belongs to the user of its daemon
-    fields = _kernel_fields(pid)
-    if fields is None:
-        return True
-    state, started = fields
-    return state != "Z" and started <= since + _CLOCK_TOLERANCE_S
-
-
-def _kernel_fields(pid: int) -> tuple[str, float] | None:
-    """Read a process's state letter and start time (s since the epoch), None without /proc."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(
-            float(line.split()[1])
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime")
-        )
-    except FileNotFoundError:
-        return None
-    return after_name[0], boot + float(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return True

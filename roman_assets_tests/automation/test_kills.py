@@ -20,7 +20,7 @@ from dagster import (
     RunsFilter,
 )
 
-from roman_assets.automation.launcher import process_is_alive
+from roman_assets.automation.launcher import RunProcess
 from roman_assets.data_root import DataRoot
 from roman_assets.observatory.telescope import observe
 from roman_assets.pipelines.exposure import calibrate_exposure
@@ -88,7 +88,7 @@ def test_after_a_power_cut_the_work_goes_on_and_ends_the_same(
         run, pid = run_at(platform, step)
         kill_group(platform.process)
         with platform.instance() as instance:
-            assert process_is_alive(pid, instance.get_run_stats(run.run_id).start_time) is False
+            assert RunProcess.of(run.run_id, pid) is None
             status = instance.get_run_by_id(run.run_id)
             assert status is not None
             assert status.status is DagsterRunStatus.STARTED
