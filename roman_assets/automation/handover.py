@@ -7,7 +7,7 @@ visit that lacks something is handed over in part when the SSC has no more than 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +23,7 @@ from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import ssc_reserve
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
 from roman_assets.products.deadline import CLOCK_START, Deadline
 from roman_assets.products.kind import Level
@@ -31,8 +32,6 @@ from roman_assets.products.visit_policy import VisitDecision, VisitProgress, dec
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from roman_assets.pipelines.ssc.handover import HandoverManifest, ReadyImages
     from roman_assets.registry.receipts import ToldSsc
 
@@ -54,6 +53,8 @@ class HandoverWatch(Remembered):
     """
 
     root: DataRoot
+    faults: Mapping[VisitId, BadInputError] = field(default_factory=dict)
+    """The visits that the last look could not list, and why."""
     _waiting: dict[VisitId, None] = field(default_factory=dict)
 
     @cached_property
@@ -67,7 +68,7 @@ class HandoverWatch(Remembered):
 
     def ready(self, instance: dg.DagsterInstance, now: datetime) -> list[ReadyImages]:
         """Give what the SSC is to be told now."""
-        from roman_assets.pipelines.manifest import visit_manifests
+        from roman_assets.pipelines.manifest import listed_visits
         from roman_assets.pipelines.ssc.handover import ready_images
         from roman_assets.registry.deadline_settings import deadlines_of
 
@@ -77,14 +78,19 @@ class HandoverWatch(Remembered):
         if not visits:
             return []
         registry = self._changes.registry
-        manifests = visit_manifests(self.root, registry, visits)
-        found = {visit: list(ready_images(manifests[visit])) for visit in visits}
+        listed = listed_visits(self.root, registry, visits)
+        self.faults = dict(listed.faults)
+        found = {
+            visit: list(ready_images(manifest)) for visit, manifest in listed.manifests.items()
+        }
         told = registry.handovers(one.partition for ready in found.values() for one in ready)
         busy = partitions_in_progress(instance)
         deadlines = deadlines_of(self.root)
         chosen = []
-        for visit, ready in found.items():
+        for visit in visits:
             del self._waiting[visit]
+        self._waiting |= dict.fromkeys(listed.faults)
+        for visit, ready in found.items():
             for one in ready:
                 progress = _progress(one, told.get(one.partition), busy, deadlines)
                 decision = decide(progress, now, ssc_reserve())
@@ -137,6 +143,8 @@ def handover_sensor(
     root = installation.root
     with memory.look(context, HandoverWatch, root) as watch:
         told = hand_over(root, watch.ready(context.instance, datetime.now(UTC)))
+        for fault in watch.faults.values():
+            context.log.warning(str(fault))
     if not told:
         return dg.SkipReason(f"{watch.waiting} visits wait for exposures or their deadline")
     exposures = [one.partition for one in told if is_exposure(one.partition)]

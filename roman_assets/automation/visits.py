@@ -35,6 +35,7 @@ from roman_assets.automation.registry_changes import RegistryChanges
 from roman_assets.automation.settings import visit_reserve
 from roman_assets.automation.staleness import first_version
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.partitions import is_exposure, visit_of, visit_partitions
 from roman_assets.products.deadline import CLOCK_START, DEADLINES, Deadline
 from roman_assets.products.kind import Level, Step
@@ -201,6 +202,8 @@ class VisitWatch(Remembered):
     """
 
     root: DataRoot
+    faults: Mapping[VisitId, BadInputError] = field(default_factory=dict)
+    """The visits that the last look could not list, and why."""
     _outlooks: dict[VisitId, Outlook] = field(default_factory=dict)
 
     @cached_property
@@ -224,7 +227,8 @@ class VisitWatch(Remembered):
         at_work = partitions_in_progress(instance) | partitions_in_backfills(instance)
         busy = {visit_of_key(key) for key in at_work}
         registry = self._changes.registry
-        states = visit_states(self.root, registry, self._to_compare(now, busy))
+        states, self.faults = visit_states(self.root, registry, self._to_compare(now, busy))
+        self._outlooks |= dict.fromkeys(self.faults, Outlook())
         reserve = visit_reserve()(registry.computation_times(Step.VISIT, now - MEASURED_OVER))
         wanted = [
             state
@@ -279,15 +283,17 @@ def visit_of_key(key: str) -> VisitId:
     return visit_of(key) if is_exposure(key) else VisitId.parse(key)
 
 
-def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) -> list[VisitState]:
-    """Look visits up in the registry."""
-    from roman_assets.pipelines.manifest import visit_manifests
+def visit_states(
+    root: DataRoot, registry: Registry, visits: Iterable[VisitId]
+) -> tuple[list[VisitState], Mapping[VisitId, BadInputError]]:
+    """Look visits up in the registry; return their states, and why others have none."""
+    from roman_assets.pipelines.manifest import listed_visits
     from roman_assets.registry.deadline_settings import deadlines_of
 
     wanted = list(visits)
     if not wanted:
-        return []
-    manifests = visit_manifests(root, registry, wanted)
+        return [], {}
+    listed = listed_visits(root, registry, wanted)
     made: dict[VisitId, list[RegisteredProduct]] = {}
     keys = list(map(str, wanted))
     coadds = registry.find(visit=keys, kind="coadd", release=PROMPT_RELEASE, overwritten=True)
@@ -298,16 +304,17 @@ def visit_states(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) 
     released = registry.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()["name"]
     deadline = deadlines_of(root)[Level.L3]
     approvals = registry.approvals_of_visits(wanted)
-    return [
+    states = [
         visit_state(
-            manifests[visit],
+            manifest,
             made.get(visit, ()),
             deadline,
             approvals.get(str(visit)),
             frozenset(name for name in released if name.startswith(f"{visit}_")),
         )
-        for visit in wanted
+        for visit, manifest in listed.manifests.items()
     ]
+    return states, listed.faults
 
 
 def visit_state(
@@ -353,6 +360,8 @@ def visit_sensor(
     """Request a run for every visit whose L3 are to be made from its present L2."""
     with memory.look(context, VisitWatch, installation.root) as watch:
         wanted = watch.wanted(context.instance, datetime.now(UTC))
+        for fault in watch.faults.values():
+            context.log.warning(str(fault))
     if not wanted:
         return dg.SkipReason(f"{watch.waiting} visits wait for exposures, runs or their deadline")
     return dg.SensorResult(

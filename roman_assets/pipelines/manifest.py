@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import ExecutedVisit, VisitStatus
 from roman_assets.pipelines.formatting.landing import executed_visits
 from roman_assets.pipelines.provenance import as_input
@@ -105,8 +106,38 @@ def visit_manifest(root: DataRoot, visit: VisitId) -> VisitManifest:
 
 def visit_manifests(
     root: DataRoot, registry: Registry, visits: Iterable[VisitId]
-) -> dict[VisitId, VisitManifest]:
-    """List the current L2 images of several visits; faster than one by one."""
+) -> Mapping[VisitId, VisitManifest]:
+    """List the current L2 images of several visits; faster than one by one.
+
+    Raises
+    ------
+    BadInputError
+        If one of them cannot be listed.
+    """
+    listed = listed_visits(root, registry, visits)
+    for fault in listed.faults.values():
+        raise fault
+    return listed.manifests
+
+
+@dataclass(frozen=True)
+class ListedVisits:
+    """What there is of several visits.
+
+    Parameters
+    ----------
+    manifests
+        Of the visits that can be listed.
+    faults
+        Why the others cannot be.
+    """
+
+    manifests: Mapping[VisitId, VisitManifest]
+    faults: Mapping[VisitId, BadInputError]
+
+
+def listed_visits(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) -> ListedVisits:
+    """List what there is of several visits; one that cannot be listed holds up no other."""
     wanted = list(visits)
     seen = registry.exposures_of_visits(wanted)
     ramps = _by_visit(registry.find(visit=map(str, wanted), kind="uncal")["name"])
@@ -114,17 +145,26 @@ def visit_manifests(
     exposures = [str(one.exposure) for found in seen.values() for one in found]
     failures = _by_exposure(registry.failures(exposures)["file_set"]) if exposures else {}
     events = registry.events_of(exposures)
-    return {
-        visit: _manifest(
-            visit,
-            seen.get(visit, ()),
-            documents.get(visit),
-            [str(name.file_set) for name in ramps.get(visit, ())],
-            failures,
-            [events.get(str(one.exposure), {}) for one in seen.get(visit, ())],
-        )
-        for visit in wanted
-    }
+    manifests: dict[VisitId, VisitManifest] = {}
+    faults: dict[VisitId, BadInputError] = {}
+    for visit in wanted:
+        try:
+            manifests[visit] = _manifest(
+                visit,
+                seen.get(visit, ()),
+                documents.get(visit),
+                [str(name.file_set) for name in ramps.get(visit, ())],
+                failures,
+                [events.get(str(one.exposure), {}) for one in seen.get(visit, ())],
+            )
+        except ValueError as error:
+            faults[visit] = BadInputError(
+                visit, "visit", f"its exposures cannot be listed: {error}", _CORRECT
+            )
+    return ListedVisits(manifests, faults)
+
+
+_CORRECT = "deliver its executed visit again, corrected, with a higher revision"
 
 
 def _manifest(

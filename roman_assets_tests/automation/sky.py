@@ -192,23 +192,23 @@ class Sky:
 
     def look_at_landing(self) -> list[RunRequest]:
         """Let the landing sensor look, and create the runs it asks for."""
-        return self._look(landing_sensor)
+        return self.look(landing_sensor)
 
     def look_at_visits(self) -> list[RunRequest]:
         """Let the visit sensor look, and create the runs it asks for."""
-        return self._look(visit_sensor)
+        return self.look(visit_sensor)
 
     def look_at_handover(self) -> None:
         """Let the hand-over sensor look."""
-        self._look(handover_sensor)
+        self.look(handover_sensor)
 
     def look_at_proposals(self) -> list[RunRequest]:
         """Let the reprocessing sensor look, and create the runs it asks for."""
         from roman_assets.automation.reprocessing import reprocessing_sensor
 
-        return self._look(reprocessing_sensor)
+        return self.look(reprocessing_sensor)
 
-    def _look(self, sensor: Any) -> list[RunRequest]:
+    def look(self, sensor: Any) -> list[RunRequest]:
         fold(self.root)
         with self._ticks.look(sensor) as result:
             return self._take_over(result)

@@ -146,3 +146,12 @@ def test_a_hand_over_into_an_object_store_says_the_same(
     (found,) = exchange.files(TO_SSC)
     told = json.loads(exchange.read(found.key, 1 << 20))
     assert told["partition"] == FIRST
+
+
+def test_a_visit_of_too_many_exposures_keeps_nothing_from_the_ssc(sky: Sky) -> None:
+    other = exposure_key(1, f"{VISIT[:-1]}2")
+    sky.process(other, **SPECTRAL, nexposures=10_000)
+    sky.process(FIRST, **SPECTRAL)
+    for _ in range(2):
+        sky.look_at_handover()
+        assert partitions(sky.root) == [FIRST]

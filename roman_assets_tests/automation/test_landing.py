@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
 
+import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
 from roman_assets.automation import in_progress, landing
+from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
 from roman_assets_tests.automation.sky import EPOCH, VISIT, Sky, exposure_key, version
 
@@ -176,4 +178,15 @@ def test_a_full_queue_leaves_the_others_in_the_order_of_urgency(sky: Sky, monkey
     with monkeypatch.context() as patch:
         patch.setattr(in_progress, "RUNS_IN_QUEUE", 1)
         assert requested(sky) == [SECOND]
+    assert requested(sky) == [FIRST]
+
+
+def test_a_settings_error_of_one_look_loses_no_exposure(sky: Sky) -> None:
+    sky.receive(FIRST)
+    settings = sky.root.path / "deadlines.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("version = what")
+    with pytest.raises(BadInputError):
+        requested(sky)
+    settings.unlink()
     assert requested(sky) == [FIRST]

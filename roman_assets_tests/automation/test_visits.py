@@ -137,6 +137,25 @@ def test_a_restart_of_the_daemon_changes_nothing(sky: Sky) -> None:
     assert requested(sky) == []
 
 
+def test_a_settings_error_of_one_look_loses_no_visit(sky: Sky, monkeypatch) -> None:
+    sky.process(FIRST)
+    sky.process(SECOND)
+    with monkeypatch.context() as patch, pytest.raises(BadInputError):
+        patch.setenv("ROMAN_ASSETS_VISIT_RESERVE_HOURS", "many")
+        requested(sky)
+    assert requested(sky) == [VISIT]
+
+
+def test_a_visit_of_too_many_exposures_holds_up_no_other(sky: Sky) -> None:
+    sky.process(exposure_key(1, f"{VISIT[:-1]}2"), nexposures=10_000)
+    sky.process(FIRST)
+    sky.process(SECOND)
+    assert requested(sky) == [VISIT]
+    sky.end_runs()
+    sky.mosaic(VISIT, FIRST, SECOND)
+    assert requested(sky) == []
+
+
 def test_a_lost_event_does_not_stay_lost(sky: Sky, monkeypatch) -> None:
     sky.process(FIRST)
     sky.process(SECOND)
@@ -185,7 +204,7 @@ def test_visits_that_are_up_to_date_are_not_looked_up_again(sky: Sky, monkeypatc
     requested(sky)
     looked_up: list[VisitId] = []
     monkeypatch.setattr(
-        visits, "visit_states", lambda root, registry, wanted: looked_up.extend(wanted) or []
+        visits, "visit_states", lambda root, registry, wanted: looked_up.extend(wanted) or ([], {})
     )
     assert requested(sky) == []
     assert looked_up == []
