@@ -77,14 +77,18 @@ class PartitionOutcome:
 
 
 def run_of(context: dg.AssetExecutionContext) -> Run:
-    """Tell a pipeline of the run it works in: since when it was queued, and what may follow."""
+    """Tell a pipeline of the run it works in: since when it was queued, and what may follow.
+
+    The sensors request prompt products again; what fails for a release waits for a person.
+    """
     from roman_assets.pipelines.attempt import Run
 
     record = context.instance.get_run_record_by_id(context.run.run_id)
     return Run(
         context.run.run_id,
         queued=None if record is None else record.create_timestamp.astimezone(UTC),
-        last_try=context.retry_number >= RETRY_POLICY.max_retries,
+        last_try=RELEASE_TAG in context.run.tags
+        and context.retry_number >= RETRY_POLICY.max_retries,
     )
 
 

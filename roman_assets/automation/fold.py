@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dagster as dg
 
+from roman_assets.assets.partition_work import RELEASE_TAG
 from roman_assets.automation.in_progress import UNFINISHED, will_be_retried
 from roman_assets.data_root import DataRoot
+from roman_assets.products.retry import CANCELLED
 from roman_assets.resources import Installation
 
 
@@ -50,6 +52,13 @@ def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> i
         if run is not None and run.status in UNFINISHED:
             continue
         became = "is not known to Dagster any more" if run is None else f"ended: {run.status.value}"
-        last_try = run is None or not will_be_retried(run)
-        ended += end_lost_attempts(root, run_id, f"run {run_id} {became}", last_try=last_try)
+        cancelled = run is not None and run.status is dg.DagsterRunStatus.CANCELED
+        of_release = run is not None and RELEASE_TAG in run.tags and not will_be_retried(run)
+        ended += end_lost_attempts(
+            root,
+            run_id,
+            f"run {run_id} {became}",
+            error=CANCELLED if cancelled else "RunLost",
+            last_try=cancelled or of_release,
+        )
     return ended

@@ -96,8 +96,15 @@ def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequen
 
 def requested_run_keys(instance: dg.DagsterInstance, run_keys: Iterable[str]) -> frozenset[str]:
     """Give those run keys for which there is a run, whatever became of it."""
+    return frozenset(runs_requested(instance, run_keys))
+
+
+def runs_requested(
+    instance: dg.DagsterInstance, run_keys: Iterable[str]
+) -> dict[str, dg.RunRecord]:
+    """Return the newest run of each run key; keys without a run are absent."""
     wanted = list(run_keys)
     if not wanted:
-        return frozenset()
-    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: wanted}))
-    return frozenset(run.tags[RUN_KEY_TAG] for run in runs)
+        return {}
+    records = instance.get_run_records(dg.RunsFilter(tags={RUN_KEY_TAG: wanted}))
+    return {record.dagster_run.tags[RUN_KEY_TAG]: record for record in reversed(records)}

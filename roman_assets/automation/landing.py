@@ -26,18 +26,21 @@ from roman_assets.automation.in_progress import (
     partitions_in_progress,
     requested_run_keys,
     room_in_queue,
+    runs_requested,
 )
 from roman_assets.automation.jobs import exposure_products
 from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.retries import may_be_requested, record_failed_runs, retry_key
 from roman_assets.automation.settings import partition_window
 from roman_assets.automation.staleness import EXPOSURE_INPUTS, first_version
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, is_exposure
 from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
-from roman_assets.products.kind import Level, expected_kinds
+from roman_assets.products.kind import Level, Step, expected_kinds
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
+from roman_assets.products.retry import FailedRuns
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
@@ -84,24 +87,32 @@ class ExposureState:
     receipt: Receipt
     made: MadeExposure
     deadlines: Mapping[Level, Deadline] = field(default_factory=lambda: DEADLINES)
+    failed: FailedRuns | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether all is in and the products are not made from just that."""
-        received = self.receipt.content_version
-        return self.receipt.complete and not (
-            self.made.calibrated and self.made.received == received
-        )
+        """Whether all is in and the products are not all made from just that."""
+        return self.receipt.complete and (not self._is_made or self._is_partial)
+
+    @property
+    def _is_made(self) -> bool:
+        return self.made.calibrated and self.made.received == self.receipt.content_version
+
+    @property
+    def _is_partial(self) -> bool:
+        return self.failed is not None and self.failed.partial
 
     @property
     def run_key(self) -> str:
         """Names the step from the L1 there are to what is wanted: one run is requested for each.
 
-        A failed run that made no L1 is not requested again. A delivery that brings back the
-        content of an earlier one is another step, and so is L1 that a lost run left without L2.
+        A run that failed for bad input is not requested again; after a passing fault, the step has
+        another number. A delivery that brings back the content of an earlier one is another step,
+        and so is L1 that a lost run left without L2.
         """
         made = self.made.content or "new"
-        return f"{self.receipt.exposure}:{self.receipt.content_version}:{made}"
+        key = f"{self.receipt.exposure}:{self.receipt.content_version}:{made}"
+        return retry_key(key, self.failed)
 
     def due(self, now: datetime) -> datetime | None:
         """Give when the most urgent product that waits for a run is due (UTC).
@@ -118,7 +129,7 @@ class ExposureState:
             for origin, event in _RECEIPT_CLOCK.items()
             if event in receipt.events
         }
-        if self.made.calibrated:
+        if self.made.calibrated and not self._is_partial:
             starts = dict.fromkeys(starts, now)
         elif self.made.received == receipt.content_version:
             levels.discard(Level.L1)
@@ -194,6 +205,7 @@ class LandingWatch(Remembered):
 
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
         made = made_exposures(self._changes.registry, complete)
+        failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, complete))
         deadlines = deadlines_of(self.root)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
@@ -202,19 +214,30 @@ class LandingWatch(Remembered):
             if not receipt.complete:
                 self.incomplete.add(exposure)
                 continue
-            state = ExposureState(receipt, made.get(exposure, MadeExposure()), deadlines)
+            state = ExposureState(
+                receipt,
+                made.get(exposure, MadeExposure()),
+                deadlines,
+                failed.get(str(exposure)),
+            )
             if state.wanted:
                 self._waiting[exposure] = state
 
     def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[ExposureState]:
         """Give the exposures to request a run for, the most urgent first.
 
-        An exposure waits while a run is at work on it, and for a run in vain until something of it
-        changes or that run is deleted.
+        An exposure waits while a run is at work on it, after a passing fault for a while, and after
+        any other run in vain until something of it changes or that run is deleted.
         """
-        busy = partitions_in_progress(instance)
+        from roman_assets.registry.retry_settings import retry_pauses_of
+
+        busy, pauses = partitions_in_progress(instance), retry_pauses_of(self.root)
         room = min(RUNS_PER_TICK, room_in_queue(instance, exposure_products.name))
-        idle = [state for key, state in self._waiting.items() if str(key) not in busy]
+        idle = [
+            state
+            for key, state in self._waiting.items()
+            if str(key) not in busy and may_be_requested(state.failed, pauses, now)
+        ]
         idle.sort(key=lambda state: _urgency(state, now))
         wanted = list(islice(self._not_requested(instance, idle), room))
         if len(wanted) < room:
@@ -250,9 +273,12 @@ class LandingWatch(Remembered):
     ) -> Iterator[ExposureState]:
         for start in range(0, len(states), RUNS_PER_TICK):
             batch = states[start : start + RUNS_PER_TICK]
-            requested = requested_run_keys(instance, [state.run_key for state in batch])
+            runs = runs_requested(instance, [state.run_key for state in batch])
+            record_failed_runs(
+                self.root, instance, self._changes.registry, Step.EXPOSURE, runs.values()
+            )
             for state in batch:
-                if state.run_key in requested:
+                if state.run_key in runs:
                     del self._waiting[state.receipt.exposure]
                     self._in_vain[state.receipt.exposure] = state
                 else:

@@ -26,12 +26,14 @@ from roman_assets.automation.in_progress import (
     PARTITION_TAG,
     partitions_in_backfills,
     partitions_in_progress,
-    requested_run_keys,
     room_in_queue,
+    runs_requested,
+    will_be_retried,
 )
 from roman_assets.automation.jobs import visit_products
 from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
+from roman_assets.automation.retries import record_failed_runs, retry_key
 from roman_assets.automation.settings import visit_reserve
 from roman_assets.automation.staleness import first_version
 from roman_assets.data_root import DataRoot
@@ -43,6 +45,7 @@ from roman_assets.products.lifecycle import State
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.products.observation import VisitId
 from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY, run_priority
+from roman_assets.products.retry import FailedRuns
 from roman_assets.products.visit_policy import (
     MISSING,
     VisitDecision,
@@ -112,6 +115,8 @@ class VisitState:
         Names of L2 images that a data release made again.
     closed
         Whether a data release has superseded all of its L3, which may be removed by now.
+    failed
+        Its runs that have failed for passing faults, None if the last one has not.
     """
 
     manifest: VisitManifest
@@ -122,6 +127,7 @@ class VisitState:
     approval: Approval | None = None
     released: frozenset[str] = frozenset()
     closed: bool = False
+    failed: FailedRuns | None = None
 
     @property
     def by_soc(self) -> bool:
@@ -135,6 +141,8 @@ class VisitState:
         What a data release makes again is for its own L3 (R7): it is no reason to make prompt L3
         again, nor is any new L2 of an old image once the release has superseded them (R13).
         """
+        if self.failed is not None and self.failed.partial and not self.closed:
+            return False
         members = {(member.name, member.sha256) for member in self.manifest.members}
         if self.closed or self.released:
             members, made_from = (
@@ -173,8 +181,8 @@ class VisitState:
 
     @property
     def run_key(self) -> str:
-        """Names the wanted state: a run is requested once for each."""
-        return f"{self.manifest.visit}:{self.manifest.digest}"
+        """Names the wanted state: a run is requested once for each, and for each retry."""
+        return retry_key(f"{self.manifest.visit}:{self.manifest.digest}", self.failed)
 
 
 @dataclass(frozen=True)
@@ -205,6 +213,8 @@ class VisitWatch(Remembered):
     faults: Mapping[VisitId, BadInputError] = field(default_factory=dict)
     """The visits that the last look could not list, and why."""
     _outlooks: dict[VisitId, Outlook] = field(default_factory=dict)
+    _told: dict[VisitId, str] = field(default_factory=dict)
+    """The run of each visit that is known to be on record, or not to have failed."""
 
     @cached_property
     def _changes(self) -> RegistryChanges:
@@ -222,6 +232,7 @@ class VisitWatch(Remembered):
         self._outlooks = new | {
             visit: outlook for visit, outlook in self._outlooks.items() if visit not in new
         }
+        self._told = {visit: run for visit, run in self._told.items() if visit in self._outlooks}
         if not self._outlooks:
             return []
         at_work = partitions_in_progress(instance) | partitions_in_backfills(instance)
@@ -235,7 +246,9 @@ class VisitWatch(Remembered):
             for state in states
             if state.by_soc and self._decided(state, now, reserve, busy) in _WANTED
         ]
-        return self._requested_next(instance, wanted)
+        return self._requested_next(
+            instance, [one for one in wanted if self._is_due(one, now, busy)]
+        )
 
     def _to_compare(self, now: datetime, busy: set[VisitId]) -> list[VisitId]:
         """Choose what is looked at now; it leaves the memory, and comes back at its end."""
@@ -258,14 +271,44 @@ class VisitWatch(Remembered):
             self._outlooks[visit] = Outlook(waits_until(progress, reserve), progress.at_work)
         return decision
 
+    def _is_due(self, state: VisitState, now: datetime, busy: set[VisitId]) -> bool:
+        """Whether it is a first request, or a retry of which the pause is over."""
+        from roman_assets.registry.retry_settings import retry_pauses_of
+
+        if state.failed is None:
+            return True
+        visit, at = state.manifest.visit, state.failed.retry_at(retry_pauses_of(self.root))
+        if visit not in busy and at <= now:
+            return True
+        self._outlooks[visit] = Outlook(at, visit in busy)
+        return False
+
     def _requested_next(
         self, instance: dg.DagsterInstance, wanted: list[VisitState]
     ) -> list[VisitState]:
-        requested = requested_run_keys(instance, [state.run_key for state in wanted])
-        fresh = [state for state in wanted if state.run_key not in requested]
+        runs = runs_requested(instance, [state.run_key for state in wanted])
+        self._record_failed(instance, wanted, runs)
+        fresh = [state for state in wanted if state.run_key not in runs]
         fresh.sort(key=_urgency)
         room = min(RUNS_PER_TICK, room_in_queue(instance, visit_products.name))
         return fresh[:room]
+
+    def _record_failed(
+        self,
+        instance: dg.DagsterInstance,
+        wanted: Iterable[VisitState],
+        runs: Mapping[str, dg.RunRecord],
+    ) -> None:
+        new = {
+            state.manifest.visit: record
+            for state in wanted
+            if (record := runs.get(state.run_key)) is not None
+            and record.dagster_run.is_finished
+            and not will_be_retried(record.dagster_run)
+            and self._told.get(state.manifest.visit) != record.dagster_run.run_id
+        }
+        record_failed_runs(self.root, instance, self._changes.registry, Step.VISIT, new.values())
+        self._told |= {visit: record.dagster_run.run_id for visit, record in new.items()}
 
 
 def _urgency(state: VisitState) -> tuple[bool, bool, float, VisitId]:
@@ -304,6 +347,7 @@ def visit_states(
     released = registry.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()["name"]
     deadline = deadlines_of(root)[Level.L3]
     approvals = registry.approvals_of_visits(wanted)
+    failed = registry.failed_runs(Step.VISIT, keys)
     states = [
         visit_state(
             manifest,
@@ -311,6 +355,7 @@ def visit_states(
             deadline,
             approvals.get(str(visit)),
             frozenset(name for name in released if name.startswith(f"{visit}_")),
+            failed.get(str(visit)),
         )
         for visit, manifest in listed.manifests.items()
     ]
@@ -323,6 +368,7 @@ def visit_state(
     deadline: Deadline,
     approved: Mapping[str, Any] | None = None,
     released: frozenset[str] = frozenset(),
+    failed: FailedRuns | None = None,
 ) -> VisitState:
     """Compare a visit with its coadds, and with what is approved or released."""
     made = list(coadds)
@@ -337,6 +383,7 @@ def visit_state(
         _approval(approved) if approved is not None and due_again else None,
         released,
         bool(made) and all(entry.state is not State.CURRENT for entry in made),
+        failed,
     )
 
 

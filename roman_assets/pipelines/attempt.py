@@ -144,8 +144,50 @@ class StepAttempt:
         )
 
 
+def record_failed_run(
+    root: DataRoot, step: Step, partition: str, run_id: str, message: str, ended: datetime
+) -> None:
+    """Record that a run failed without leaving a word, as a full disk lets it.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    step, partition
+        What the run was to do last, and for what.
+    run_id
+        The Dagster run. Doing it again for the same run changes nothing.
+    message
+        How it failed.
+    ended
+        When (UTC).
+    """
+    Journal(root).write(
+        CommitRecord(
+            step=step,
+            partition=partition,
+            committed_at=utc_now(),
+            statement=Statement.ATTEMPT,
+            attempt=Attempt(
+                attempt_id=f"{run_id}-end",
+                outcome=Outcome.PASSING_FAULT,
+                error="RunFailed",
+                message=message,
+            ),
+            events={ClockEvent.STARTED: ended, ClockEvent.FINISHED: ended},
+            run_id=run_id,
+        )
+    )
+
+
 def end_lost_attempts(
-    root: DataRoot, run_id: str, message: str, *, last_try: bool, clock: Clock = utc_now
+    root: DataRoot,
+    run_id: str,
+    message: str,
+    *,
+    last_try: bool,
+    error: str = "RunLost",
+    clock: Clock = utc_now,
 ) -> int:
     """Record that the process of a run is gone, so that its attempts do not count as running.
 
@@ -159,6 +201,8 @@ def end_lost_attempts(
         What became of the run.
     last_try
         Whether no other run takes its place by itself.
+    error
+        What kind of error it counts as.
     clock
         Gives the time.
 
@@ -182,7 +226,7 @@ def end_lost_attempts(
                 attempt=Attempt(
                     attempt_id=row["attempt_id"],
                     outcome=Outcome.PASSING_FAULT,
-                    error="RunLost",
+                    error=error,
                     message=message,
                     last_try=last_try,
                 ),

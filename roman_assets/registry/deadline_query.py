@@ -23,6 +23,7 @@ from roman_assets.registry.ledger import (
     detectors_in,
     hours_spent,
 )
+from roman_assets.registry.retry_settings import retry_pauses_of
 from roman_assets.registry.schema import IS_AVAILABLE
 from roman_assets.registry.snapshot_reader import SnapshotReader
 
@@ -140,7 +141,7 @@ class DeadlineQuery(SnapshotReader):
         order = f'{MOST_URGENT_FIRST}, "partition", level, kind, made'
         most_urgent = f"from chosen order by {order} limit $limit"
         columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
-        deadlines = deadlines_of(self._root)
+        deadlines, pauses = deadlines_of(self._root), retry_pauses_of(self._root)
         # one statement, so that the ledger is worked out once and not written down
         sql = f"""
             with chosen as materialized (
@@ -158,7 +159,7 @@ class DeadlineQuery(SnapshotReader):
         """
         values = {**parameters, "now": moment, "visits": visits, "limit": limit}
         with self._asked() as connection:
-            define_ledger(connection, deadlines)
+            define_ledger(connection, deadlines, pauses=pauses)
             ((counts, rows),) = connection.execute(sql, values).fetchall()
         return DeadlineOverview(
             moment,
@@ -178,7 +179,7 @@ class DeadlineQuery(SnapshotReader):
         visits = visits_of(values)
         by_name = "name, " if "name" in columns else ""
         listed = ", ".join(f'"{column}"' for column in columns)
-        deadlines = deadlines_of(self._root)
+        deadlines, pauses = deadlines_of(self._root), retry_pauses_of(self._root)
         order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {by_name}made'
         chosen = (
             f"select * from {macro}($now, visits := $visits) "
@@ -187,7 +188,7 @@ class DeadlineQuery(SnapshotReader):
         return self._query(
             f"select {listed} from ({hours_spent(chosen) if macro == JUDGED else chosen}) {order}",
             parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
-            prepare=lambda connection: define_ledger(connection, deadlines),
+            prepare=lambda connection: define_ledger(connection, deadlines, pauses=pauses),
         )
 
     def latencies(self, by: Iterable[str] = ("survey", "level")) -> pd.DataFrame:

@@ -29,9 +29,11 @@ from roman_assets.products.kind import (
     Level,
     Maker,
     ProductKind,
+    Step,
     expected_kinds,
 )
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
+from roman_assets.products.retry import INTERRUPTIONS, RetryPauses
 
 GROUPS = "ledger_groups"
 """Macro ``ledger_groups(moment, visits)``: a row for the products of one kind that share a fate.
@@ -85,6 +87,53 @@ def attempts_as_far(condition: str = "true") -> str:
     """
 
 
+def failed_runs(tries: str) -> str:
+    """Return SQL for the runs in a row that failed for passing faults, by work and partition.
+
+    L1 and L2 of an exposure are one work. A run that somebody interrupted does not count.
+
+    Parameters
+    ----------
+    tries
+        SQL for `attempts_as_far` with columns of `faults_of`.
+    """
+    return f"""
+        select work, "partition", coalesce(min(back) filter (not failed) - 1, count(*)) as number,
+            max(ended) as ended, arg_min(reason, back) as reason, arg_min(partial, back) as partial
+        from (
+            select *, row_number() over (
+                partition by work, "partition" order by ended desc, run) as back
+            from (
+                select if(step = '{Step.FORMATTING}', '{Step.EXPOSURE}', step) as work, "partition",
+                    coalesce(run_id, attempt_id) as run, max(finished) as ended,
+                    arg_max(outcome = 'passing fault' or coalesce(passing, false),
+                        (started, finished)) as failed,
+                    arg_max(coalesce(fault, error || ': ' || message), (started, finished))
+                        as reason,
+                    arg_max(outcome = 'finished', (started, finished)) as partial
+                from ({tries}) where outcome <> 'running' and error not in {INTERRUPTIONS}
+                group by work, "partition", run
+            )
+        ) group by work, "partition" having number > 0
+    """
+
+
+def faults_of(condition: str) -> str:
+    """Return SQL for the records of file sets that could not be made, and whether a retry may help.
+
+    Parameters
+    ----------
+    condition
+        On the partition: only failures of these.
+    """
+    passing = f"error = '{PassingFaultError.__name__}'"
+    return f"""
+        select record_id, bool_or({passing}) as passing,
+            any_value(error || ': ' || message) filter ({passing}) as fault
+        from failures where {condition} group by record_id
+    """
+
+
 def detectors_in(mask: float | None) -> tuple[str, ...]:
     """Give the detectors of a group: bit n of its ``detectors`` stands for WFIn."""
     if mask is None or mask != mask:  # NaN, which differs from itself, is null in a table
@@ -96,6 +145,7 @@ def define_ledger(
     connection: duckdb.DuckDBPyConnection,
     deadlines: Mapping[Level, Deadline] = DEADLINES,
     makers: frozenset[Maker] = frozenset(Maker),
+    pauses: RetryPauses = RetryPauses(),  # noqa: B008 (frozen)
 ) -> None:
     """Define the ledger's macros on a connection whose current database is a registry.
 
@@ -110,8 +160,14 @@ def define_ledger(
         The table of deadlines.
     makers
         Whose products are expected.
+    pauses
+        Between runs that fail.
     """
-    for name, rows in (("kinds", _kinds(makers)), ("deadlines", _deadlines(deadlines))):
+    for name, rows in (
+        ("kinds", _kinds(makers)),
+        ("deadlines", _deadlines(deadlines)),
+        ("retries", _retries(pauses)),
+    ):
         connection.execute(
             f"create or replace temp table ledger_{name} as "
             "select unnest(row) from (select unnest($rows) as row)",
@@ -176,6 +232,11 @@ def _deadlines(deadlines: Mapping[Level, Deadline]) -> list[dict[str, str | int]
     ]
 
 
+def _retries(pauses: RetryPauses) -> list[dict[str, int]]:
+    microsecond = timedelta(microseconds=1)
+    return [{"first_us": pauses.first // microsecond, "most_us": pauses.most // microsecond}]
+
+
 DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
 """The steps that take in what the SSC delivers, as SQL."""
 _OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
@@ -216,11 +277,7 @@ made as materialized (
     ) records using (record_id)
 ),
 faults as materialized (
-    -- records of file sets that could not be made: may they be made by trying again?
-    select record_id, bool_or(error = '{PassingFaultError.__name__}') as passing
-    from failures
-    where {_CHOSEN}
-    group by record_id
+    {faults_of(_CHOSEN)}
 ),
 tries as materialized (
     -- in vain is an attempt that will fail again until its input is repaired
@@ -255,17 +312,20 @@ publications as materialized (
     ) attempts using (record_id)
 ),
 refused as materialized (
-    -- file sets that the latest publication of a step could not make; without any that it made,
-    -- and for a passing fault, the step tries again by itself
+    -- file sets that the latest publication of a step could not make, and whether it tries again
     select failures.step, failures."partition", file_set, error || ': ' || message as reason,
+        error = '{PassingFaultError.__name__}' and not coalesce(last_try, true) as again,
         if(regexp_matches(file_set, '_wfi\\d\\d_'),
             1::bigint << regexp_extract(file_set, '_wfi(\\d\\d)_', 1)::integer, 1) as detectors
-    from failures semi join (
-        select p.record_id
-        from publications p left join faults using (record_id)
-        left join (select distinct record_id, true as fruitful from made) using (record_id)
-        where latest and (fruitful or not coalesce(passing and not last_try, false))
+    from failures join (
+        select record_id, last_try from publications where latest
     ) using (record_id)
+),
+retries as materialized (
+    select work, "partition", 'waits for retry ' || number || ' at ' || strftime(make_timestamp(
+            epoch_us(ended) + least(most_us, first_us * 2 ** least(number - 1, 30))::bigint),
+            '%Y-%m-%d %H:%M') || ' UTC after ' || reason as waits
+    from ({failed_runs("from tries")}), ledger_retries
 )
 """
 
@@ -287,7 +347,7 @@ steps as materialized (
             null::bigint as refused, null::bigint as settled, null as reason from tries
         union all
         select step, "partition", false, false, null, null, null, detectors, null, reason
-            from refused
+            from refused where not again
         union all
         select step, "partition", false, false, null, null, null, null, detectors, null
             from first_made
@@ -350,7 +410,7 @@ missing as materialized (
     -- what is expected and not made, divided into what failed and what may still come
     select "partition", visit, survey, optical_element, step, level, kind, stage, failed,
         if(unknown, null, mask) as detectors, if(unknown, 1, bit_count(mask)) as products,
-        null::varchar[] as file_sets, if(failed, reason, rejection) as reason
+        null::varchar[] as file_sets, if(failed, reason, coalesce(rejection, waits)) as reason
     from (
         select x."partition", x.visit, x.survey, x.optical_element, k.step, k.level, k.kind,
             x.planned = 0 as unknown,
@@ -360,6 +420,8 @@ missing as materialized (
                 else x.l2_stage end as stage,
             if(k.step = 'formatting', x.l1_reason, x.l2_reason) as reason,
             if(k.delivered, d.error, null) as rejection,
+            if(stage in ('{ProductState.QUEUED}', '{ProductState.WAITING_FOR_SSC}'), w.waits, null)
+                as waits,
             if(k.scope = 'detector', x.planned, 1) & ~coalesce(m.detectors, 0) as lacking,
             case when k.step = 'formatting' then x.unformatted
                 when k.delivered then x.uncalibrated & ~x.calibrated
@@ -373,6 +435,8 @@ missing as materialized (
         left join first_made m on m."partition" = x."partition" and m.kind = k.kind
         left join told h on h."partition" = x."partition"
         left join steps d on d."partition" = x."partition" and d.step = k.step
+        left join retries w on w."partition" = x."partition"
+            and w.work = if(k.delivered, k.step, '{Step.EXPOSURE}')
     ) where mask <> 0
     union all
     select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind,
@@ -380,20 +444,25 @@ missing as materialized (
             then if(d.running, '{ProductState.RUNNING}', '{ProductState.WAITING_FOR_SSC}')
             else v.stage end as stage_now,
         v.failed and stage_now <> '{ProductState.RUNNING}', null, 1, null,
-        case when v.failed then v.reason when k.delivered then d.error end
+        case when v.failed then v.reason when k.delivered and d.error is not null then d.error
+            when stage_now in ('{ProductState.QUEUED}', '{ProductState.WAITING_FOR_SSC}')
+                then w.waits end
     from visit_progress v
     join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
         and k.expected and k.of_visit
     left join told h on h."partition" = v."partition"
     left join steps d on d."partition" = v."partition" and d.step = k.step
+    left join retries w on w."partition" = v."partition" and w.work = k.step
     anti join first_made m on m."partition" = v."partition" and m.kind = k.kind
     anti join refused r on r."partition" = v."partition" and r.step = k.step and k.step = 'visit'
         and r.file_set like '%\\_p\\_v%' escape '\\'
     union all
     -- skycells of a visit that could not be made
     select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind, v.stage,
-        v.stage <> 'running', null, count(*), list(r.file_set), any_value(r.reason)
+        v.stage <> 'running' and not r.again, null, count(*), list(r.file_set),
+        any_value(if(r.again, w.waits, r.reason))
     from visit_progress v
+    left join retries w on w."partition" = v."partition" and w.work = '{Step.VISIT}'
     join refused r on r."partition" = v."partition" and r.step = 'visit'
         and r.file_set like '%\\_p\\_v%' escape '\\'
     join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type

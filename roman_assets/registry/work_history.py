@@ -16,6 +16,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.products.retry import FailedRuns
 from roman_assets.registry.condition import (
     OneOrMore,
     about,
@@ -24,7 +25,7 @@ from roman_assets.registry.condition import (
     places_of,
 )
 from roman_assets.registry.generations import Generations, RegisteredProduct
-from roman_assets.registry.ledger import attempts_as_far
+from roman_assets.registry.ledger import attempts_as_far, failed_runs, faults_of
 from roman_assets.registry.record import Outcome
 from roman_assets.registry.schema import (
     IS_AVAILABLE,
@@ -406,6 +407,29 @@ class WorkHistory(Generations):
             """,
             parameters,
         )
+
+    def failed_runs(self, step: Step, partitions: Iterable[str]) -> dict[str, FailedRuns]:
+        """Return the runs in a row that failed for passing faults; other partitions are absent.
+
+        Parameters
+        ----------
+        step
+            The last step of the runs: that of L2 stands for L1 too.
+        partitions
+            Exposures or visits.
+        """
+        chosen = of_partitions("partitions")
+        tries = (
+            f"from ({attempts_as_far(chosen)}) left join ({faults_of(chosen)}) using (record_id)"
+        )
+        rows = self._rows(
+            f"select * exclude (work) from ({failed_runs(tries)}) where work = $step",
+            {"partitions": sorted(set(partitions)), "step": step.value},
+        )
+        return {
+            row.pop("partition"): FailedRuns(**{**row, "ended": row["ended"].astimezone(UTC)})
+            for row in rows
+        }
 
     def attempts(
         self,

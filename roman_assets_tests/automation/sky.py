@@ -23,6 +23,7 @@ from roman_assets.automation.handover import handover_sensor
 from roman_assets.automation.landing import landing_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
+from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.pipelines.formatting import landing
 from roman_assets.pipelines.formatting.inventory import ReceiptChanges
 from roman_assets.pipelines.formatting.landing import ScanResult
@@ -148,6 +149,8 @@ class Sky:
         nexposures: int = 2,
         events: Mapping[ClockEvent, datetime] | None = None,
         data_release: str | None = None,
+        error: str = "BadInputError",
+        attempt: StepAttempt | None = None,
     ) -> None:
         lost = set(failed)
         contents = {
@@ -170,11 +173,12 @@ class Sky:
             failures=tuple(
                 WorkFailure(
                     file_set=name(key, detector, kind).rpartition("_")[0],
-                    error="BadInputError",
+                    error=error,
                     message="all pixels are bad",
                 )
                 for detector in lost
             ),
+            of_attempt=attempt,
         )
 
     def _commit(
@@ -183,11 +187,15 @@ class Sky:
         step: Step,
         contents: dict[str, bytes],
         inputs: tuple[ProductInput, ...],
+        of_attempt: StepAttempt | None = None,
         **fields: Any,
     ) -> None:
         record = record_of(
             self.root, contents, step=step, partition=partition, inputs=inputs, **fields
         )
+        if of_attempt is not None:
+            record = of_attempt.publication(record)
+            of_attempt.published = True
         Journal(self.root).write(record)
 
     def look_at_landing(self) -> list[RunRequest]:

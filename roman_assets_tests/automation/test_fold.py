@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_sensor_context
 
+from roman_assets.assets.partition_work import RELEASE_TAG
 from roman_assets.automation.fold import registry_fold_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.attempt import Run, StepAttempt
@@ -35,12 +36,22 @@ def look(root: DataRoot, instance: DagsterInstance) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tags", "last_try"), [({}, True), ({"dagster/will_retry": "true"}, False)]
+    ("tags", "status", "last_try"),
+    [
+        ({}, DagsterRunStatus.FAILURE, False),
+        ({RELEASE_TAG: "r0"}, DagsterRunStatus.FAILURE, True),
+        ({RELEASE_TAG: "r0", "dagster/will_retry": "true"}, DagsterRunStatus.FAILURE, False),
+        ({}, DagsterRunStatus.CANCELED, True),
+    ],
 )
 def test_the_attempt_of_a_lost_run_is_ended(
-    root: DataRoot, instance: DagsterInstance, tags: dict[str, str], last_try: bool
+    root: DataRoot,
+    instance: DagsterInstance,
+    tags: dict[str, str],
+    status: DagsterRunStatus,
+    last_try: bool,
 ) -> None:
-    run = DagsterRun(job_name="any", status=DagsterRunStatus.FAILURE, tags=tags)
+    run = DagsterRun(job_name="any", status=status, tags=tags)
     begin(root, instance.add_run(run).run_id)
     assert "1 lost" in look(root, instance)
     assert attempts_of(root) == [(Outcome.PASSING_FAULT, last_try)]

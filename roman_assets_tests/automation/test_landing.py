@@ -1,13 +1,18 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, tzinfo
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from roman_assets.automation import in_progress, landing
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
+from roman_assets.products.kind import Step
+from roman_assets.registry.registry import Registry
 from roman_assets_tests.automation.sky import EPOCH, VISIT, Sky, exposure_key, version
 
 FIRST, SECOND = exposure_key(1), exposure_key(2)
@@ -190,3 +195,131 @@ def test_a_settings_error_of_one_look_loses_no_exposure(sky: Sky) -> None:
         requested(sky)
     settings.unlink()
     assert requested(sky) == [FIRST]
+
+
+class ClockOfTests:
+    """The time that the landing sensor sees: minutes from a moment of ours."""
+
+    def __init__(self) -> None:
+        self.minute = 0.0
+
+    def now(self, zone: tzinfo = UTC) -> datetime:
+        return (EPOCH + timedelta(days=1, minutes=self.minute)).astimezone(zone)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ClockOfTests:
+    clock = ClockOfTests()
+    monkeypatch.setattr(landing, "datetime", clock)
+    return clock
+
+
+def fail(sky: Sky, clock: ClockOfTests, fault: Exception | None) -> None:
+    """Let all runs fail now, with an attempt at L1 on record or without a word."""
+    for run in sky.instance.get_runs():
+        if run.is_finished:
+            continue
+        if fault is not None:
+            key = run.tags["dagster/partition"]
+            attempt = StepAttempt(
+                sky.root, Step.FORMATTING, key, Run(run.run_id, last_try=False), clock.now
+            )
+            with suppress(type(fault)), attempt:
+                raise fault
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+
+
+def test_after_a_passing_fault_work_is_requested_again_with_growing_pauses(
+    sky: Sky, clock: ClockOfTests
+) -> None:
+    sky.receive(FIRST)
+    asked = []
+    for clock.minute in (0, 1, 2, 5, 6, 13, 14, 29, 30, 61, 62, 121, 122):
+        if requested(sky) == [FIRST]:
+            asked.append(clock.minute)
+            fail(sky, clock, PassingFaultError("the disk is full"))
+        if clock.minute % 7 == 0:
+            sky.restart()
+    assert asked == [0, 2, 6, 14, 30, 62, 122]
+    keys = {run.tags["dagster/run_key"] for run in sky.instance.get_runs()}
+    assert len(keys) == len(asked)
+
+
+def test_bad_input_is_not_requested_again_before_it_changes(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    fail(sky, clock, PassingFaultError("the disk is full"))
+    clock.minute = 3
+    assert requested(sky) == [FIRST]
+    fail(sky, clock, BadInputError("file", "field", "it is damaged", "deliver it again"))
+    clock.minute = 1000
+    assert requested(sky) == []
+    sky.receive(FIRST, "delivered again")
+    assert requested(sky) == [FIRST]
+
+
+def test_a_run_that_fails_without_a_word_is_requested_again(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    assert requested(sky) == []
+    monkeypatch.setattr(landing, "datetime", Later)
+    assert requested(sky) == [FIRST]
+    with Registry(sky.root) as registry:
+        assert set(registry.attempts(FIRST)["error"]) == {"RunFailed"}
+
+
+class Later:
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return datetime.now(zone) + timedelta(minutes=3)
+
+
+def test_a_run_that_somebody_cancelled_is_left_to_people(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    (run,) = sky.instance.get_runs()
+    attempt = StepAttempt(sky.root, Step.FORMATTING, FIRST, Run(run.run_id), clock.now)
+    with suppress(DagsterExecutionInterruptedError), attempt:
+        raise DagsterExecutionInterruptedError
+    sky.end_runs(DagsterEventType.RUN_CANCELED)
+    clock.minute = 1000
+    assert requested(sky) == []
+    sky.receive(FIRST, "delivered again")
+    assert requested(sky) == [FIRST]
+
+
+def test_after_an_outage_the_earliest_deadlines_come_first_and_not_all_at_once(
+    sky: Sky, clock: ClockOfTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "RUNS_PER_TICK", 2)
+    keys = [exposure_key(number) for number in (3, 1, 5, 2, 4)]
+    for key in keys:
+        sky.receive(key)
+    assert [requested(sky) for _ in range(3)] == [keys[:2], keys[2:4], keys[4:]]
+    fail(sky, clock, PassingFaultError("the object store cannot be reached"))
+    clock.minute = 1
+    assert requested(sky) == []
+    clock.minute = 2
+    assert [requested(sky) for _ in range(4)] == [keys[:2], keys[2:4], keys[4:], []]
+
+
+def test_a_detector_that_failed_for_a_passing_fault_is_tried_again(
+    sky: Sky, clock: ClockOfTests
+) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.format(FIRST)
+    (run,) = sky.instance.get_runs()
+    attempt = StepAttempt(
+        sky.root, Step.EXPOSURE, FIRST, Run(run.run_id, last_try=False), clock.now
+    )
+    with attempt:
+        sky.calibrate(FIRST, failed=[2], error="PassingFaultError", attempt=attempt)
+    sky.end_runs()
+    assert requested(sky) == []
+    clock.minute = 2
+    assert requested(sky) == [FIRST]
+    sky.calibrate(FIRST)

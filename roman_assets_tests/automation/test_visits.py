@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from dagster import DagsterEventType
 
 from roman_assets.automation import in_progress, visits
 from roman_assets.automation.visits import VisitState, VisitWatch, run_request
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureType, Survey, VisitId
 from roman_assets.registry.fold import fold
@@ -276,3 +278,48 @@ def test_a_full_queue_is_not_filled_further(sky: Sky, monkeypatch) -> None:
         patch.setattr(in_progress, "RUNS_IN_QUEUE", 0)
         assert requested(sky) == []
     assert requested(sky) == [VISIT]
+
+
+class ClockOfTests:
+    """The time that the visit sensor sees: minutes after all is executed."""
+
+    minute = 0.0
+
+    def now(self, zone: tzinfo = UTC) -> datetime:
+        return (EXECUTED[1] + timedelta(minutes=self.minute)).astimezone(zone)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_visit_is_requested_again_after_a_passing_fault(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    clock = ClockOfTests()
+    if told:
+        monkeypatch.setattr(visits, "datetime", clock)
+    sky.process(FIRST)
+    sky.process(SECOND)
+    (request,) = sky.look_at_visits()
+    (run,) = sky.instance.get_runs()
+    if told:
+        attempt = StepAttempt(
+            sky.root, Step.VISIT, VISIT, Run(run.run_id, last_try=False), clock.now
+        )
+        with suppress(PassingFaultError), attempt:
+            raise PassingFaultError("a worker was lost")
+    assert requested(sky) == [], "Dagster retries the step in the run"
+    clock.minute = 3
+    assert requested(sky) == []
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    if not told:
+        assert requested(sky) == []
+        monkeypatch.setattr(visits, "datetime", Later)
+    (again,) = sky.look_at_visits()
+    assert again.run_key == f"{request.run_key}:retry-1"
+    sky.restart()
+    assert requested(sky) == []
+
+
+class Later:
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return datetime.now(zone) + timedelta(minutes=3)

@@ -184,6 +184,39 @@ def test_bad_input_and_exhausted_retries_are_failures_with_their_reason(facts: F
     assert states(facts, 9, kind=("uncal", "cal")) == {ProductState.FAILED}
 
 
+def test_what_failed_for_a_passing_fault_says_when_it_is_tried_again(facts: Facts) -> None:
+    facts.receipt()
+    said = []
+    for start in (2, 3, 5):
+        facts.attempt(Step.FORMATTING, start=start, end=start + 0.5, outcome=Outcome.PASSING_FAULT)
+        (reason,) = set(ledger(facts, start + 0.6, kind=("uncal", "cal"))["reason"])
+        said.append(reason)
+        assert states(facts, start + 0.6, kind="uncal") == {ProductState.QUEUED}
+    assert said == [
+        f"waits for retry {number} at 2027-06-01 {time} UTC after SomeError: "
+        for number, time in ((1, "02:32"), (2, "03:34"), (3, "05:38"))
+    ]
+    facts.attempt(Step.FORMATTING, start=6)
+    assert ledger(facts, 6.1, kind="uncal")["reason"].isna().all()
+    facts.root.path.joinpath("retries.toml").write_text("version = 1\nfirst_minutes = 30\n")
+    facts.attempt(Step.FORMATTING, start=7, end=8, outcome=Outcome.PASSING_FAULT)
+    assert "retry 4 at 2027-06-01 09:00 UTC" in ledger(facts, 8.1, kind="uncal")["reason"].iloc[0]
+
+
+def test_a_detector_that_failed_for_a_passing_fault_waits_for_a_retry(facts: Facts) -> None:
+    facts.receipt()
+    facts.published(
+        Step.FORMATTING, EXPOSURE, exposure_names(EXPOSURE, L1), start=2, end=3,
+    )  # fmt: skip
+    facts.published(
+        Step.EXPOSURE, EXPOSURE, exposure_names(EXPOSURE, L2, ["WFI01"]), start=3, end=4,
+        failed=[f"{EXPOSURE}_wfi02_f158"], error="PassingFaultError",
+    )  # fmt: skip
+    found = ledger(facts, 5, kind="cal").set_index("detector").loc["WFI02"]
+    assert found["state"] == ProductState.QUEUED
+    assert "retry 1 at 2027-06-01 04:02 UTC after PassingFaultError: no stars" in found["reason"]
+
+
 def test_a_run_that_vanished_counts_as_running_until_another_begins(facts: Facts) -> None:
     facts.receipt()
     facts.attempt(Step.FORMATTING, start=2)

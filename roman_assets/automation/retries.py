@@ -1,0 +1,112 @@
+"""Work that failed for a passing fault is requested again, after growing pauses.
+
+The registry's records of attempts say how many runs in a row have failed, and when. The run key of
+the next request carries that number. Nothing else is remembered, so a restart changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus
+
+from roman_assets.automation.in_progress import PARTITION_TAG, will_be_retried
+from roman_assets.products.retry import INTERRUPTIONS, FailedRuns, RetryPauses
+
+if TYPE_CHECKING:
+    from roman_assets.data_root import DataRoot
+    from roman_assets.products.kind import Step
+    from roman_assets.registry.registry import Registry
+
+_NO_WORD = "it failed without a message"
+
+
+def retry_key(run_key: str, failed: FailedRuns | None) -> str:
+    """Return the run key of the next request, one for each run that has failed."""
+    return run_key if failed is None else f"{run_key}:retry-{failed.number}"
+
+
+def may_be_requested(failed: FailedRuns | None, pauses: RetryPauses, now: datetime) -> bool:
+    """Tell whether the pause after the last run that failed is over."""
+    return failed is None or failed.retry_at(pauses) <= now
+
+
+def record_failed_runs(
+    root: DataRoot,
+    instance: dg.DagsterInstance,
+    registry: Registry,
+    step: Step,
+    runs: Iterable[dg.RunRecord],
+) -> int:
+    """Put runs on record that failed before an attempt was, so that they are retried too.
+
+    A run that somebody has cancelled is left to people.
+
+    Parameters
+    ----------
+    root, instance, registry
+        The installation.
+    step
+        The last step of the runs.
+    runs
+        Runs that have ended, each of one partition.
+
+    Returns
+    -------
+    int
+        How many were put on record.
+    """
+    failed = {
+        record.dagster_run.run_id: record for record in runs if _has_failed(record.dagster_run)
+    }
+    if not failed:
+        return 0
+    from roman_assets.pipelines.attempt import record_failed_run
+    from roman_assets.registry.fold import fold
+
+    fold(root)
+    partitions = [record.dagster_run.tags[PARTITION_TAG] for record in failed.values()]
+    untold = failed.keys() - _runs_that_told(registry, partitions)
+    for run_id in untold:
+        record = failed[run_id]
+        record_failed_run(
+            root,
+            step,
+            record.dagster_run.tags[PARTITION_TAG],
+            run_id,
+            _message(instance, run_id),
+            datetime.now(UTC)
+            if record.end_time is None
+            else datetime.fromtimestamp(record.end_time, UTC),
+        )
+    return len(untold)
+
+
+def _has_failed(run: dg.DagsterRun) -> bool:
+    return run.status is DagsterRunStatus.FAILURE and not will_be_retried(run)
+
+
+def _runs_that_told(registry: Registry, partitions: Sequence[str]) -> set[str]:
+    """Return the runs of which a failure is on record, or an attempt still counts as running."""
+    from roman_assets.registry.record import Outcome
+
+    attempts = registry.attempts(partitions)
+    in_part = attempts["record_id"].isin(registry.failures(partitions)["record_id"])
+    stopped = attempts["error"].isin(INTERRUPTIONS)
+    told = in_part | ((attempts["outcome"] != Outcome.FINISHED) & ~stopped)
+    return set(attempts["run_id"][told].dropna())
+
+
+def _message(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return the first error that Dagster has of a run."""
+    kinds = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        event = entry.dagster_event
+        data = event.event_specific_data if event is not None else None
+        error = getattr(data, "error", None)
+        if error is not None:
+            return str((error.cause or error).message).strip()
+    return _NO_WORD
