@@ -60,9 +60,9 @@ MOST_EXPOSURES = 9999
 MOST_READS = 65535
 """Of an exposure; `docs/l0.md` has two bytes for what counts them."""
 
-MOST_DOCUMENT_BYTES = 1 << 25
+MOST_DOCUMENT_BYTES = 1 << 23
 MOST_EPHEMERIS_BYTES = 1 << 23
-"""Of which the parser takes a second for each MiB."""
+"""The parsers take up to a second for each MiB."""
 
 REFERENCE_BORDER = 4
 """Width of the border of reference pixels around the active ones."""
@@ -404,10 +404,10 @@ class ExecutedVisit(_Document):
 
     def executed(self, exposure: ExposureId) -> ExecutedExposure | None:
         """Give an exposure of this visit, None if it was not executed."""
-        for executed in self.exposures:
-            if ExposureId(self.visit, executed.exposure) == exposure:
-                return executed
-        return None
+        if exposure.visit != self.visit:
+            return None
+        numbered = (one for one in self.exposures if one.exposure == exposure.exposure)
+        return next(numbered, None)
 
     @property
     def key(self) -> str:

@@ -179,6 +179,8 @@ class LandingArea:
                         continue
                     try:
                         cases.append(SetAside(self.root).add(self.path / file.name, fault))
+                    except FileNotFoundError:  # another process has done so
+                        continue
                     except OSError as error:
                         left.append(self._leave(file.name, _not_moved(fault, error)))
         remaining = unread + len(self._unfinished)
