@@ -659,8 +659,19 @@ def _open_ephemeris(path: Path, _size: int, _mtime_ns: int) -> Ephemeris:
 
 
 def open_ephemeris(path: Path) -> Ephemeris:
-    """Read an orbit file, once as long as it does not change; raises as `Ephemeris` does."""
-    status = path.stat()
+    """Read an orbit file, once as long as it does not change.
+
+    Raises
+    ------
+    BadInputError
+        As `Ephemeris` does, or if the file is gone.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise BadInputError(
+            path, "ephemeris", "it is gone", "bring it back, or deliver another for the same time"
+        ) from error
     return _open_ephemeris(path, status.st_size, status.st_mtime_ns)
 
 

@@ -13,6 +13,7 @@ from roman_assets.pipelines.formatting.ancillary import (
     Ephemeris,
     EphemerisKind,
     content_hash,
+    open_ephemeris,
     parse_document,
     read_document,
 )
@@ -168,6 +169,20 @@ def test_an_orbit_not_handled_is_refused_by_keyword(tmp_path, old, new, field):
     with pytest.raises(BadInputError) as caught:
         Ephemeris(path)
     assert caught.value.field == field
+
+
+def test_an_orbit_file_that_is_gone_is_named(tmp_path):
+    with pytest.raises(BadInputError, match=r"orbit\.oem: ephemeris: it is gone"):
+        open_ephemeris(tmp_path / "orbit.oem")
+
+
+@pytest.mark.parametrize("size", [9 << 20, 1 << 40])
+def test_a_file_beyond_its_limit_is_not_read(tmp_path, size):
+    for name, read in (("visit.json", read_document), ("predicted.oem", Ephemeris)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        with pytest.raises(BadInputError, match=f"it has {size} B"):
+            read(tmp_path / name)
 
 
 def test_a_moment_outside_the_orbit_is_refused(tmp_path):
