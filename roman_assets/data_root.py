@@ -121,6 +121,16 @@ class DataRoot:
         return self.path / "scratch"
 
     @property
+    def reports(self) -> Path:
+        """The deadline report, which tells of failures."""
+        return self.path / "reports"
+
+    @property
+    def alerts(self) -> Path:
+        """What has been told to people."""
+        return self.path / "alerts"
+
+    @property
     def observatory(self) -> Path:
         """What the simulated telescope knows and the ground must not: truth tables, its sky."""
         return self.path / "observatory"
@@ -130,5 +140,5 @@ class DataRoot:
         """The trees for operations only (R1); everything else is for general users to read."""
         return (
             self.landing, self.set_aside, self.blobs, self.staging, self.registry, self.scratch,
-            self.dagster_home, self.observatory,
+            self.dagster_home, self.reports, self.alerts, self.observatory,
         )  # fmt: skip

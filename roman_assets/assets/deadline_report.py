@@ -3,13 +3,12 @@
 import base64
 import io
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 
+from roman_assets.archive.durability import private_directory
 from roman_assets.assets.specs import OWNERS
 from roman_assets.checks.in_time import CHECKS
-from roman_assets.data_root import DataRoot
 from roman_assets.resources import Installation
 
 DEADLINE_REPORT = dg.AssetKey("deadline_report")
@@ -39,7 +38,7 @@ def deadline_report(installation: dg.ResourceParam[Installation]) -> dg.Material
     now = datetime.now(UTC)
     with Registry(installation.root) as registry:
         statistics = DeadlineStatistics.of(registry.deadlines(now=now), now)
-    picture, page = write_report(statistics, report_directory(installation.root))
+    picture, page = write_report(statistics, private_directory(installation.root.reports))
     return dg.MaterializeResult(
         metadata={
             "summary": dg.MetadataValue.md(summary_markdown(statistics)),
@@ -59,8 +58,3 @@ def inline_picture(png: bytes) -> str:
         buffer = io.BytesIO()
         image.convert("RGB").quantize(_PICTURE_COLOURS).save(buffer, format="png", optimize=True)
     return f"![deadlines](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
-
-
-def report_directory(root: DataRoot) -> Path:
-    """Give where the report lies."""
-    return root.path / "reports"

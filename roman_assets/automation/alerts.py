@@ -395,7 +395,7 @@ class AlertLog:
     @classmethod
     def of(cls, root: DataRoot) -> AlertLog:
         """Return the log of an installation."""
-        return cls(root.path / "alerts" / "delivered.json")
+        return cls(root.alerts / "delivered.json")
 
     def read(self) -> dict[str, set[str]]:
         """Return the ids of the alerts that each sender has delivered.

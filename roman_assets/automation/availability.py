@@ -8,6 +8,7 @@ events in the order they were stored, from a cursor.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -51,8 +52,6 @@ class Notice:
         Exposure or visit.
     time
         When the products were reported, UTC, ISO 8601.
-    run_id
-        The Dagster run.
     products
         Each with ``name``, ``sha256``, ``size``, ``generation`` and ``path`` (public).
     """
@@ -61,7 +60,6 @@ class Notice:
     asset: str
     partition: str
     time: str
-    run_id: str
     products: Sequence[Mapping[str, Any]]
 
 
@@ -178,15 +176,15 @@ def is_news(instance: dg.DagsterInstance, record: dg.EventLogRecord) -> bool:
 
 
 def notice_of(record: dg.EventLogRecord) -> Notice:
-    """Make the notice of one materialization."""
+    """Make the notice of one materialization; it tells nothing of the run (R1)."""
     materialization = _materialization(record)
     asset = materialization.asset_key.to_user_string()
+    told = f"{asset}:{materialization.partition}:{record.run_id}:{_version(record)}"
     return Notice(
-        notice_id=f"{asset}:{materialization.partition}:{record.run_id}:{_version(record)}",
+        notice_id=hashlib.sha256(told.encode()).hexdigest()[:32],
         asset=asset,
         partition=materialization.partition or "",
         time=datetime.fromtimestamp(record.timestamp, UTC).isoformat(),
-        run_id=record.run_id,
         products=_value(materialization, PRODUCTS_METADATA) or (),
     )
 

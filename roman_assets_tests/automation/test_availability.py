@@ -180,7 +180,7 @@ def test_a_copy_of_the_sensor_tells_its_own_consumer(
 
 def test_a_line_torn_by_a_crash_spoils_no_other(root: DataRoot) -> None:
     board = NoticeFile.of(root)
-    notice = Notice("id", "cal", FIRST, "2027-01-01T00:00:00+00:00", "run", ())
+    notice = Notice("id", "cal", FIRST, "2027-01-01T00:00:00+00:00", ())
     board.post(notice)
     with board.path.open("ab") as stream:
         stream.write(b'{"notice_id": "to')
