@@ -9,14 +9,17 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 FUZZ_SECONDS ?= 600
+SHARD ?= 0
 
-.PHONY: demo dev test test-slow fuzz lint benchmark lock clean help
+.PHONY: demo dev test test-slow test-shard browser fuzz lint benchmark lock clean help
 
 help:
 	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
 	@echo "make dev         the Dagster UI and daemon on this project"
 	@echo "make test        the tests"
 	@echo "make test-slow   the slow tests: 18 detectors, full size, many kills"
+	@echo "make test-shard  one of eight shards of the slow tests: SHARD=number, modulo 8"
+	@echo "make browser     what the tests in a browser need, where root on Debian"
 	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmark   every benchmark"
@@ -34,6 +37,18 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -o timeout=7200
+
+# A module stays in one process: some tell a story from test to test.
+test-shard: $(READY)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m slow -o timeout=7200 \
+	    --slow-shard $(SHARD)
+
+# Without them the tests in a browser do not run, as the end of the run says.
+browser:
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { test "$$(id -u)" = 0 \
+	    && command -v apt-get >/dev/null && apt-get update -qq \
+	    && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
+	    || echo "no Chromium: install Debian's packages chromium and chromium-driver" >&2
 
 fuzz: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds $(FUZZ_SECONDS) roman_assets_tests/fuzz

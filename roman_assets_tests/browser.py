@@ -19,7 +19,7 @@ OPTIONS = (
 
 needs_browser = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
-    reason="browser tests need Debian's packages chromium and chromium-driver (make test-setup)",
+    reason="browser tests need Debian's packages chromium and chromium-driver (make browser)",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from roman_assets.data_root import DataRoot
 from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
+from roman_assets_tests.shards import SHARDS, keep_shard, longest_first
 
 LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
 """Directories whose tests take longest: begun first, so that two processes end at one time."""
@@ -23,12 +25,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=3.0,
         help="Seconds for which each fuzz target runs.",
     )
+    parser.addoption(
+        "--slow-shard",
+        type=int,
+        help=f"Run one of {SHARDS} shards of the slow tests: this number modulo {SHARDS}.",
+    )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the directories whose tests take longest."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, so that nobody misses it, what was not tested here and why."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    terminalreporter.section(f"{len(skipped)} tests did NOT run here", red=True, bold=True)
+    for reason, number in reasons.most_common():
+        terminalreporter.line(f"{number}: {reason}", red=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the directories whose tests take longest; keep one shard only, if asked."""
     ranks = {directory: rank for rank, directory in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: ranks.get(_directory(item), len(ranks)))
+    shard = config.getoption("--slow-shard")
+    if shard is not None:
+        config.hook.pytest_deselected(items=keep_shard(items, shard % SHARDS))
+        items[:] = longest_first(items)
 
 
 def _directory(item: pytest.Item) -> str:
