@@ -26,13 +26,13 @@ from roman_datamodels import datamodels
 
 import roman_assets.pipelines.detector
 import roman_assets.pipelines.skycell  # noqa: F401
-from roman_assets.calibration.acceleration.accelerations import ALL
+from roman_assets.calibration.acceleration.accelerations import available
 from roman_assets.calibration.acceleration.installation import Installation, acceleration_wanted
 
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""
 
-ACCELERATIONS = Installation(ALL)
+ACCELERATIONS = Installation(available())
 """What upstream functions this process replaces by faster ones."""
 
 

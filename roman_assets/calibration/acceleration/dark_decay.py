@@ -75,14 +75,18 @@ def _outputs(subtract: Callable[..., Any]) -> Any:
     return data
 
 
-ACCELERATION = Acceleration(
-    replaces="romancal.dark_decay.dark_decay:subtract_dark_decay",
-    replacement=subtract_dark_decay,
-    reason="It computes the same decay for each of 32 channels, and for each read the read times.",
-    obsolete="romancal computes the decay of two channels and repeats it.",
-    checked_with={"romancal": "1.1.0", "numpy": "2.4.6"},
-    source="9c286a3c0b461e52cc307fac6c5296c73f789a8f348b460fe1ded007f4426e9e",
-    outputs=_outputs,
-    mirrors=("romancal.lib.basic_utils:frame_read_times",),
-    imported_by=("romancal.dark_decay.dark_decay_step",),
+ACCELERATIONS = (
+    Acceleration(
+        replaces="romancal.dark_decay.dark_decay:subtract_dark_decay",
+        replacement=subtract_dark_decay,
+        reason=(
+            "It computes the same decay for each of 32 channels, and for each read the read times."
+        ),
+        obsolete="romancal computes the decay of two channels and repeats it.",
+        checked_with={"romancal": "1.1.0", "numpy": "2.4.6"},
+        source="9c286a3c0b461e52cc307fac6c5296c73f789a8f348b460fe1ded007f4426e9e",
+        outputs=_outputs,
+        mirrors=("romancal.lib.basic_utils:frame_read_times",),
+        imported_by=("romancal.dark_decay.dark_decay_step",),
+    ),
 )

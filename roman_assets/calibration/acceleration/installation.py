@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -47,7 +47,7 @@ class Installation:
         Why others were not replaced when asked for, by upstream function.
     """
 
-    def __init__(self, accelerations: Sequence[Acceleration]) -> None:
+    def __init__(self, accelerations: Iterable[Acceleration]) -> None:
         self.active: tuple[str, ...] = ()
         self.objections: dict[str, str] = {}
         self._accelerations = tuple(accelerations)

@@ -17,8 +17,6 @@ from roman_assets.calibration.acceleration.guest import Acceleration
 _upstream_tile = linearity._linearity_correction_tile
 _upstream_inl = linearity_step.make_inl_correction
 
-_CHANNEL_WIDTH = 128
-
 
 class InlCorrection:
     """The correction of integral nonlinearity, as a function and as tables.
@@ -34,7 +32,7 @@ class InlCorrection:
     def __init__(self, model: Any, ncols: int) -> None:
         self._correct = _upstream_inl(model, ncols)
         self.points = np.asarray(model.value, np.float32).astype(np.float64)
-        channels = range(1, -(-ncols // _CHANNEL_WIDTH) + 1)
+        channels = range(1, -(-ncols // linearity_kernels.CHANNEL_WIDTH) + 1)
         self.values = np.array(
             [getattr(model.inl_table, f"science_channel_{n:02d}").correction for n in channels],
             np.float64,
@@ -49,11 +47,10 @@ class InlCorrection:
 
     @property
     def is_regular(self) -> bool:
-        """Whether all values are finite, at increasing points."""
+        """Whether all values are finite, at equidistant points."""
         return bool(
             self.points.size > 1
-            and np.all(np.diff(self.points) > 0)
-            and np.isfinite(self.points).all()
+            and np.ptp(np.diff(self.points)) == 0 < self.points[1] - self.points[0]
             and np.isfinite(self.slopes).all()
             and np.isfinite(self.values).all()
         )
@@ -103,7 +100,6 @@ def correct_tile(
         np.concatenate(since_first),
         np.cumsum([len(reads) for reads in read_pattern]),
         inl is not None,
-        _CHANNEL_WIDTH,
         *tables,
     )
 

@@ -12,8 +12,11 @@ from roman_assets.calibration.acceleration.compilation import compiled, readable
 
 Array: TypeAlias = NDArray[Any]
 
-_LANES = 128
-_FIRST, _RATE, _OFFSET, _SUM, _READS = (number * _LANES for number in range(5))
+CHANNEL_WIDTH = 128
+"""Columns of a readout channel, worked on together."""
+
+_LANES = CHANNEL_WIDTH
+_FIRST, _RATE, _OFFSET, _SUM, _VALUE, _RESULT, _ROWS = (number * _LANES for number in range(7))
 
 
 @compiled()
@@ -28,31 +31,55 @@ def _polynomial(value: float, coefficients: Array, row: int, column: int) -> flo
 
 
 @compiled()
-def _interpolate(
-    value: float, points: Array, values: Array, slopes: Array, per_point: float
-) -> float:
-    """Interpolate as `numpy.interp` does between finite values at increasing points."""
+def _load(w: Array, place: int, coefficients: Array, row: int, start: int, size: int) -> None:
+    for power in range(coefficients.shape[0]):
+        for p in range(size):
+            w[place + power * _LANES + p] = coefficients[power, row, start + p]
+
+
+@compiled()
+def _polynomials(w: Array, place: int, ncoefficients: int) -> None:
+    """Evaluate the polynomials at `place` for the values of a block."""
+    last = place + (ncoefficients - 1) * _LANES
+    for p in range(_LANES):
+        w[_RESULT + p] = w[last + p] * w[_VALUE + p]
+    for power in range(ncoefficients - 2, 0, -1):
+        for p in range(_LANES):
+            w[_RESULT + p] = (w[_RESULT + p] + w[place + power * _LANES + p]) * w[_VALUE + p]
+    for p in range(_LANES):
+        w[_RESULT + p] += w[place + p]
+
+
+@compiled()
+def _add_interpolated(w: Array, points: Array, values: Array, slopes: Array) -> None:
+    """Add to the values of a block what `numpy.interp` gives between equidistant points."""
     last = points.size - 1
-    position = (value - points[0]) * per_point
-    position = position if position > 0.0 else 0.0
-    position = position if position < last - 1.0 else last - 1.0
-    index = int(position)
-    while index > 0 and value < points[index]:
-        index -= 1
-    while index < last - 1 and value >= points[index + 1]:
-        index += 1
-    if value >= points[last]:
-        return values[last]  # type: ignore[no-any-return]
-    if value < points[0] or value == points[index]:
-        return values[index]  # type: ignore[no-any-return]
-    return slopes[index] * (value - points[index]) + values[index]  # type: ignore[no-any-return]
+    begin, end, lowest, highest = points[0], points[last], values[0], values[last]
+    per_point = last / (end - begin)
+    for p in range(_LANES):
+        value = w[_VALUE + p]
+        position = (value - begin) * per_point
+        position = position if position > 0.0 else 0.0
+        position = position if position < last - 1.0 else last - 1.0
+        index = int(position)
+        # rounding may be off by one point
+        index -= value < points[index]
+        index = max(index, 0)
+        index += value >= points[index + 1]
+        index = min(index, last - 1)
+        point, here = points[index], values[index]
+        between = slopes[index] * (value - point) + here
+        between = here if value == point else between
+        between = highest if value >= end else between
+        between = lowest if value < begin else between
+        w[_VALUE + p] = value + between
 
 
 @compiled(
     void(
         types.Array(float32, 3, "A"), readable(uint8, 3), readable(float32, 3),
         readable(float32, 3), int64, float64[::1], float64[::1], int64[::1],
-        boolean, int64, float64[::1], float64[:, ::1], float64[:, ::1],
+        boolean, float64[::1], float64[:, ::1], float64[:, ::1],
     )
 )  # fmt: skip
 def correct_tile(
@@ -65,7 +92,6 @@ def correct_tile(
     reads: Array,
     ends: Array,
     corrected: bool,
-    channel_width: int,
     points: Array,
     values: Array,
     slopes: Array,
@@ -86,10 +112,8 @@ def correct_tile(
         Reads of all resultants since the first, and where those of each resultant end.
     corrected
         Whether to correct for integral nonlinearity, by the following.
-    channel_width
-        Columns of a channel.
     points
-        Where the correction is known.
+        Where the correction is known: equidistant.
     values, slopes
         The correction, and its slope to the next point, of each channel.
     """
@@ -97,55 +121,54 @@ def correct_tile(
     most, begin = 0, 0
     for end in ends:
         most, begin = max(most, end - begin), end
-    per_point = (points.size - 1) / (points[-1] - points[0]) if corrected else 0.0
-    w = np.empty(_READS + most * _LANES)
+    nlinear, ninverse = linear.shape[0], inverse.shape[0]
+    at_linear = _ROWS
+    at_inverse = at_linear + nlinear * _LANES
+    at_reads = at_inverse + ninverse * _LANES
+    w = np.zeros(at_reads + most * _LANES)
     for row in range(nrows):
         for start in range(0, ncols, _LANES):
-            stop = min(start + _LANES, ncols)
-            for column in range(start, stop):
+            size = min(_LANES, ncols - start)
+            _load(w, at_linear, linear, row, start, size)
+            _load(w, at_inverse, inverse, row, start, size)
+            for p in range(size):
+                column = start + p
                 good = -1
                 for resultant in range(nresultants):
                     good += (flags[resultant, row, column] & saturated) == 0
                 last = max(good, 2) - 1
-                begun, ended = data[0, row, column], data[last, row, column]
-                first = begun
+                first, final = data[0, row, column], data[last, row, column]
                 if not flags[0, row, column] & saturated:
-                    first = _polynomial(begun, linear, row, column)
-                final = ended
+                    first = _polynomial(first, linear, row, column)
                 if not flags[last, row, column] & saturated:
-                    final = _polynomial(ended, linear, row, column)
-                w[_FIRST + column - start] = first
-                w[_RATE + column - start] = np.float64(final - first) / (
-                    mean_reads[last] - mean_reads[0]
-                )
+                    final = _polynomial(final, linear, row, column)
+                w[_FIRST + p] = first
+                w[_RATE + p] = np.float64(final - first) / (mean_reads[last] - mean_reads[0])
             begin = 0
             for resultant in range(nresultants):
                 count = ends[resultant] - begin
                 w[_SUM : _SUM + _LANES] = 0.0
                 for read in range(count):
                     since = reads[begin + read]
-                    for column in range(start, stop):
-                        p = column - start
-                        value = _polynomial(
-                            w[_FIRST + p] + w[_RATE + p] * since, inverse, row, column
-                        )
-                        w[_READS + read * _LANES + p] = value
-                        w[_SUM + p] += value
-                for column in range(start, stop):
-                    p = column - start
-                    w[_OFFSET + p] = data[resultant, row, column] - w[_SUM + p] / count
-                    w[_SUM + p] = 0.0
+                    for p in range(_LANES):
+                        w[_VALUE + p] = w[_FIRST + p] + w[_RATE + p] * since
+                    _polynomials(w, at_inverse, ninverse)
+                    for p in range(_LANES):
+                        w[at_reads + read * _LANES + p] = w[_RESULT + p]
+                        w[_SUM + p] += w[_RESULT + p]
+                for p in range(size):
+                    w[_OFFSET + p] = data[resultant, row, start + p] - w[_SUM + p] / count
+                w[_SUM : _SUM + _LANES] = 0.0
                 for read in range(count):
-                    for column in range(start, stop):
-                        p = column - start
-                        value = w[_READS + read * _LANES + p] + w[_OFFSET + p]
-                        if corrected:
-                            channel = column // channel_width
-                            value += _interpolate(
-                                value, points, values[channel], slopes[channel], per_point
-                            )
-                        w[_SUM + p] += _polynomial(value, linear, row, column)
-                for column in range(start, stop):
-                    if not flags[resultant, row, column] & saturated:
-                        data[resultant, row, column] = w[_SUM + column - start] / count
+                    for p in range(_LANES):
+                        w[_VALUE + p] = w[at_reads + read * _LANES + p] + w[_OFFSET + p]
+                    if corrected:
+                        channel = start // CHANNEL_WIDTH
+                        _add_interpolated(w, points, values[channel], slopes[channel])
+                    _polynomials(w, at_linear, nlinear)
+                    for p in range(_LANES):
+                        w[_SUM + p] += w[_RESULT + p]
+                for p in range(size):
+                    if not flags[resultant, row, start + p] & saturated:
+                        data[resultant, row, start + p] = w[_SUM + p] / count
                 begin = ends[resultant]

@@ -75,21 +75,23 @@ def _outputs(evaluate: Callable[..., Any]) -> Any:
     return outputs
 
 
-ACCELERATION = Acceleration(
-    replaces="photutils.psf.gridded_models:GriddedPSFModel.evaluate",
-    replacement=evaluate,
-    reason=(
-        "The fit of a star evaluates four splines at 25 pixels some 30 times, each in dozens of "
-        "numpy calls, and computes the same basis four times."
-    ),
-    obsolete="photutils evaluates the four splines together, or fits many stars at once.",
-    checked_with={"photutils": "3.0.0", "scipy": "1.17.1", "numba": "0.68.1"},
-    source="5debbfac715a72900c0f92b07776741d09da2171db23c78b50a90c4a6b87e6bb",
-    outputs=_outputs,
-    mirrors=(
-        "photutils.psf.gridded_models:GriddedPSFModel._calc_model_values",
-        "photutils.psf.gridded_models:GriddedPSFModel._find_bounding_points",
-        "photutils.psf.gridded_models:GriddedPSFModel._calc_bilinear_weights",
-        "photutils.psf.gridded_models:GriddedPSFModel._calc_interpolator",
+ACCELERATIONS = (
+    Acceleration(
+        replaces="photutils.psf.gridded_models:GriddedPSFModel.evaluate",
+        replacement=evaluate,
+        reason=(
+            "The fit of a star evaluates four splines at 25 pixels some 30 times, each in "
+            "dozens of numpy calls, and computes the same basis four times."
+        ),
+        obsolete="photutils evaluates the four splines together, or fits many stars at once.",
+        checked_with={"photutils": "3.0.0", "scipy": "1.17.1", "numba": "0.68.1"},
+        source="5debbfac715a72900c0f92b07776741d09da2171db23c78b50a90c4a6b87e6bb",
+        outputs=_outputs,
+        mirrors=(
+            "photutils.psf.gridded_models:GriddedPSFModel._calc_model_values",
+            "photutils.psf.gridded_models:GriddedPSFModel._find_bounding_points",
+            "photutils.psf.gridded_models:GriddedPSFModel._calc_bilinear_weights",
+            "photutils.psf.gridded_models:GriddedPSFModel._calc_interpolator",
+        ),
     ),
 )

@@ -182,17 +182,20 @@ def _outputs(fit: Callable[..., Any]) -> Any:
     return outputs
 
 
-ACCELERATION = Acceleration(
-    replaces="stcal.ramp_fitting.likely_fit:likely_ramp_fit",
-    replacement=likely_ramp_fit,
-    reason=(
-        "It fits row by row in some 200 numpy calls each, computes what jump detection does not "
-        "use, and allocates ones for the whole cube for each row: half of the time of a detector."
+ACCELERATIONS = (
+    Acceleration(
+        replaces="stcal.ramp_fitting.likely_fit:likely_ramp_fit",
+        replacement=likely_ramp_fit,
+        reason=(
+            "It fits row by row in some 200 numpy calls each, computes what jump detection does"
+            " not use, and allocates ones for the whole cube for each row: half of the time of "
+            "a detector."
+        ),
+        obsolete="stcal fits many rows at once, in compiled code.",
+        checked_with={"stcal": "1.20.0", "numpy": "2.4.6", "numba": "0.68.1"},
+        source="b6289417ad64aa73adbf0b07e947adda8056e03add304f8dd344c53fea2fe5fa",
+        outputs=_outputs,
+        mirrors=("stcal.ramp_fitting.likely_fit", "stcal.ramp_fitting.likely_algo_classes"),
+        imported_by=("romancal.ramp_fitting.ramp_fit_step",),
     ),
-    obsolete="stcal fits many rows at once, in compiled code.",
-    checked_with={"stcal": "1.20.0", "numpy": "2.4.6", "numba": "0.68.1"},
-    source="b6289417ad64aa73adbf0b07e947adda8056e03add304f8dd344c53fea2fe5fa",
-    outputs=_outputs,
-    mirrors=("stcal.ramp_fitting.likely_fit", "stcal.ramp_fitting.likely_algo_classes"),
-    imported_by=("romancal.ramp_fitting.ramp_fit_step",),
 )

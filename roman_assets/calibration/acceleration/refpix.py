@@ -52,20 +52,22 @@ def _outputs(apply: Callable[..., Any]) -> Any:
     return [view.data, standard.data, standard.offset]
 
 
-ACCELERATION = Acceleration(
-    replaces="romancal.refpix._data:ChannelView.apply_correction",
-    replacement=apply_correction,
-    reason=(
-        "It holds the corrections of all channels twice, in double precision: 2.6 GB, the peak of "
-        "a detector."
-    ),
-    obsolete="romancal subtracts the correction of a channel when it is computed.",
-    checked_with={"romancal": "1.1.0", "numpy": "2.4.6", "scipy": "1.17.1"},
-    source="5073da707cb09527d92876da01e8063006b89d05a68281015257547595695e55",
-    outputs=_outputs,
-    mirrors=(
-        "romancal.refpix._data:ChannelView.correction",
-        "romancal.refpix._data:ChannelView.reference_fft",
-        "romancal.refpix._data:ReferenceFFT",
+ACCELERATIONS = (
+    Acceleration(
+        replaces="romancal.refpix._data:ChannelView.apply_correction",
+        replacement=apply_correction,
+        reason=(
+            "It holds the corrections of all channels twice, in double precision: 2.6 GB, the "
+            "peak of a detector."
+        ),
+        obsolete="romancal subtracts the correction of a channel when it is computed.",
+        checked_with={"romancal": "1.1.0", "numpy": "2.4.6", "scipy": "1.17.1"},
+        source="5073da707cb09527d92876da01e8063006b89d05a68281015257547595695e55",
+        outputs=_outputs,
+        mirrors=(
+            "romancal.refpix._data:ChannelView.correction",
+            "romancal.refpix._data:ChannelView.reference_fft",
+            "romancal.refpix._data:ReferenceFFT",
+        ),
     ),
 )

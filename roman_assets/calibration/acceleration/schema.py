@@ -46,16 +46,18 @@ def _outputs(make_loader: Callable[[], Callable[[str], Schema]]) -> Any:
     return [load(url) for url in urls for _ in range(2)]
 
 
-ACCELERATION = Acceleration(
-    replaces="asdf.schema:_make_schema_loader",
-    replacement=make_schema_loader,
-    reason=(
-        "Every validation loads the schemas it refers to from YAML again, some 740 for a detector: "
-        "half of the time of a small image."
+ACCELERATIONS = (
+    Acceleration(
+        replaces="asdf.schema:_make_schema_loader",
+        replacement=make_schema_loader,
+        reason=(
+            "Every validation loads the schemas it refers to from YAML again, some 740 for a "
+            "detector: half of the time of a small image."
+        ),
+        obsolete="asdf caches the schemas of its resource manager, as it caches those of files.",
+        checked_with={"asdf": "5.4.0"},
+        source="35604eeeccf65e95b68c2222e49ccf6db0edcdce40f2e095457cc607b1b34d84",
+        outputs=_outputs,
+        mirrors=("asdf.schema:_load_schema", "asdf.schema:_make_jsonschema_refresolver"),
     ),
-    obsolete="asdf caches the schemas of its resource manager, as it caches those of files.",
-    checked_with={"asdf": "5.4.0"},
-    source="35604eeeccf65e95b68c2222e49ccf6db0edcdce40f2e095457cc607b1b34d84",
-    outputs=_outputs,
-    mirrors=("asdf.schema:_load_schema", "asdf.schema:_make_jsonschema_refresolver"),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roman_assets.calibration.acceleration.accelerations import ALL
+from roman_assets.calibration.acceleration.accelerations import available
 from roman_assets.calibration.acceleration.guest import (
     Acceleration,
     first_difference,
@@ -19,6 +19,8 @@ from roman_assets.calibration.acceleration.installation import (
 )
 from roman_assets.errors import PlatformError
 from roman_assets.pipelines.workers import WorkerPool, calibration_environment
+
+ALL = tuple(available())
 
 
 @pytest.mark.parametrize("acceleration", ALL, ids=lambda one: one.replaces)
@@ -111,6 +113,14 @@ def test_the_setting_decides_for_the_workers(chosen: str, monkeypatch: pytest.Mo
     with WorkerPool(1, calibration_environment("roman_0001.pmap")) as pool:
         (done,) = pool.run(_active, {"one": 1})
     assert done.value == (tuple(one.replaces for one in ALL) if chosen == "on" else ())
+
+
+def test_a_module_that_upstream_broke_is_left_out_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert list(available(["roman_assets.calibration.acceleration.gone"])) == []
+    assert "gone, which cannot be imported: ModuleNotFoundError" in caplog.text
 
 
 def test_another_setting_than_on_and_off_is_rejected() -> None:
