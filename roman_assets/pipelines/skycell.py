@@ -6,8 +6,7 @@ romancal is imported in the functions: the process that only hands out the work 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -197,11 +196,7 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
 
     directory = task.members[0].parent
     os.chdir(directory)
-    with (
-        disk_space(directory),
-        crds_explained(str(task.file_set)),
-        _fast_median(),
-    ):
+    with disk_space(directory), crds_explained(str(task.file_set)):
         association = write_association(task)
         coadd, catalog, _ = MosaicPipeline.call(
             association.name, save_results=True, configure_log=False
@@ -222,45 +217,6 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
             "visit_catalog": {"source_count": source_count},
         },
     )
-
-
-@contextmanager
-def _fast_median() -> Iterator[None]:
-    from stcal.outlier_detection import median
-
-    original = median.nanmedian3D
-    median.nanmedian3D = median_of_planes
-    try:
-        yield
-    finally:
-        median.nanmedian3D = original
-
-
-def median_of_planes(
-    cube: npt.NDArray[np.floating], overwrite_input: bool = True
-) -> npt.NDArray[np.floating]:
-    """Give the median along the first axis, NaN where no plane has a value.
-
-    Parameters
-    ----------
-    cube
-        Shape (nplanes, ny, nx).
-    overwrite_input
-        As in `stcal.outlier_detection.median.nanmedian3D`, in whose place this is used.
-
-    Notes
-    -----
-    The result is the same. numpy warns for every single pixel without a value, 25 million times on
-    a skycell that an image hardly touches, which takes longer than the rest of the mosaic.
-    """
-    result = np.full(cube.shape[1:], np.nan, dtype=cube.dtype)
-    for row, values in enumerate(cube.swapaxes(0, 1)):
-        seen = ~np.isnan(values).all(axis=0)
-        if seen.any():
-            result[row, seen] = np.nanmedian(
-                values[:, seen], axis=0, overwrite_input=overwrite_input
-            )
-    return result
 
 
 def _references(coadd: Any) -> dict[str, str]:

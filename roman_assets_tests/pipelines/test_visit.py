@@ -4,12 +4,9 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
-import hypothesis.extra.numpy as npst
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from roman_datamodels import datamodels
 
 from roman_assets.calibration.context import operational_context
@@ -22,7 +19,6 @@ from roman_assets.pipelines.manifest import visit_manifest
 from roman_assets.pipelines.skycell import (
     MosaickedSkycell,
     SkycellTask,
-    median_of_planes,
     overlapped_skycells,
     write_association,
 )
@@ -336,21 +332,6 @@ def test_an_association_needs_no_directory(calibrated, tmp_path, monkeypatch):
     path = write_association(SkycellTask(file_set, (tmp_path / "a_cal.asdf",)))
     assert path == tmp_path / f"{file_set}_asn.json"
     assert str(tmp_path) not in path.read_text()
-
-
-@given(
-    npst.arrays(
-        np.float32,
-        npst.array_shapes(min_dims=3, max_dims=3, max_side=6),
-        elements=st.one_of(st.just(np.nan), st.floats(-4, 4, width=32), st.just(np.inf)),
-    )
-)
-def test_the_median_is_that_of_stcal(cube):
-    from stcal.outlier_detection.median import nanmedian3D
-
-    np.testing.assert_array_equal(
-        median_of_planes(cube.copy()), nanmedian3D(cube.copy()), strict=True
-    )
 
 
 def deliver_executed_visit(register, observed, **fields) -> ExecutedVisit:

@@ -19,6 +19,7 @@ MODULES = tuple(
         "psf",
         "hull",
         "statistics",
+        "median",
     )
 )
 
