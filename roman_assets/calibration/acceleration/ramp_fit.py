@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 from stcal.jump.jump import flag_large_events
-from stcal.ramp_fitting import likely_fit, utils
+from stcal.ramp_fitting import likely_fit
 from stcal.ramp_fitting.likely_algo_classes import Covar, IntegInfo
 
 from roman_assets.calibration.acceleration import ramp_kernels, sample
@@ -69,7 +69,7 @@ def likely_ramp_fit(
     results = IntegInfo(1, nrows, ncols)
     out = (results.data, results.err, results.var_poisson, results.var_rnoise, results.chisq)
     fit.rates(used, guess, out)
-    results.dq[0] = utils.dq_compress_sect(ramp_data, flags, ramp_data.pixeldq.copy())
+    results.dq[0] = _pixel_flags(ramp_data, flags)
     info = results.prepare_info()
     return likely_fit.compute_image_info(results, ramp_data), info, None
 
@@ -85,6 +85,17 @@ def _is_usual(ramp_data: Any, gain: NDArray[Any]) -> bool:
         and ramp_data.data.dtype == gain.dtype == np.float32
         and ramp_data.groupdq.dtype == np.uint8
     )
+
+
+def _pixel_flags(ramp_data: Any, flags: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return the flags of pixels as `stcal.ramp_fitting.utils.dq_compress_sect` sets them."""
+    pixels: NDArray[np.uint32] = ramp_data.pixeldq.copy()
+    unused = flags & (ramp_data.flags_saturated | ramp_data.flags_do_not_use)
+    pixels[(unused != 0).all(axis=0)] |= np.uint32(ramp_data.flags_do_not_use)
+    found = np.bitwise_or.reduce(flags, axis=0)
+    for flag in (ramp_data.flags_saturated, ramp_data.flags_jump_det):
+        pixels[found & flag != 0] |= np.uint32(flag)
+    return pixels
 
 
 class _RampFit:
@@ -193,9 +204,13 @@ ACCELERATIONS = (
         ),
         obsolete="stcal fits many rows at once, in compiled code.",
         checked_with={"stcal": "1.20.0", "numpy": "2.4.6", "numba": "0.68.1"},
-        source="b6289417ad64aa73adbf0b07e947adda8056e03add304f8dd344c53fea2fe5fa",
+        source="8296f7990d2dc9ae4f025973bc0432307d1a63edeaf03bd9edbc2cc679ccd259",
         outputs=_outputs,
-        mirrors=("stcal.ramp_fitting.likely_fit", "stcal.ramp_fitting.likely_algo_classes"),
+        mirrors=(
+            "stcal.ramp_fitting.likely_fit",
+            "stcal.ramp_fitting.likely_algo_classes",
+            "stcal.ramp_fitting.utils",
+        ),
         imported_by=("romancal.ramp_fitting.ramp_fit_step",),
     ),
 )

@@ -43,7 +43,7 @@ def _crds() -> Iterator[pytest.MonkeyPatch]:
 
 
 def _ramps(place: Path, seed: int, window: int | None = 512) -> dict[str, Path]:
-    """Simulate L1 of one detector, by optical element, and a ramp that is all saturated."""
+    """Simulate L1 of one detector, by optical element, and one that saturates."""
     root = DataRoot(place / "data")
     requests = [IMAGING] if window is None else [IMAGING, GRISM, DARK]
     plan = VisitPlan.from_requests(requests, detectors=["WFI02"])
@@ -58,7 +58,10 @@ def _ramps(place: Path, seed: int, window: int | None = 512) -> dict[str, Path]:
     bright = place / SATURATED / image.name
     bright.parent.mkdir()
     with datamodels.open(image) as model:
-        model.data[...] = 65_535
+        # romancal 1.1.0 cannot save an image of nothing but saturated pixels
+        model.data[3:, ::2] = 65_535
+        model.data[:, 100:150] = 65_535
+        model.data[1:, :, 200:210] = 65_535
         model.save(bright)
     return ramps | {SATURATED: bright}
 
