@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
+from romancal.ramp_fitting import ramp_fit_step
 from stcal.jump.jump import flag_large_events
 from stcal.ramp_fitting import likely_fit
 from stcal.ramp_fitting.likely_algo_classes import Covar, IntegInfo
@@ -18,6 +20,7 @@ from roman_assets.calibration.acceleration import ramp_kernels, sample
 from roman_assets.calibration.acceleration.guest import Acceleration
 
 _upstream = likely_fit.likely_ramp_fit
+_upstream_slopes = ramp_fit_step.slopes_uniform_weights
 _log = logging.getLogger(likely_fit.__name__)
 
 _CHUNK = 2**17
@@ -72,6 +75,23 @@ def likely_ramp_fit(
     results.dq[0] = _pixel_flags(ramp_data, flags)
     info = results.prepare_info()
     return likely_fit.compute_image_info(results, ramp_data), info, None
+
+
+def slopes_uniform_weights(input_model: Any) -> NDArray[np.float64]:
+    """Return slopes of uniform weights as `romancal.ramp_fitting` does, plane by plane."""
+    data = input_model.data
+    if data.ndim not in (3, 4):
+        upstream: NDArray[np.float64] = _upstream_slopes(input_model)
+        return upstream
+    read_times = ramp_fit_step._get_readtimes(input_model)
+    counts = np.array([len(times) for times in read_times])
+    means = np.array([np.mean(times) for times in read_times])
+    total, first, second = np.sum(counts), np.sum(counts * means), np.sum(counts * means**2)
+    weights = (total * counts * means - first * counts) / (total * second - first**2)
+    slopes = np.zeros(data.shape[-2:])
+    for weight, plane in zip(weights, data if data.ndim == 3 else data[0], strict=True):
+        slopes += weight * plane
+    return slopes
 
 
 def _is_usual(ramp_data: Any, gain: NDArray[Any]) -> bool:
@@ -193,6 +213,15 @@ def _outputs(fit: Callable[..., Any]) -> Any:
     return outputs
 
 
+def _slopes_outputs(slopes: Callable[..., Any]) -> Any:
+    data = sample.ramps(9, 12, 40).model.data
+    exposure = SimpleNamespace(
+        nresultants=9, frame_time=sample.READ_TIME, read_pattern=sample.read_pattern(9)
+    )
+    meta = SimpleNamespace(exposure=exposure)
+    return [slopes(SimpleNamespace(data=each, meta=meta)) for each in (data, data[0])]
+
+
 ACCELERATIONS = (
     Acceleration(
         replaces="stcal.ramp_fitting.likely_fit:likely_ramp_fit",
@@ -212,5 +241,15 @@ ACCELERATIONS = (
             "stcal.ramp_fitting.utils",
         ),
         imported_by=("romancal.ramp_fitting.ramp_fit_step",),
+    ),
+    Acceleration(
+        replaces="romancal.ramp_fitting.ramp_fit_step:slopes_uniform_weights",
+        replacement=slopes_uniform_weights,
+        reason="It multiplies the whole cube in double precision: 1.2 GB.",
+        obsolete="romancal adds up the resultants one by one.",
+        checked_with={"romancal": "1.1.0", "numpy": "2.4.6"},
+        source="73a8f79e29a887820ceb24dec6786e0cfa6f0de77e44ca7200f2e9bded096df4",
+        outputs=_slopes_outputs,
+        mirrors=("romancal.ramp_fitting.ramp_fit_step:_get_readtimes",),
     ),
 )
