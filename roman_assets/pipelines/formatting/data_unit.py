@@ -450,14 +450,17 @@ def _hints(kind: type) -> dict[str, Any]:
 def _native(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         if name.endswith("_times"):
-            return _checked_times(value.astype("i8").astype("datetime64[ms]"), name)
+            return _times(value, name)
         if value.dtype.kind == "S":
             return np.char.decode(value, "utf-8")
         return value.astype(value.dtype.newbyteorder("="))
     return check_moment(datetime.fromisoformat(value)) if hint is datetime else value
 
 
-def _checked_times(times: Times, name: str) -> Times:
+def _times(value: NDArray[Any], name: str) -> Times:
+    if value.dtype.kind != "i":
+        raise ValueError(f"{name}: times are integers, not {value.dtype}")
+    times = value.astype("i8").astype("datetime64[ms]")
     first, last = (np.datetime64(moment.replace(tzinfo=None)) for moment in (EARLIEST, LATEST))
     if not np.all((first <= times) & (times < last)):
         raise ValueError(f"{name}: a time is not between {EARLIEST:%Y} and {LATEST:%Y}")

@@ -257,8 +257,9 @@ def arrays(*described: object, fields: dict | None = None) -> DataUnit:
         arrays(fields={"start_time": "0001-01-01T00:00:00+14:00"}),
         arrays(fields={"start_time": "2027-06-01T00:00:00"}),
         arrays(fields={"start_time": 7}),
+        arrays(["centroid_times", "<f8", [0]]),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_record_that_holds_anything_else_is_refused_with_its_reason(unit):
     with pytest.raises(BadInputError, match="no record"):
