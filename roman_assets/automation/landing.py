@@ -10,12 +10,12 @@ process, and empty after a restart, when everything is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
@@ -35,18 +35,21 @@ from roman_assets.automation.retries import may_be_requested, record_failed_runs
 from roman_assets.automation.settings import partition_window
 from roman_assets.automation.staleness import EXPOSURE_INPUTS, first_version
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure
 from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, Step, expected_kinds
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
-from roman_assets.products.retry import FailedRuns
+from roman_assets.products.retry import FailedRuns, RetryPauses
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
     from roman_assets.pipelines.formatting.landing import LandingArea
     from roman_assets.pipelines.formatting.receipt import Receipt
     from roman_assets.registry.registry import Registry
+
+_Setting = TypeVar("_Setting")
 
 SCAN_BUDGET = timedelta(seconds=20)
 """A tick reads new packets for this long; the next one goes on where it stopped."""
@@ -154,6 +157,7 @@ class LandingWatch(Remembered):
 
     root: DataRoot
     incomplete: set[ExposureId] = field(default_factory=set)
+    unusable_settings: list[BadInputError] = field(default_factory=list)
     _unrecorded: dict[ExposureId, Receipt] = field(default_factory=dict)
     more: bool = False
     _waiting: dict[ExposureId, ExposureState] = field(default_factory=dict)
@@ -178,6 +182,7 @@ class LandingWatch(Remembered):
 
     def look(self, now: datetime) -> list[Receipt]:
         """Compare what has changed in the landing area or the registry; give changed receipts."""
+        self.unusable_settings = []
         changed = self._changes.look(now)
         if changed.everything:
             self._mark = None
@@ -206,7 +211,7 @@ class LandingWatch(Remembered):
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
         made = made_exposures(self._changes.registry, complete)
         failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, complete))
-        deadlines = deadlines_of(self.root)
+        deadlines: Mapping[Level, Deadline] = self._setting(deadlines_of, DEADLINES)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
             self._in_vain.pop(exposure, None)
@@ -223,6 +228,14 @@ class LandingWatch(Remembered):
             if state.wanted:
                 self._waiting[exposure] = state
 
+    def _setting(self, read: Callable[[DataRoot], _Setting], standard: _Setting) -> _Setting:
+        """Read a setting of order and pauses; the standard one if its file cannot be used."""
+        try:
+            return read(self.root)
+        except BadInputError as fault:
+            self.unusable_settings.append(fault)
+            return standard
+
     def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[ExposureState]:
         """Give the exposures to request a run for, the most urgent first.
 
@@ -231,7 +244,10 @@ class LandingWatch(Remembered):
         """
         from roman_assets.registry.retry_settings import retry_pauses_of
 
-        busy, pauses = partitions_in_progress(instance), retry_pauses_of(self.root)
+        busy, pauses = (
+            partitions_in_progress(instance),
+            self._setting(retry_pauses_of, RetryPauses()),
+        )
         room = min(RUNS_PER_TICK, room_in_queue(instance, exposure_products.name))
         idle = [
             state
@@ -326,6 +342,8 @@ def landing_sensor(
         changed = watch.look(now)
         watch.record()
         wanted = watch.wanted(context.instance, now)
+        for fault in watch.unusable_settings:
+            context.log.warning(f"the standard is used in place of {fault}")
         keys = watch.new_partitions(context.instance, changed, wanted, now)
         return dg.SensorResult(
             run_requests=[run_request(state, now) for state in wanted],

@@ -186,15 +186,24 @@ def test_a_full_queue_leaves_the_others_in_the_order_of_urgency(sky: Sky, monkey
     assert requested(sky) == [FIRST]
 
 
-def test_a_settings_error_of_one_look_loses_no_exposure(sky: Sky) -> None:
+def test_a_settings_error_of_one_look_loses_no_exposure(sky: Sky, monkeypatch) -> None:
     sky.receive(FIRST)
-    settings = sky.root.path / "deadlines.toml"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text("version = what")
-    with pytest.raises(BadInputError):
-        requested(sky)
-    settings.unlink()
+    with monkeypatch.context() as patch:
+        patch.setenv("ROMAN_ASSETS_PARTITION_WINDOW_DAYS", "what")
+        with pytest.raises(BadInputError):
+            requested(sky)
     assert requested(sky) == [FIRST]
+
+
+@pytest.mark.parametrize("name", ["deadlines.toml", "retries.toml"])
+def test_settings_of_order_and_pauses_that_cannot_be_used_hold_up_no_exposure(
+    sky: Sky, name, capfd
+) -> None:
+    sky.receive(FIRST)
+    sky.root.path.mkdir(parents=True, exist_ok=True)
+    (sky.root.path / name).write_text("version = what")
+    assert requested(sky) == [FIRST]
+    assert f"{name}: file: no TOML" in capfd.readouterr().err
 
 
 class ClockOfTests:
