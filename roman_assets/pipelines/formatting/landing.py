@@ -175,14 +175,11 @@ class LandingArea:
                     if self._take_in(file, end, spacecraft):
                         taken.append(file.name)
                 except BadInputError as fault:
-                    if _version(self.path, file.name) != file:
-                        continue
-                    try:
-                        cases.append(SetAside(self.root).add(self.path / file.name, fault))
-                    except FileNotFoundError:  # another process has done so
-                        continue
-                    except OSError as error:
-                        left.append(self._leave(file.name, _not_moved(fault, error)))
+                    put = self._put_away(file, fault)
+                    if isinstance(put, Path):
+                        cases.append(put)
+                    elif put is not None:
+                        left.append(put)
         remaining = unread + len(self._unfinished)
         return ScanResult(tuple(taken), tuple(cases), tuple(left), remaining)
 
@@ -205,6 +202,17 @@ class LandingArea:
         self._inventory.add(file, content)
         self._listing.confirm(file.name)
         return True
+
+    def _put_away(self, file: FileVersion, fault: BadInputError) -> Path | BadInputError | None:
+        """Return the case of a file, or why it stays; None if it was removed or replaced."""
+        if _version(self.path, file.name) != file:
+            return None
+        try:
+            return SetAside(self.root).add(self.path / file.name, fault)
+        except FileNotFoundError:  # another process has done so
+            return None
+        except OSError as error:
+            return self._leave(file.name, _not_moved(fault, error))
 
     def _leave(self, name: str, fault: BadInputError) -> BadInputError:
         self._inventory.leave(name, _stamp(self.path / name), fault)
