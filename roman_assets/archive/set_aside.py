@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +132,11 @@ class SetAside:
         if not self.root.set_aside.is_dir():
             return ()
         found = sorted(path for path in self.root.set_aside.glob("[!.]*") if path.is_dir())
-        return tuple(_read_case(path) for path in found)
+        cases = []
+        for path in found:
+            with suppress(FileNotFoundError):  # withdrawn, as its file could not be taken away
+                cases.append(_read_case(path))
+        return tuple(cases)
 
     def mend(self, case: SetAsideCase) -> None:
         """Write the statement of a damaged case anew, and keep the damaged one beside it."""

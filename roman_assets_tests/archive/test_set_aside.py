@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,10 @@ def test_what_may_not_be_taken_away_is_not_copied_either(monkeypatch, same_file_
                     SetAside(root).add(path, error_of(path))
             assert SetAside(root).list() == ()
             assert not list(SetAside(root).leftovers())
+
+
+def test_a_case_that_is_withdrawn_meanwhile_is_not_listed(root, bad_file, monkeypatch):
+    case = SetAside(root).add(bad_file, error_of(bad_file))
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([case]))
+    monkeypatch.setattr(Path, "is_dir", lambda path: not shutil.rmtree(path, True))
+    assert SetAside(root).list() == ()
