@@ -145,9 +145,13 @@ def test_many_exposures_are_requested_in_the_order_of_their_receipt(sky: Sky, mo
 
 def test_what_cannot_be_used_is_told(sky: Sky, monkeypatch, capfd) -> None:
     case = sky.root.set_aside / "case"
-    monkeypatch.setattr(LandingArea, "scan", lambda area, budget: ScanResult(set_aside=(case,)))
+    fault = BadInputError("day/contact.l0", "packets", "none in it", "remove it")
+    result = ScanResult(set_aside=(case,), left=(fault,))
+    monkeypatch.setattr(LandingArea, "scan", lambda area, budget: result)
     requested(sky)
-    assert str(case) in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert str(case) in told
+    assert str(fault) in told
 
 
 def test_what_was_put_away_stays_so_until_it_changes(sky: Sky, monkeypatch) -> None:
