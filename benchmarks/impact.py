@@ -39,7 +39,8 @@ from roman_assets.observatory.reference_delivery import deliver_reference
 from roman_assets.observatory.scene import SkyCircle
 from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
-from roman_assets.registry.fold import NO_RECORD, READ_BY_FOLD, apply_incoming, fold_lock
+from roman_assets.registry.fold import READ_BY_FOLD, fold_lock
+from roman_assets.registry.incoming import NO_RECORD, apply_incoming
 from roman_assets.registry.record import Cause, Change
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.tiers import (

@@ -46,14 +46,8 @@ import pyarrow as pa
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import (
-    HEALPIX_NSIDE,
-    NO_RECORD,
-    READ_BY_FOLD,
-    apply_incoming,
-    fold,
-    fold_lock,
-)
+from roman_assets.registry.fold import READ_BY_FOLD, fold, fold_lock
+from roman_assets.registry.incoming import HEALPIX_NSIDE, NO_RECORD, apply_incoming
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
 from roman_assets.registry.registry import Registry

@@ -11,8 +11,8 @@ from typing import Any
 import hpgeom
 import numpy as np
 
-from roman_assets.registry.fold import HEALPIX_NSIDE
 from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.incoming import HEALPIX_NSIDE
 
 Cone = tuple[float, float, float]
 """Right ascension, declination (ICRS) and radius, deg."""

@@ -12,17 +12,32 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
+from pydantic import BaseModel
 
 from roman_assets.access import Role
 from roman_assets.products.lifecycle import AVAILABLE
 from roman_assets.registry.archive_catalog import ArchiveTable, archive_catalog
 from roman_assets.registry.obscore import OBSCORE, obscore_sql
 from roman_assets.registry.rad_schema import source_catalog_columns
+from roman_assets.registry.record import (
+    Attempt,
+    Change,
+    CommitRecord,
+    Decision,
+    ExposureReceipt,
+    Handover,
+    ProductEntry,
+    ProductTransition,
+    Proposal,
+    ReleaseStatement,
+    WorkFailure,
+)
+from roman_assets.registry.record_columns import column_types
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,34 @@ REPLACES = Column("replaces", "BOOLEAN", "whether it takes the place of a row in
 """Column of tables with a key, in tiers only."""
 
 
+def columns_of(
+    model: type[BaseModel], meanings: Mapping[str, str], elsewhere: Iterable[str] = ()
+) -> tuple[Column, ...]:
+    """Return the columns that hold the fields of a model of the commit record.
+
+    Parameters
+    ----------
+    model
+        Gives the types.
+    meanings
+        What the columns say, by field.
+    elsewhere
+        Fields that other tables and columns hold.
+
+    Raises
+    ------
+    TypeError
+        If a field is neither here nor elsewhere, or is none.
+    """
+    types = column_types(model)
+    if forgotten := types.keys() ^ {*meanings, *elsewhere}:
+        raise TypeError(
+            f"{model.__name__}: say in roman_assets/registry/schema.py which table holds "
+            f"{', '.join(sorted(forgotten))}"
+        )
+    return tuple(Column(name, types[name], meaning) for name, meaning in meanings.items())
+
+
 IDENTITY: tuple[Column, ...] = (
     Column("name", "VARCHAR", "official file name"),
     Column("kind", "VARCHAR", "row of the table of product kinds"),
@@ -127,12 +170,19 @@ METADATA: tuple[Column, ...] = (
 )
 """What the product's own metadata say; a product that does not carry a fact has null."""
 
+STATED_CONTENT: tuple[Column, ...] = columns_of(
+    ProductEntry,
+    {
+        "sha256": "of the file",
+        "size": "of the file",
+        "fingerprint": "identifies the work that made it",
+        "context": "CRDS pipeline context",
+        "software": "versions by name of package or recipe",
+    },
+    elsewhere=("name", "inputs", "references", "metadata", "archived", "access"),
+)
 CONTENT: tuple[Column, ...] = (
-    Column("sha256", "VARCHAR", "of the file"),
-    Column("size", "BIGINT", "of the file", "byte"),
-    Column("fingerprint", "VARCHAR", "identifies the work that made it"),
-    Column("context", "VARCHAR", "CRDS pipeline context"),
-    Column("software", "JSON", "versions by package name"),
+    *(replace(one, unit="byte") if one.name == "size" else one for one in STATED_CONTENT),
     Column("reference_files", "JSON", "reference files used, by kind"),
     Column("facts", "JSON", "metadata that have no column"),
 )
@@ -156,12 +206,21 @@ INDEX: tuple[Column, ...] = (
 )
 """Columns that only make queries fast."""
 
-_RECORD = (
-    Column("record_id", "VARCHAR", "the commit record"),
-    Column("step", "VARCHAR", "the work that was done"),
-    Column("partition", "VARCHAR", "exposure or visit it was done for"),
-    Column("committed_at", "TIMESTAMPTZ", "when the record was written, UTC"),
-)
+*_RECORD, _RUN, _STATEMENT = columns_of(
+    CommitRecord,
+    {
+        "record_id": "the commit record",
+        "step": "the work that was done",
+        "partition": "exposure or visit it was done for",
+        "committed_at": "when the record was written, UTC",
+        "run_id": "the Dagster run",
+        "statement": "what it is about: publication, attempt, receipt ...",
+    },
+    elsewhere=(
+        "products", "transitions", "sections", "failures", "events", "attempt", "receipt",
+        "release", "handover", "proposal", "decision",
+    ),
+)  # fmt: skip
 _OF_PARTITION = (
     *_RECORD,
     Column("partition_key", "UBIGINT", "where its partition lies, as `KEYS` tells"),
@@ -172,8 +231,8 @@ RECORDS = Table(
     "one commit record",
     (
         *_OF_PARTITION,
-        Column("run_id", "VARCHAR", "the Dagster run"),
-        Column("statement", "VARCHAR", "what it is about: publication, attempt, receipt ..."),
+        _RUN,
+        _STATEMENT,
     ),
     order=("committed_at", "record_id"),
 )
@@ -218,12 +277,17 @@ TRANSITIONS = Table(
     "what one commit record states to have happened to one generation of a product",
     (
         *_RECORD,
-        Column("transition", "VARCHAR", "superseded, removed, overwritten, lost or published"),
-        Column("name", "VARCHAR", "the product"),
-        Column("made_by", "VARCHAR", "the commit record of the generation"),
-        Column("sha256", "VARCHAR", "of the generation's file"),
-        Column("reason", "VARCHAR", "why"),
-        Column("cause", "VARCHAR", "what brought it about"),
+        *columns_of(
+            ProductTransition,
+            {
+                "transition": "superseded, removed, overwritten, lost or published",
+                "name": "the product",
+                "made_by": "the commit record of the generation",
+                "sha256": "of the generation's file",
+                "reason": "why",
+                "cause": "what brought it about",
+            },
+        ),
         Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),
     ),
     order=("name_key", "name", "committed_at"),
@@ -243,9 +307,14 @@ FAILURES = Table(
     "one file set that one commit record could not make",
     (
         *_OF_PARTITION,
-        Column("file_set", "VARCHAR", "the file set"),
-        Column("error", "VARCHAR", "class of the error"),
-        Column("message", "VARCHAR", "what it said"),
+        *columns_of(
+            WorkFailure,
+            {
+                "file_set": "the file set",
+                "error": "class of the error",
+                "message": "what it said",
+            },
+        ),
     ),
     order=("partition_key", "partition", "committed_at"),
 )
@@ -254,12 +323,17 @@ ATTEMPTS = Table(
     "how far one attempt of a step had come, as one commit record states it",
     (
         *_OF_PARTITION,
-        Column("run_id", "VARCHAR", "the Dagster run"),
-        Column("attempt_id", "VARCHAR", "the attempt"),
-        Column("outcome", "VARCHAR", "running, finished, bad input or passing fault"),
-        Column("error", "VARCHAR", "class of the error"),
-        Column("message", "VARCHAR", "what it said"),
-        Column("last_try", "BOOLEAN", "nothing tries again by itself"),
+        _RUN,
+        *columns_of(
+            Attempt,
+            {
+                "attempt_id": "the attempt",
+                "outcome": "running, finished, bad input or passing fault",
+                "error": "class of the error",
+                "message": "what it said",
+                "last_try": "nothing tries again by itself",
+            },
+        ),
         Column("queued", "TIMESTAMPTZ", "when its run was queued, UTC"),
         Column("started", "TIMESTAMPTZ", "when it began, UTC"),
         Column("finished", "TIMESTAMPTZ", "when it ended, UTC"),
@@ -271,14 +345,19 @@ RECEIPTS = Table(
     "what was known and in of an exposure, as one commit record states it",
     (
         *_OF_PARTITION,
-        Column("survey", "VARCHAR", "HLWAS, HLTDS, GBTDS or GAS"),
-        Column("exposure_type", "VARCHAR", "meta.exposure.type"),
-        Column("optical_element", "VARCHAR", "filter, grism, prism or dark"),
-        Column("detectors", "VARCHAR[]", "those planned"),
-        Column("nexposures", "INTEGER", "planned exposures of the visit"),
-        Column("truncated", "BOOLEAN", "the visit was cut short"),
-        Column("lacks_packets", "BOOLEAN", "packets are awaited"),
-        Column("lacks_ancillary", "BOOLEAN", "ancillary data are awaited"),
+        *columns_of(
+            ExposureReceipt,
+            {
+                "survey": "HLWAS, HLTDS, GBTDS or GAS",
+                "exposure_type": "meta.exposure.type",
+                "optical_element": "filter, grism, prism or dark",
+                "detectors": "those planned",
+                "nexposures": "planned exposures of the visit",
+                "truncated": "the visit was cut short",
+                "lacks_packets": "packets are awaited",
+                "lacks_ancillary": "ancillary data are awaited",
+            },
+        ),
         Column("execution_end", "TIMESTAMPTZ", "end of the exposure, UTC"),
         Column("first_packet", "TIMESTAMPTZ", "when the first packet was received, UTC"),
         Column("last_packet", "TIMESTAMPTZ", "when the last packet was received, UTC"),
@@ -292,13 +371,18 @@ RELEASES = Table(
     "what happened to one data release, as one commit record states it",
     (
         *_RECORD,
-        Column("release", "VARCHAR", "r0, r1, ..."),
-        Column("survey", "VARCHAR", "whose release it is"),
-        Column("phase", "VARCHAR", "begun or published"),
-        Column("declaration", "VARCHAR", "sha256 of the file that declares it"),
-        Column("content", "VARCHAR", "that file"),
-        Column("software", "JSON", "versions by package name with which it was begun"),
-        Column("exposures", "VARCHAR[]", "what it is made from, when it was begun"),
+        *columns_of(
+            ReleaseStatement,
+            {
+                "release": "r0, r1, ...",
+                "survey": "whose release it is",
+                "phase": "begun or published",
+                "declaration": "sha256 of the file that declares it",
+                "content": "that file",
+                "software": "versions by name with which it was begun",
+                "exposures": "what it is made from, when it was begun",
+            },
+        ),
     ),
     order=("committed_at", "record_id"),
 )
@@ -307,9 +391,14 @@ HANDOVERS = Table(
     "what the SSC was told of an exposure or visit, as one commit record states it",
     (
         *_OF_PARTITION,
-        Column("manifest", "VARCHAR", "where the manifest is in the exchange with the SSC"),
-        Column("digest", "VARCHAR", "identifies what it says"),
-        Column("images", "INTEGER", "number of L2 images"),
+        *columns_of(
+            Handover,
+            {
+                "manifest": "where the manifest is in the exchange with the SSC",
+                "digest": "identifies what it says",
+                "images": "number of L2 images",
+            },
+        ),
         Column("handed_over", "TIMESTAMPTZ", "when, UTC"),
     ),
     order=("partition_key", "partition", "committed_at"),
@@ -319,14 +408,25 @@ PROPOSALS = Table(
     "one proposal to make products again early (R15)",
     (
         *_RECORD,
-        Column("proposal_id", "VARCHAR", "which one"),
-        Column("cause", "VARCHAR", "context, software, ephemeris or level0"),
-        Column("value", "VARCHAR", "what they would be made with"),
-        Column("author", "VARCHAR", "who proposes it"),
-        Column("reason", "VARCHAR", "why"),
-        Column("exposures", "VARCHAR[]", "the exposures to be made again"),
-        Column("visits", "VARCHAR[]", "the visits whose L3 and L4 are made again"),
-        Column("impact", "JSON", "what it was said to change and cost"),
+        *columns_of(
+            Proposal,
+            {
+                "proposal_id": "which one",
+                "author": "who proposes it",
+                "reason": "why",
+                "exposures": "the exposures to be made again",
+                "visits": "the visits whose L3 and L4 are made again",
+                "impact": "what it was said to change and cost",
+            },
+            elsewhere=("change",),
+        ),
+        *columns_of(
+            Change,
+            {
+                "cause": "context, software, ephemeris or level0",
+                "value": "what they would be made with",
+            },
+        ),
     ),
     order=("committed_at",),
 )
@@ -335,10 +435,15 @@ DECISIONS = Table(
     "what one person decided about a proposal (R15)",
     (
         *_RECORD,
-        Column("proposal_id", "VARCHAR", "which one"),
-        Column("verdict", "VARCHAR", "approved or rejected"),
-        Column("author", "VARCHAR", "who decided"),
-        Column("reason", "VARCHAR", "why"),
+        *columns_of(
+            Decision,
+            {
+                "proposal_id": "which one",
+                "verdict": "approved or rejected",
+                "author": "who decided",
+                "reason": "why",
+            },
+        ),
     ),
     order=("committed_at",),
 )

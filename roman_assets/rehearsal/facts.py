@@ -1,7 +1,7 @@
 """The registry that a rehearsal leaves: the rows that folding its commit records would give.
 
-The ledger is then the registry's own, on these rows. They are made in bulk, since a month has
-millions of products.
+The ledger is then the registry's own, on these rows. What the records state is taken in as a fold
+does it; products are made in bulk, since a month has millions.
 """
 
 # Names put into SQL are names of the schema; values are always parameters.
@@ -10,6 +10,7 @@ millions of products.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -18,18 +19,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import SOC_STEPS, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.registry.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements
 from roman_assets.registry.record import Outcome, Statement
-from roman_assets.registry.schema import (
-    ATTEMPTS,
-    FAILURES,
-    PRODUCTS,
-    RECEIPTS,
-    RECORDS,
-    create_tables,
-    open_database,
-)
+from roman_assets.registry.schema import PRODUCTS, RECEIPTS, create_tables, open_database
 from roman_assets.rehearsal.downlink import Receipts
 from roman_assets.rehearsal.fault import Faults
 from roman_assets.rehearsal.observation import Observations
@@ -81,7 +76,10 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         connection.register("incoming", table)
         connection.execute(f"create table rehearsed.{name} as from incoming")
         connection.unregister("incoming")
-    for statement in (_RECEIPTS, _ATTEMPTS, _RECORDS, _FAILURES, *_PRODUCTS):
+    connection.execute(_INCOMING)
+    insert_statements(connection, "main")
+    connection.execute("drop table incoming")
+    for statement in _PRODUCTS:
         connection.execute(statement)
     return connection
 
@@ -211,51 +209,51 @@ def _moments(
     return pa.array(moments, mask=~known).cast(pa.timestamp("us", "UTC"))
 
 
-_RECEIPTS = f"""
-insert into {RECEIPTS.name} by name
-select 'receipt-' || number as record_id, 'formatting' as step, "partition",
-    greatest(execution_end, last_packet, ancillary) as committed_at, survey, exposure_type,
-    optical_element, detectors, nexposures, truncated, last_packet is null as lacks_packets,
-    ancillary is null as lacks_ancillary, execution_end, first_packet, last_packet, ancillary,
-    all_received
-from rehearsed.exposures
-"""
+def _known(moments: Mapping[ClockEvent, str]) -> str:
+    """Give the SQL for a map of clock events; what has not happened is not in it."""
+    entries = ", ".join(f"{{'k': '{event}', 'v': {sql}}}" for event, sql in moments.items())
+    return f"map_from_entries(list_filter([{entries}], lambda e: e.v is not null))"
 
+
+_RECEIVED = {event: column for column, event in EVENT_COLUMNS[RECEIPTS.name].items()}
+_TRIED = {
+    ClockEvent.QUEUED: "queued",
+    ClockEvent.STARTED: "started",
+    ClockEvent.FINISHED: "if(outcome = 'running', null, ended)",
+}
 _PARTITIONS = """
-(select step, number, "partition", program, survey, exposure_type, optical_element
+(select step, number, "partition", failed_detectors, optical_element
     from rehearsed.exposures, (values ('formatting'), ('exposure')) steps (step)
 union all
-select 'visit', number, "partition", program, survey, exposure_type, optical_element
-    from rehearsed.visits)
+select 'visit', number, "partition", [], optical_element from rehearsed.visits)
 """
 
-_ATTEMPTS = f"""
-insert into {ATTEMPTS.name} by name
-select record_id, step, "partition", coalesce(if(outcome = 'running', started, ended), started)
-    as committed_at, run_id, record_id as attempt_id, outcome, error, error as message, last_try,
-    queued, started, if(outcome = 'running', null, ended) as finished
-from rehearsed.tries join {_PARTITIONS} using (step, number)
-"""
-
-_RECORDS = f"""
-insert into {RECORDS.name} by name
-select record_id, step, "partition", committed_at, run_id,
-    if(outcome = 'finished', '{Statement.PUBLICATION}', '{Statement.ATTEMPT}') as statement
-from {ATTEMPTS.name}
-union all
-select record_id, step, "partition", committed_at, null, '{Statement.RECEIPT}'
-from {RECEIPTS.name}
-"""
-
-_FAILURES = f"""
-insert into {FAILURES.name} by name
-select record_id, step, "partition", ended as committed_at,
-    "partition" || '_' || lower(detector) || '_' || lower(optical_element) as file_set,
-    'BadInputError' as error, 'rehearsed failure of a detector' as message
-from rehearsed.tries join (
-    select *, unnest(failed_detectors) as detector from rehearsed.exposures
-) using (number)
-where step = 'exposure' and outcome = 'finished'
+_INCOMING = f"""
+create temp table incoming as {NO_RECORD}
+union all by name (
+    select 'receipt-' || number as record_id, 'formatting' as step, "partition",
+        greatest(execution_end, last_packet, ancillary) as committed_at,
+        '{Statement.RECEIPT}' as statement,
+        {{'survey': survey, 'exposure_type': exposure_type, 'optical_element': optical_element,
+            'detectors': detectors, 'nexposures': nexposures, 'truncated': truncated,
+            'lacks_packets': last_packet is null, 'lacks_ancillary': ancillary is null
+        }} as receipt,
+        {_known(_RECEIVED)} as events
+    from rehearsed.exposures
+)
+union all by name (
+    select record_id, step, "partition",
+        coalesce(if(outcome = 'running', started, ended), started) as committed_at, run_id,
+        if(outcome = 'finished', '{Statement.PUBLICATION}', '{Statement.ATTEMPT}') as statement,
+        {{'attempt_id': record_id, 'outcome': outcome, 'error': error, 'message': error,
+            'last_try': last_try}} as attempt,
+        if(step = 'exposure' and outcome = 'finished', [{{
+            'file_set': "partition" || '_' || lower(detector) || '_' || lower(optical_element),
+            'error': 'BadInputError', 'message': 'rehearsed failure of a detector'
+        }} for detector in failed_detectors], []) as failures,
+        {_known(_TRIED)} as events
+    from rehearsed.tries join {_PARTITIONS} using (step, number)
+)
 """
 
 # The products are a view: millions of rows, of which the ledger reads few columns.

@@ -315,7 +315,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this place."""
 
 
-PLACES = ["_apply", "_link", "publish_snapshot", "_unlink", "merge_tiers"]
+PLACES = ["apply_segments", "_link", "publish_snapshot", "_unlink", "merge_tiers"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

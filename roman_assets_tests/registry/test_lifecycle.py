@@ -55,7 +55,7 @@ contents = st.dictionaries(
     st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=4
 )
 seconds = st.integers(0, 20)
-places = st.sampled_from(["_apply", "_link", "publish_snapshot", "_unlink", "merge_tiers"])
+places = st.sampled_from(["apply_segments", "_link", "publish_snapshot", "_unlink", "merge_tiers"])
 TRUE_OF_WHAT_WAS_COMMITTED = {FindingKind.PARTIAL_SET, FindingKind.LOST_PRODUCT}
 Key = tuple[datetime, str]
 
