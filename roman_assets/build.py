@@ -78,8 +78,12 @@ class Build:
             written = importlib.import_module("roman_assets._build")
         except ModuleNotFoundError:
             return None
-        commit = written.COMMIT and str(written.COMMIT).removeprefix("g")
-        return cls(str(written.VERSION), commit, bool(written.MODIFIED) if commit else None)
+        if written.COMMIT is None:
+            return cls(str(written.VERSION))
+        commit = str(written.COMMIT).removeprefix("g")
+        # An archive of a commit without a tag before it knows the commit alone.
+        version = f"0+g{commit[:_SHORT]}" if written.VERSION == "0.0" else str(written.VERSION)
+        return cls(version, commit, bool(written.MODIFIED))
 
 
 @functools.cache

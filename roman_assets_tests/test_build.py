@@ -127,7 +127,7 @@ def test_a_tarball_of_a_commit_installs_and_knows_it(checkout: Path, tmp_path: P
     with tarfile.open(tmp_path / "a.tar") as archive:
         archive.extractall(tmp_path, filter="data")
     commit = git(checkout, "rev-parse", "HEAD")
-    assert built(tmp_path / "unpacked", tmp_path)[1] == commit
+    assert built(tmp_path / "unpacked", tmp_path)[:2] == [f"0+g{commit[:9]}", commit]
 
 
 def test_a_copy_of_the_sources_without_git_installs(checkout: Path, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def in_order(record: CommitRecord) -> dict[str, Any]:
     return said
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(record=of_model(CommitRecord))
 def test_the_registry_says_all_that_a_commit_record_says(
     tmp_path_factory: pytest.TempPathFactory, record: CommitRecord
