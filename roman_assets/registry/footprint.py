@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_REGION = re.compile(rf"\s*POLYGON\s+(?:ICRS\s+)?((?:{_NUMBER}\s*){{6,}})", re.IGNORECASE)
-
 _ROUNDING = 1e-9
 
 WIDEST = 60.0
 """How far the corners of a region to search in may be from its centre, deg."""
+
+WIDEST_PRODUCT = 1.0
+"""How far the corners of a product may be from its centre, deg.
+
+The corners of the field of view, 0.8 by 0.4 deg, are 0.45 deg from its centre. The exposures of
+one visit differ by dithers of some arcminutes, and no product covers more than one visit's field.
+"""
+
+MOST_CORNERS = 256
+"""Corners a polygon may have."""
 
 Vectors = NDArray[np.float64]
 
@@ -34,18 +40,46 @@ class Footprint:
 
     @classmethod
     def parse(cls, s_region: str) -> Footprint:
-        """Read ``POLYGON ICRS ra dec ra dec ...``.
+        """Read ``POLYGON ICRS ra dec ra dec ...``, in a time linear in its length.
 
         Raises
         ------
         ValueError
-            If the text is no polygon of three or more corners.
+            If the text is not a polygon of 3 to `MOST_CORNERS` directions.
         """
-        match = _REGION.fullmatch(s_region)
-        numbers = np.array(match[1].split(), dtype=float) if match else np.empty(0)
-        if numbers.size < 6 or numbers.size % 2:
-            raise ValueError(f"{s_region!r} is not an s_region polygon")
-        return cls(numbers.reshape(-1, 2))
+        shape, *words = s_region.split()[: 2 * MOST_CORNERS + 3] or [""]
+        numbers = words[1:] if words and words[0].upper() == "ICRS" else words
+        if shape.upper() != "POLYGON" or len(numbers) < 6 or len(numbers) % 2:
+            raise ValueError(f"{_shown(s_region)} is not an s_region polygon")
+        if len(numbers) > 2 * MOST_CORNERS:
+            raise ValueError(f"{_shown(s_region)} has more than {MOST_CORNERS} corners")
+        try:
+            corners = np.array([_number(word) for word in numbers]).reshape(-1, 2)
+        except ValueError as error:
+            raise ValueError(f"{_shown(s_region)} is not an s_region polygon: {error}") from error
+        _require_on_sky(corners, _shown(s_region))
+        return cls(corners)
+
+    @classmethod
+    def of_product(cls, s_region: str) -> Footprint:
+        """Read the footprint that a product states.
+
+        Raises
+        ------
+        ValueError
+            If it is not a polygon, has no area, or has a corner more than `WIDEST_PRODUCT` from
+            its centre.
+        """
+        footprint = cls.parse(s_region)
+        normals = _inward_normals(_unit_vectors(footprint.corners))
+        if len(normals) < 3:
+            raise ValueError(f"{_shown(s_region)} has fewer than three different corners")
+        if not footprint.radius <= WIDEST_PRODUCT:  # also for NaN: corners opposite to each other
+            raise ValueError(
+                f"{_shown(s_region)} has corners {footprint.radius:.4g} deg from its centre; "
+                f"no product is wider than {WIDEST_PRODUCT:g} deg"
+            )
+        return footprint
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -76,14 +110,18 @@ class Footprint:
         """
         region = cls.parse(corners) if isinstance(corners, str) else cls(_pairs(corners))
         directions = region.corners
-        if not (np.isfinite(directions).all() and (np.abs(directions[:, 1]) <= 90).all()):
-            raise ValueError(f"polygon {corners} has corners that are not on the sky")
+        source = _shown(corners)
+        _require_on_sky(directions, f"polygon {source}")
         closed_twice = np.array_equal(directions[0], directions[-1])
         region = cls(directions[:-1]) if closed_twice and len(directions) > 3 else region
         if not region._is_convex:
-            raise ValueError(f"polygon {corners} is not convex: search its parts one by one")
+            raise ValueError(
+                f"polygon {_shown(corners)} is not convex: search its parts one by one"
+            )
         if region.radius > WIDEST:
-            raise ValueError(f"polygon {corners} is wider than {WIDEST} deg: search its parts")
+            raise ValueError(
+                f"polygon {_shown(corners)} is wider than {WIDEST} deg: search its parts"
+            )
         return region
 
     def meets(self, other: Footprint) -> bool:
@@ -124,10 +162,28 @@ class Footprint:
         return bool(_edge_distances(axis, starts, ends, normals).min() <= np.radians(radius))
 
 
+def _shown(corners: Sequence[tuple[float, float]] | str) -> str:
+    return repr(corners[:100])
+
+
+def _number(word: str) -> float:
+    if not word.isascii() or "_" in word:  # Python's own notations
+        raise ValueError(f"{word!r} is not a number")
+    return float(word)
+
+
+def _require_on_sky(directions: Vectors, source: str) -> None:
+    ra, dec = directions.T
+    if not (np.isfinite(directions).all() and (abs(ra) <= 360).all() and (abs(dec) <= 90).all()):
+        raise ValueError(f"{source} has corners that are not on the sky")
+
+
 def _pairs(corners: Sequence[tuple[float, float]]) -> Vectors:
     pairs = np.array(corners, dtype=float)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < 3:
-        raise ValueError(f"polygon {corners} is not a list of three or more corners (ra, dec)")
+        raise ValueError(
+            f"polygon {_shown(corners)} is not a list of three or more corners (ra, dec)"
+        )
     return pairs
 
 

@@ -1,23 +1,16 @@
-"""What the registry takes from a product's own metadata.
-
-Only the metadata are read: the YAML header of an ASDF file, the footer of a Parquet file, the
-JSON of an association or a report. No array is loaded.
-"""
+"""What the registry takes from a product's own metadata, or from those that came beside it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import asdf
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 from astropy.time import Time
 
 from roman_assets.errors import BadInputError
@@ -26,12 +19,14 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import Survey
 from roman_assets.registry.archive_catalog import ArchiveSchema, archive_catalog
 from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.header import Header, is_time, read_header
 
 _ABSENT = (None, "?", -999999, -999999.0, "-999999", "-999999.0", "None", "")
 """How rad's defaults, and Parquet's text, say that a value is not known."""
 
-_TIME_KEYS = frozenset({"value", "format", "base_format", "scale"})
-_PARQUET_PREFIX = "roman.meta."
+_YEARS = range(1970, 2200)
+"""In which something can have been observed."""
+_AGAIN = "make the file again"
 
 
 @dataclass(frozen=True)
@@ -81,18 +76,9 @@ def product_metadata(path: Path, name: ProductName) -> ProductMetadata:
     Raises
     ------
     BadInputError
-        If the file cannot be read as what its name says.
+        If the file is not what its name says, or a fact in it is invalid.
     """
-    read = _READERS[name.kind.extension]
-    try:
-        header = read(path)
-    except (OSError, ValueError, KeyError, yaml.YAMLError, pa.ArrowException) as error:
-        raise BadInputError(
-            path,
-            "metadata",
-            f"not readable as {name.kind.extension}: {error}",
-            f"make {name} again",
-        ) from error
+    header = read_header(path, name)
     schema = archive_catalog().schema_of(name.kind.datamodel)
     archived = None if schema is None else archive_values(schema, header.meta)
     return ProductMetadata(_facts(path, name, header), archived)
@@ -111,7 +97,7 @@ def delivered_metadata(name: ProductName, meta: Mapping[str, Any]) -> ProductMet
     Raises
     ------
     BadInputError
-        If a time or the footprint is none.
+        If a time, a number or the footprint is invalid.
     """
     source = Path(str(name))
     facts = {
@@ -128,11 +114,11 @@ def delivered_metadata(name: ProductName, meta: Mapping[str, Any]) -> ProductMet
 
 
 def _moment(source: Path, meta: Mapping[str, Any], utc: str, mjd: str) -> str | None:
-    """Give a time that is stated in UTC or as a modified Julian date."""
+    """Return a time that is stated in UTC or as a modified Julian date."""
     if (stated := _time(source, meta, utc)) is not None:
         return stated
     days = _number(source, meta, mjd, float)
-    return None if days is None else _iso_utc({"value": days, "format": "mjd"})
+    return None if days is None else _time(source, {mjd: {"value": days, "format": "mjd"}}, mjd)
 
 
 def archive_values(schema: ArchiveSchema, meta: Mapping[str, Any]) -> ArchiveValues:
@@ -151,20 +137,12 @@ def archive_values(schema: ArchiveSchema, meta: Mapping[str, Any]) -> ArchiveVal
     )
 
 
-@dataclass(frozen=True)
-class _Header:
-    """The metadata of a file by path, and the shape of its image in the order of numpy."""
-
-    meta: Mapping[str, Any]
-    shape: tuple[int, ...] = ()
-
-
-def _facts(path: Path, name: ProductName, header: _Header) -> dict[str, Any]:
+def _facts(path: Path, name: ProductName, header: Header) -> dict[str, Any]:
     meta, scope = header.meta, name.kind.scope
     axes = (f"naxis{number}" for number in (1, 2, 3))
     facts = {
-        "survey": _survey(meta),
-        "exposure_type": _value(meta, "exposure.type"),
+        "survey": _survey(path, meta),
+        "exposure_type": _text(path, meta, "exposure.type"),
         "start_time": _time(path, meta, *_START_TIMES[scope]),
         "end_time": _time(path, meta, *_END_TIMES[scope]),
         "nexposures": _number(path, meta, "visit.nexposures", int),
@@ -193,53 +171,6 @@ _EXPOSURE_TIME = {
 }
 
 
-def _asdf_header(path: Path) -> _Header:
-    tree = asdf.util.load_yaml(path)["roman"]
-    image = tree.get("data")
-    shape = image.get("shape", ()) if isinstance(image, Mapping) else ()
-    return _Header(_flattened(tree["meta"]), tuple(shape))
-
-
-def _parquet_header(path: Path) -> _Header:
-    footer = pq.read_schema(path).metadata or {}
-    return _Header(
-        {
-            key.decode().removeprefix(_PARQUET_PREFIX): value.decode()
-            for key, value in footer.items()
-            if key.decode().startswith(_PARQUET_PREFIX)
-        }
-    )
-
-
-def _json_header(path: Path) -> _Header:
-    content = json.loads(path.read_text())
-    if not isinstance(content, dict):
-        raise ValueError("it is not a JSON object")
-    return _Header(_flattened(content))
-
-
-_READERS: dict[str, Callable[[Path], _Header]] = {
-    "asdf": _asdf_header,
-    "parquet": _parquet_header,
-    "json": _json_header,
-}
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and not _is_time(value):
-            flat |= _flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _is_time(value: object) -> bool:
-    """Tell whether a value is a time as the ASDF time schema writes it in full."""
-    return isinstance(value, Mapping) and "value" in value and value.keys() <= _TIME_KEYS
-
-
 def _value(meta: Mapping[str, Any], *keys: str) -> Any:
     """Give the first known value among the keys, None if there is none."""
     for key in keys:
@@ -252,31 +183,52 @@ def _value(meta: Mapping[str, Any], *keys: str) -> Any:
 def _section(meta: Mapping[str, Any], section: str) -> dict[str, Any]:
     prefix = f"{section}."
     return {
-        key.removeprefix(prefix): value
+        key.removeprefix(prefix): _known(value)
         for key, value in meta.items()
         if key.startswith(prefix) and value not in _ABSENT
     }
 
 
-def _survey(meta: Mapping[str, Any]) -> str | None:
-    subcategory = _value(meta, "program.subcategory")
-    return None if subcategory is None else Survey.from_subcategory(str(subcategory)).value
+def _survey(path: Path, meta: Mapping[str, Any]) -> str | None:
+    key = "program.subcategory"
+    subcategory = _text(path, meta, key)
+    try:
+        return None if subcategory is None else Survey.from_subcategory(subcategory).value
+    except ValueError as error:
+        raise BadInputError(path, key, str(error), _AGAIN) from error
+
+
+def _text(path: Path, meta: Mapping[str, Any], key: str) -> str | None:
+    value = _value(meta, key)
+    if value is None or isinstance(value, str):
+        return value
+    raise BadInputError(path, key, f"{reprlib.repr(value)} is not a text", _AGAIN)
 
 
 def _number(
-    path: Path, meta: Mapping[str, Any], key: str, of_type: Callable[[Any], int | float]
+    path: Path, meta: Mapping[str, Any], key: str, of_type: type[int] | type[float]
 ) -> int | float | None:
     value = _value(meta, key)
+    if value is None:
+        return None
     try:
-        number = None if value is None else of_type(value)
-    except ValueError as error:
-        raise BadInputError(path, key, f"{value!r} is no number", "make the file again") from error
-    return number if number is None or math.isfinite(number) else None
+        number = of_type(value)
+        if isinstance(value, bool) or abs(number) > _LARGEST[of_type]:
+            raise ValueError(f"more than {_LARGEST[of_type]}")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInputError(
+            path, key, f"{reprlib.repr(value)} is not a number that can be stored", _AGAIN
+        ) from error
+    return number if math.isfinite(number) else None
+
+
+_LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: math.inf}
+"""What the columns of numbers can hold."""
 
 
 def _known(value: Any) -> Any:
     """Give a value as the journal can keep it, None if it says that nothing is known."""
-    if _is_time(value):
+    if is_time(value):
         return _iso_utc_or_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
@@ -303,27 +255,36 @@ def _time(path: Path, meta: Mapping[str, Any], *keys: str) -> str | None:
         return _iso_utc(value)
     except ValueError as error:
         raise BadInputError(
-            path, " or ".join(keys), f"{value!r} is no ISO 8601 time", "make the file again"
+            path, " or ".join(keys), f"{reprlib.repr(value)} is not a time: {error}", _AGAIN
         ) from error
 
 
 def _iso_utc(value: object) -> str:
+    """Return a time in ISO 8601, or raise `ValueError`, whatever the value is."""
+    try:
+        moment = _moment_of(value)
+        if moment.year in _YEARS:
+            return moment.isoformat()
+    except Exception as error:  # astropy raises almost anything
+        raise ValueError(str(error)) from error
+    raise ValueError(f"it is not between {_YEARS[0]} and {_YEARS[-1]}")
+
+
+def _moment_of(value: object) -> datetime:
     if isinstance(value, Mapping):
         scale, form = value.get("scale", "utc"), value.get("format")
         moment: datetime = Time(value["value"], scale=scale, format=form).utc.to_datetime(UTC)
-        return moment.isoformat()
+        return moment
     time = datetime.fromisoformat(str(value))
-    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return aware.isoformat()
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _place(path: Path, meta: Mapping[str, Any], field: str) -> dict[str, Any]:
-    s_region: str | None = _value(meta, field)
-    if s_region is None:
+    if (s_region := _text(path, meta, field)) is None:
         return {}
     try:
-        footprint = Footprint.parse(s_region)
+        footprint = Footprint.of_product(s_region)
     except ValueError as error:
-        raise BadInputError(path, field, str(error), "make the file again") from error
+        raise BadInputError(path, field, str(error), _AGAIN) from error
     ra, dec = footprint.centre
     return {"ra": ra, "dec": dec, "radius": footprint.radius, "footprint": s_region}

@@ -138,7 +138,8 @@ detector, skycell, release, step, partition, access
         where = " and ".join(conditions) or "true"
         areas = areas_of(cone, polygon)
         if areas:
-            found = self._found_in_areas(areas, columns, where, parameters, limit)
+            margin = self._widest_footprint(overwritten)
+            found = self._found_in_areas(areas, margin, columns, where, parameters, limit)
         else:
             selection = f"select {columns} from products where {where}"
             if limit is not None:
@@ -300,13 +301,14 @@ detector, skycell, release, step, partition, access
     def _found_in_areas(
         self,
         areas: Sequence[Area],
+        margin: float,
         columns: str,
         where: str,
         parameters: Mapping[str, Any],
         limit: int | None,
     ) -> pa.Table:
         # The first area selects by pixels; each is asked exactly.
-        low, high = areas[0].pixel_ranges(self._widest_footprint())
+        low, high = areas[0].pixel_ranges(margin)
         ranges = {"low": low.tolist(), "high": high.tolist()}
         extent = {"lowest": int(low.min()), "highest": int(high.max())}
         # Both questions are of one snapshot, in which a product has one place.
@@ -336,14 +338,16 @@ detector, skycell, release, step, partition, access
             return newest.slice(0, limit)
         return found
 
-    def _widest_footprint(self) -> float:
+    def _widest_footprint(self, overwritten: bool) -> float:
+        """Compute the largest radius of the footprints that a search can find, deg."""
         with self._lock:
             self._snapshot()
-            if self._widest is not None:
-                return self._widest
-        row = self._rows("select max(radius) as radius from products", {})[0]
-        self._widest = row["radius"] or 0.0
-        return self._widest
+            if overwritten in self._widest:
+                return self._widest[overwritten]
+        where = "true" if overwritten else IS_AVAILABLE
+        row = self._rows(f"select max(radius) as radius from products where {where}", {})[0]
+        self._widest[overwritten] = widest = row["radius"] or 0.0
+        return widest
 
 
 def _meets(areas: Sequence[Area], regions: Sequence[str]) -> pa.BooleanArray:

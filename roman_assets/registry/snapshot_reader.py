@@ -52,8 +52,8 @@ class SnapshotReader:
         self._lock = threading.Lock()
         self._database: TieredDatabase | None = None
         self._opened: tuple[int, int, int] | None = None
-        self._widest: float | None = None
-        """Radius of the widest footprint in the snapshot, deg; None until it is asked for."""
+        self._widest: dict[bool, float] = {}
+        """Largest radius of a footprint, deg, with and without overwritten products, once asked."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[DataRoot, Role]]:
         return (type(self), (self._root, self._role))
@@ -170,7 +170,7 @@ class SnapshotReader:
             self._database, self._opened = TieredDatabase(self._root, self._role), None
         if newest != self._opened:
             self._show(self._database)
-            self._opened, self._widest = newest, None
+            self._opened, self._widest = newest, {}
         return self._database.connection
 
     def _identity(self) -> tuple[int, int, int]:

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -33,6 +35,40 @@ def test_an_s_region_of_rad_is_read():
 def test_what_is_no_polygon_is_refused(text):
     with pytest.raises(ValueError, match="not an s_region polygon"):
         Footprint.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "POLYGON ICRS " + "1" * 40 + "x",
+        "POLYGON ICRS 269.912345678 65.912345678 270.112345678 65.912345678 270.1 66.1 nan nan",
+        "POLYGON ICRS 269.912345678 65.912345678 270.112345678 65.912345678 270.1 66.08deg",
+        "POLYGON ICRS 1_0 2 3 4 5 6",
+        "POLYGON ICRS " + "1 " * 2_000_000,
+    ],
+)
+def test_a_text_that_is_nearly_a_polygon_is_refused_at_once(text):
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"s_region polygon|on the sky|corners"):
+        Footprint.parse(text)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("POLYGON ICRS 0 0 90 0 180 0 270 0", "no product is wider"),
+        ("POLYGON ICRS 0 0 2.1 0 2.1 0.1 0 0.1", "no product is wider"),
+        ("POLYGON ICRS 0 0 180 0 0 0 180 0", "no product is wider|fewer than three"),
+        ("POLYGON ICRS 10 94.9 10.1 94.9 10.1 95 10 95", "not on the sky"),
+        ("POLYGON ICRS 1e300 0 0.1 0 0.1 0.1", "not on the sky"),
+        ("POLYGON ICRS 10 20 10 20 10 20", "fewer than three"),
+        ("POLYGON ICRS 10 20 10.1 20 10.1 20", "fewer than three"),
+    ],
+)
+def test_a_footprint_that_no_product_can_have_is_refused(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        Footprint.of_product(text)
 
 
 @given(directions, st.floats(0.01, 5))

@@ -6,21 +6,74 @@ rad gives two of its names (``filename`` and ``fileCreationTimestamp``) and the 
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from roman_assets.errors import BadInputError
-from roman_assets.registry.record import ProductInput, Sha256, UtcTime
+from roman_assets.registry.header import LARGEST_INTEGER
+from roman_assets.registry.record import ProductInput, Sha256
 
 NOTIFICATION = "notification.json"
 """Its name within a delivery; it is written last."""
 
-LARGEST_NOTIFICATION = 64 << 20
+LARGEST_NOTIFICATION = 32 << 20
 """Bytes; more is not read."""
 
+MOST_SEPARATORS = 200_000
+"""Commas and opening brackets in a notification, hence values; some 60,000 inputs fit."""
+
+MOST_FILES = 1000
+"""Files in a delivery; a visit of 18 detectors has some 100."""
+
+LARGEST_FILE = 1 << 40
+"""Bytes of one file."""
+
+_YEARS = range(2000, 2200)
+_LONGEST_TEXT = 10_000
+_LONGEST_FIELD = 200
+
+
+def _named_within_limits(item: ProductInput) -> ProductInput:
+    if len(item.name) > 255:
+        raise ValueError("the name should have at most 255 characters")
+    return item
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:
+        raise ValueError(f"it should be between {_YEARS[0]} and {_YEARS[-1]}")
+    return moment.astimezone(UTC)
+
+
+def _single(value: JsonValue) -> JsonValue:
+    if isinstance(value, list | dict):
+        raise ValueError("it should be a single value: rad's schemas of the SSC are flat")
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        raise ValueError(f"it should have at most {_LONGEST_TEXT} characters")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it should be a finite number")
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise ValueError("it should be an integer of 64 bits")
+    return value
+
+
 _Name = Annotated[str, Field(min_length=1, max_length=255)]
+_Input = Annotated[ProductInput, AfterValidator(_named_within_limits)]
+_Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+_Value = Annotated[JsonValue, AfterValidator(_single)]
 
 
 class _Sent(BaseModel):
@@ -49,12 +102,12 @@ class DeliveredFile(_Sent):
     """
 
     filename: _Name
-    file_size: NonNegativeInt
+    file_size: Annotated[int, Field(ge=0, le=LARGEST_FILE)]
     sha256: Sha256
-    file_creation_timestamp: UtcTime
-    inputs: Annotated[tuple[ProductInput, ...], Field(min_length=1)]
-    software_versions: Annotated[dict[str, str], Field(min_length=1)]
-    metadata: dict[str, JsonValue]
+    file_creation_timestamp: _Moment
+    inputs: Annotated[tuple[_Input, ...], FailFast(), Field(min_length=1)]
+    software_versions: Annotated[dict[_Name, _Name], Field(min_length=1, max_length=1000)]
+    metadata: Annotated[dict[_Name, _Value], Field(max_length=1000)]
 
 
 class Notification(_Sent):
@@ -69,7 +122,9 @@ class Notification(_Sent):
     """
 
     version: Literal[1]
-    files: Annotated[tuple[DeliveredFile, ...], Field(min_length=1)]
+    files: Annotated[
+        tuple[DeliveredFile, ...], FailFast(), Field(min_length=1, max_length=MOST_FILES)
+    ]
 
     @classmethod
     def parse(cls, content: bytes, source: str) -> Notification:
@@ -78,16 +133,22 @@ class Notification(_Sent):
         Raises
         ------
         BadInputError
-            If it is none: the first fault, with its place.
+            If it is invalid: the first fault, with its place.
         """
+        # counted before parsing: as objects and faults, values take a thousand times their bytes
+        if (found := sum(map(content.count, (b",", b"[", b"{")))) > MOST_SEPARATORS:
+            raise BadInputError(
+                source, "JSON", f"{found} commas and brackets are more than {MOST_SEPARATORS}",
+                "deliver fewer files at once",
+            )  # fmt: skip
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             more = error.error_count() - 1
             raise BadInputError(
                 source,
-                ".".join(map(str, first["loc"])) or "JSON",
+                ".".join(map(str, first["loc"]))[:_LONGEST_FIELD] or "JSON",
                 f"{first['msg']}{f' (and {more} more faults)' if more else ''}",
                 "correct the notification and deliver again",
             ) from error
