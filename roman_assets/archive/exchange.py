@@ -7,26 +7,25 @@ trusted, and only regular files count.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from roman_assets.archive.durability import (
-    disk_space,
-    fsync_directory,
-    fsync_file,
-    make_directory,
-    temporary_name,
-    write_durably,
-)
+from roman_assets.archive.durability import disk_space, make_directory
 from roman_assets.archive.object_store import ObjectStore
 from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import printable
 
 _CHUNK = 8 << 20
 
@@ -38,6 +37,13 @@ REPORTS = PurePosixPath("reports")
 """What became of deliveries."""
 
 
+DEEPEST = 8
+"""Levels of directories that are looked into."""
+
+MOST_FILES = 10_000
+"""Files of one directory, with those below it, that are looked at."""
+
+
 @dataclass(frozen=True)
 class ExchangedFile:
     """A file in the exchange.
@@ -45,22 +51,28 @@ class ExchangedFile:
     Parameters
     ----------
     key
-        Its place, relative to the exchange.
+        Its place, relative to the exchange, in printable characters.
     size
         Bytes.
     version
         Differs when it was written again, also with the same content.
     changed
         When it was last written, seconds since the epoch.
-    is_regular
-        Whether it is a file of its own; links and devices are not.
+    obstacle
+        Why it cannot be read, empty if it can: it is a link, a device, a closed directory ...
+    raw
+        Its place as the exchange has it.
+    is_directory
+        Whether it is a directory that is not looked into.
     """
 
     key: PurePosixPath
     size: int
     version: str
     changed: float
-    is_regular: bool = True
+    obstacle: str = ""
+    raw: str = ""
+    is_directory: bool = False
 
 
 class Exchange(ABC):
@@ -91,12 +103,26 @@ class Exchange(ABC):
         """Go through all files below a place, at any depth, in the order of their keys."""
 
     @abstractmethod
-    def fetch(self, key: PurePosixPath, path: Path) -> None:
-        """Copy a file to a new path of the caller's own; `FileNotFoundError` without one."""
+    def fetch(self, file: ExchangedFile, path: Path) -> None:
+        """Copy a file, or its beginning if it grows meanwhile, to a new path of the caller's own.
+
+        Raises
+        ------
+        OSError
+            If it is gone, may not be read, or is not a regular file any more.
+        """
 
     @abstractmethod
-    def remove(self, keys: Iterable[PurePosixPath]) -> None:
-        """Remove files, and directories that are empty then; those that are gone do not matter."""
+    def remove(self, files: Iterable[ExchangedFile]) -> None:
+        """Remove files in this order, and directories that are empty then.
+
+        Files that are gone, or have been written again since they were listed, do not matter.
+
+        Raises
+        ------
+        OSError or AccessDeniedError
+            If one may not be removed; those after it stay.
+        """
 
     @abstractmethod
     def location(self, key: PurePosixPath) -> str:
@@ -104,78 +130,170 @@ class Exchange(ABC):
 
 
 class DirectoryExchange(Exchange):
-    """An exchange on a file system."""
+    """An exchange on a file system.
+
+    Whoever may write into it can put a link in the place of a directory at any moment. So each
+    directory is opened by the descriptor of the one above it, and links are never followed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write(self, key: PurePosixPath, content: bytes) -> None:
         """Write a file durably."""
-        path = self._path / key
-        with disk_space(self._path):
-            make_directory(path.parent)
-            write_durably(path, content)
+        self._put(key, BytesIO(content))
 
     def upload(self, path: Path, key: PurePosixPath) -> None:
         """Copy a file durably."""
-        target = self._path / key
-        with disk_space(self._path):
-            make_directory(target.parent)
-            draft = temporary_name(target.parent.with_name(f".{target.parent.name}"))
-            try:
-                shutil.copyfile(path, draft)
-                fsync_file(draft)
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
-            fsync_directory(target.parent)
+        with path.open("rb") as stream:
+            self._put(key, stream)
 
     def read(self, key: PurePosixPath, most: int) -> bytes:
         """Read the beginning of a file."""
-        with (self._path / key).open("rb") as stream:
+        with self._opened(str(key)) as stream:
             return stream.read(most)
 
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
         """Go through all files; links are named and not followed."""
-        for path in sorted(_walk(self._path / below)):
-            with suppress(FileNotFoundError):
-                state = path.lstat()
-                yield ExchangedFile(
-                    PurePosixPath(path.relative_to(self._path)),
-                    state.st_size,
-                    f"{state.st_mtime_ns}.{state.st_ctime_ns}.{state.st_ino}",
-                    state.st_mtime,
-                    stat.S_ISREG(state.st_mode),
-                )
+        try:
+            with self._directory(below.parts) as directory:
+                yield from _walk(directory, str(below), DEEPEST)
+        except FileNotFoundError:
+            return
 
-    def fetch(self, key: PurePosixPath, path: Path) -> None:
+    def fetch(self, file: ExchangedFile, path: Path) -> None:
         """Copy a file."""
-        descriptor = os.open(self._path / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with (
-            disk_space(path.parent),
-            os.fdopen(descriptor, "rb") as source,
-            path.open("xb") as target,
-        ):
-            shutil.copyfileobj(source, target, _CHUNK)
+        with disk_space(path.parent), self._opened(file.raw) as source, path.open("xb") as target:
+            left = file.size + 1  # one more tells that it has grown
+            while chunk := source.read(min(_CHUNK, left)):
+                target.write(chunk)
+                left -= len(chunk)
 
-    def remove(self, keys: Iterable[PurePosixPath]) -> None:
+    def remove(self, files: Iterable[ExchangedFile]) -> None:
         """Remove files and the directories that they leave empty."""
-        for key in keys:
-            path = self._path / key
-            path.unlink(missing_ok=True)
-            for directory in path.relative_to(self._path).parents[:-2]:
-                with suppress(OSError):
-                    (self._path / directory).rmdir()
+        for file in files:
+            parents, name = PurePosixPath(file.raw).parent.parts, PurePosixPath(file.raw).name
+            with suppress(FileNotFoundError, NotADirectoryError), ExitStack() as stack:
+                chain = self._chain(stack, parents)
+                state = os.lstat(name, dir_fd=chain[-1])
+                if _version(state) != file.version:
+                    continue
+                if stat.S_ISDIR(state.st_mode):
+                    os.rmdir(name, dir_fd=chain[-1])
+                else:
+                    os.unlink(name, dir_fd=chain[-1])
+                with suppress(OSError):  # not empty
+                    for above, part in reversed(list(zip(chain[1:], parents[1:], strict=False))):
+                        os.rmdir(part, dir_fd=above)
 
     def location(self, key: PurePosixPath) -> str:
-        """Give the path."""
+        """Return the path."""
         return str(self._path / key)
 
+    def _put(self, key: PurePosixPath, content: BinaryIO) -> None:
+        draft = f".{uuid.uuid4().hex}.tmp"
+        with disk_space(self._path):
+            make_directory(self._path)
+            with self._directory(()) as top, self._directory(key.parts[:-1], create=True) as place:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                try:
+                    with os.fdopen(os.open(draft, flags, 0o644, dir_fd=top), "wb") as stream:
+                        shutil.copyfileobj(content, stream, _CHUNK)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                    os.rename(draft, key.name, src_dir_fd=top, dst_dir_fd=place)
+                except BaseException:
+                    with suppress(FileNotFoundError):
+                        os.unlink(draft, dir_fd=top)
+                    raise
+                os.fsync(place)
 
-def _walk(top: Path) -> Iterator[Path]:
-    for directory, directories, names in os.walk(top):
-        links = (name for name in directories if Path(directory, name).is_symlink())
-        yield from (Path(directory, name) for name in (*names, *links))
+    @contextmanager
+    def _opened(self, raw: str) -> Iterator[BinaryIO]:
+        """Open a regular file; a pipe in its place does not keep anybody waiting."""
+        place = PurePosixPath(raw)
+        with self._directory(place.parent.parts) as directory:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with os.fdopen(os.open(place.name, flags, dir_fd=directory), "rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", raw)
+                yield stream
+
+    @contextmanager
+    def _directory(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        with ExitStack() as stack:
+            yield self._chain(stack, parts, create=create)[-1]
+
+    def _chain(self, stack: ExitStack, parts: Sequence[str], *, create: bool = False) -> list[int]:
+        """Open the exchange and the directories below it, one within the other."""
+        chain = [_open_directory(self._path)]
+        stack.callback(os.close, chain[0])
+        for part in parts:
+            if part == "..":
+                raise ValueError(f"{parts} leads out of a directory")
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=chain[-1])
+                    os.fsync(chain[-1])
+            chain.append(_open_directory(part, chain[-1]))
+            stack.callback(os.close, chain[-1])
+        return chain
+
+
+def _open_directory(name: Path | str, above: int | None = None) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    return os.open(name, flags if above is None else flags | os.O_NOFOLLOW, dir_fd=above)
+
+
+def _walk(directory: int, place: str, levels: int) -> Iterator[ExchangedFile]:
+    """Go through an open directory; of it and of each one below, `MOST_FILES` at most."""
+    with os.scandir(directory) as entries:
+        names = sorted(entry.name for entry in islice(entries, MOST_FILES))
+    for name in names:
+        raw = f"{place}/{name}"
+        try:
+            state = os.lstat(name, dir_fd=directory)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(state.st_mode):
+            obstacle = "" if stat.S_ISREG(state.st_mode) else "is a link or a device, no file"
+            yield _found(raw, state, obstacle)
+        elif levels == 0:
+            yield _found(raw, state, f"is a directory more than {DEEPEST} levels deep")
+        else:
+            yield from islice(_walk_below(directory, name, raw, state, levels), MOST_FILES)
+
+
+def _walk_below(
+    directory: int, name: str, raw: str, state: os.stat_result, levels: int
+) -> Iterator[ExchangedFile]:
+    try:
+        below = _open_directory(name, directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield _found(raw, state, f"is a directory that cannot be opened: {error.strerror}")
+        return
+    try:
+        yield from _walk(below, raw, levels - 1)
+    finally:
+        os.close(below)
+
+
+def _found(raw: str, state: os.stat_result, obstacle: str) -> ExchangedFile:
+    return ExchangedFile(
+        key=PurePosixPath(printable(raw)),
+        size=state.st_size,
+        version=_version(state),
+        changed=state.st_mtime,
+        obstacle=obstacle,
+        raw=raw,
+        is_directory=stat.S_ISDIR(state.st_mode),
+    )
+
+
+def _version(state: os.stat_result) -> str:
+    return f"{state.st_mtime_ns}.{state.st_ctime_ns}.{state.st_ino}"
 
 
 class ObjectExchange(Exchange):
@@ -199,22 +317,27 @@ class ObjectExchange(Exchange):
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
         """Go through all objects."""
         for meta in sorted(self._objects.list(str(below)), key=lambda meta: str(meta["path"])):
+            raw = str(meta["path"])
             yield ExchangedFile(
-                PurePosixPath(meta["path"]),
+                PurePosixPath(printable(raw)),
                 int(meta["size"]),
                 f"{meta['e_tag']}.{meta['last_modified'].isoformat()}",
                 meta["last_modified"].timestamp(),
+                raw=raw,
             )
 
-    def fetch(self, key: PurePosixPath, path: Path) -> None:
+    def fetch(self, file: ExchangedFile, path: Path) -> None:
         """Download an object."""
         with disk_space(path.parent):
-            self._objects.download(str(key), path)
+            self._objects.download(file.raw, path)
 
-    def remove(self, keys: Iterable[PurePosixPath]) -> None:
+    def remove(self, files: Iterable[ExchangedFile]) -> None:
         """Remove objects."""
-        self._objects.delete(map(str, keys))
+        gone = list(files)
+        places = {PurePosixPath(*file.key.parts[:2]) for file in gone}
+        present = {(one.raw, one.version) for place in places for one in self.files(place)}
+        self._objects.delete(file.raw for file in gone if (file.raw, file.version) in present)
 
     def location(self, key: PurePosixPath) -> str:
-        """Give the URL."""
+        """Return the URL."""
         return f"{self._objects.url}/{key}"

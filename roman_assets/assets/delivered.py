@@ -21,9 +21,6 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
 
-EXCHANGE_POOL = "ssc_exchange"
-"""Deliveries are taken in one after the other."""
-
 
 def _delivered(step: Step) -> dg.AssetsDefinition:
     @dg.multi_asset(
@@ -34,7 +31,6 @@ def _delivered(step: Step) -> dg.AssetsDefinition:
         can_subset=True,
         backfill_policy=BACKFILL_POLICY,
         retry_policy=RETRY_POLICY,
-        pool=EXCHANGE_POOL,
     )
     def receive(
         context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]

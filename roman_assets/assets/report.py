@@ -248,7 +248,10 @@ def _table_picture(
     from roman_assets.assets.contact_sheet import inline
     from roman_assets.pipelines.ssc.picture import draw
 
-    drawing = draw(kind.name, lambda: archive.local(entries[0].sha256))
+    try:
+        drawing = draw(kind.name, lambda: archive.local(entries[0].sha256))
+    except Exception as error:  # the product is published, whether it can be drawn or not
+        return {"quick_look": dg.MetadataValue.text(f"not drawn: {error!r}")}
     if drawing is None:
         return {}
     return {"quick_look": dg.MetadataValue.md(inline(entries[0].name, drawing))}

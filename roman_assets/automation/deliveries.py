@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from roman_assets.automation.commands import COMMAND_JOBS
-from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
+from roman_assets.automation.in_progress import PARTITION_TAG, UNFINISHED, requested_run_keys
 from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
@@ -33,6 +33,11 @@ DELIVERIES_PER_TICK = 100
 """So many runs are requested at once; those that came first first."""
 
 
+LONGEST_INTAKE = 6 * 3600
+"""Seconds after which run monitoring ends a run that takes deliveries in."""
+MAX_RUNTIME_SECONDS_TAG = "dagster/max_runtime"
+
+
 @dg.sensor(
     jobs=[*DELIVERY_JOBS.values(), *COMMAND_JOBS.values()],
     minimum_interval_seconds=10,
@@ -42,29 +47,59 @@ DELIVERIES_PER_TICK = 100
 def delivery_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request a run for each whole delivery; reject those of which nobody can tell what for."""
+    """Request a run for each exposure or visit with a whole delivery; reject what is of neither."""
     from roman_assets.archive.exchange import Exchange
-    from roman_assets.pipelines.ssc.delivery import deliveries, strays, whole_deliveries
-    from roman_assets.pipelines.ssc.intake import reject_unaddressed, remove_remains
+    from roman_assets.pipelines.ssc.delivery import Exchanged
+    from roman_assets.pipelines.ssc.intake import remove_remains
 
     exchange = Exchange.of(installation.root)
     remove_remains(exchange)
-    whole = list(whole_deliveries(exchange, datetime.now(UTC)))
+    seen = Exchanged.look(exchange, datetime.now(UTC))
+    for remaining in seen.stuck:
+        context.log.warning(str(remaining))
     addressed: list[tuple[Delivery, Address]] = []
-    for delivery in whole:
+    for delivery in seen.whole:
         try:
             addressed.append((delivery, delivery.address()))
         except BadInputError as fault:
-            reject_unaddressed(installation.root, delivery, fault)
-            context.log.warning(f"rejected: {fault}")
-    if odd := strays(exchange):
-        context.log.warning(f"no deliveries, since they are in no directory: {', '.join(odd)}")
-    requests = [run_request(delivery, address) for delivery, address in addressed]
+            context.log.warning(_rejected(installation.root, delivery, fault))
+    requests = _one_of_each(context.instance, [run_request(*one) for one in addressed])
     requests += commissioned(context.instance, installation.root)
     if not requests:
-        arriving = len(deliveries(exchange))
-        return dg.SkipReason(f"{arriving} deliveries are arriving")
+        return dg.SkipReason(f"{len(seen.arriving)} deliveries are arriving")
     return _result(by_urgency(installation.root, requests[:DELIVERIES_PER_TICK]))
+
+
+def _rejected(root: DataRoot, delivery: Delivery, fault: BadInputError) -> str:
+    """Reject a delivery, and return what there is to say; what fails is tried at the next look."""
+    from roman_assets.pipelines.ssc.intake import reject_unaddressed
+
+    try:
+        reject_unaddressed(root, delivery, fault)
+    except Exception as error:  # the deliveries after it go on
+        return f"{delivery.name} could not be rejected: {error!r}"
+    return f"rejected: {fault}"
+
+
+def _one_of_each(
+    instance: dg.DagsterInstance, requests: Sequence[dg.RunRequest]
+) -> list[dg.RunRequest]:
+    """Choose the oldest request of each partition; its run takes the others in as well.
+
+    While a run is at work on a partition, no other is requested for it.
+    """
+    requested = requested_run_keys(instance, [str(request.run_key) for request in requests])
+    at_work = {
+        (run.job_name, run.tags.get(PARTITION_TAG))
+        for job in {str(request.job_name) for request in requests}
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(UNFINISHED)))
+    }
+    chosen: dict[tuple[str, str], dg.RunRequest] = {}
+    for request in requests:
+        place = (str(request.job_name), str(request.partition_key))
+        if place not in at_work and request.run_key not in requested:
+            chosen.setdefault(place, request)
+    return list(chosen.values())
 
 
 def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.RunRequest]:
@@ -109,7 +144,11 @@ def run_request(delivery: Delivery, address: Address) -> dg.RunRequest:
         run_key=f"{delivery.name}:{delivery.version}",
         job_name=DELIVERY_JOBS[address.step].name,
         partition_key=address.partition,
-        tags={PARTITION_TAG: address.partition, "roman_assets/delivery": delivery.name},
+        tags={
+            PARTITION_TAG: address.partition,
+            "roman_assets/delivery": delivery.name,
+            MAX_RUNTIME_SECONDS_TAG: str(LONGEST_INTAKE),
+        },
     )
 
 

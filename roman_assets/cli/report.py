@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +11,13 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from roman_assets.archive.exchange import Exchange
 from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.ssc.delivery import Exchanged
 from roman_assets.products.kind import VISIT_STEPS, Level, ProductKind, Scope, Step, expected_kinds
 from roman_assets.products.observation import VisitId
 from roman_assets.registry.registry import Registry
@@ -42,6 +44,8 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
         yield _unfit_table(unfit)
     if left := landing.left():
         yield _left_table(left)
+    if stuck := Exchanged.look(Exchange.of(root), datetime.now(UTC)).stuck:
+        yield _stuck_table(stuck)
     if cases := SetAside(root).list():
         yield _set_aside_table(cases)
 
@@ -166,6 +170,13 @@ def _left_table(faults: Iterable[BadInputError]) -> Table:
         table.add_row(
             escape(fault.source), escape(fault.field), escape(fault.reason), escape(fault.remedy)
         )
+    return table
+
+
+def _stuck_table(stuck: Iterable[BadInputError]) -> Table:
+    table = Table("source", "reason", "remedy", title="Stuck in the exchange with the SSC")
+    for fault in stuck:
+        table.add_row(*map(escape, (fault.source, fault.reason, fault.remedy)))
     return table
 
 

@@ -174,12 +174,12 @@ def test_runs_are_as_urgent_as_the_first_product_that_waits_for_them(
     assert computed.tags[PRIORITY_TAG] == delivered.tags[PRIORITY_TAG]
 
 
-def test_several_deliveries_of_one_visit_are_asked_for_at_once(
+def test_several_deliveries_of_one_visit_are_taken_in_by_one_run(
     root: DataRoot, instance: dg.DagsterInstance, center: Center
 ) -> None:
     center.deliver([EVENTS], images(), delivery="a")
     center.deliver([EVENTS], images(), delivery="b", text="other")
-    assert [one.partition_key for one in look(root, instance)] == [VISIT, VISIT]
+    assert [one.partition_key for one in look(root, instance)] == [VISIT]
     assert instance.get_dynamic_partitions("visit") == [VISIT]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from roman_assets.archive.exchange import MOST_FILES
 from roman_assets.archive.store import sha256_of
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.ssc.delivery import Address, Delivery, delivered_name
@@ -143,6 +144,10 @@ def check_delivery(
         observed = _Observed.of(registry, address, delivery.name)
     except BadInputError as fault:
         return Findings((), (fault,))
+    if len(delivery.files) >= MOST_FILES:
+        reason = f"has {MOST_FILES} files or more"
+        many = BadInputError(delivery.name, "files", reason, "deliver fewer at once")
+        return Findings((), (many,))
     faults = list(_listing_faults(delivery))
     known = _Known.of(registry, sent)
     files = []
@@ -153,10 +158,17 @@ def check_delivery(
             faults.append(fault)
             continue
         check = _FileCheck(delivery, file, name, copies.get(file.filename), observed, known)
-        found = list(check.faults(now))
-        faults += found
-        if not found and (metadata := check.metadata(faults)) is not None:
-            files.append(CheckedFile(name, copies[file.filename], file, metadata))
+        try:
+            found = list(check.faults(now))
+            faults += found
+            if not found and (metadata := check.metadata(faults)) is not None:
+                files.append(CheckedFile(name, copies[file.filename], file, metadata))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a library does on what it does not expect
+            faults.append(
+                BadInputError(check.source, "file", f"cannot be checked: {error!r}", _AGAIN)
+            )
     return Findings(tuple(files), tuple(faults))
 
 
@@ -171,8 +183,8 @@ def _listing_faults(delivery: Delivery) -> Iterator[BadInputError]:
             )  # fmt: skip
     for file in delivery.files:
         relative = file.key.relative_to(delivery.place)
-        if not file.is_regular:
-            reason = "is a link or a device, no file of its own"
+        if file.obstacle:
+            reason = file.obstacle
         elif len(relative.parts) > 1:
             reason = "lies in a directory within the delivery"
         elif relative.name not in named and relative.name != NOTIFICATION:
@@ -238,7 +250,7 @@ class _FileCheck:
             rows = _rows(self.copy, self.name)
         except BadInputError as error:
             faults.append(
-                BadInputError(self._source, error.field, error.reason, "write the file again")
+                BadInputError(self.source, error.field, error.reason, "write the file again")
             )
             return None
         known = {
@@ -335,11 +347,11 @@ class _FileCheck:
             )
 
     @property
-    def _source(self) -> str:
+    def source(self) -> str:
         return f"{self.delivery.name}/{self.sent.filename}"
 
     def _fault(self, field: str, reason: str, remedy: str) -> BadInputError:
-        return BadInputError(self._source, field, reason, remedy)
+        return BadInputError(self.source, field, reason, remedy)
 
 
 def _open(path: Path, name: ProductName) -> None:
@@ -354,7 +366,7 @@ def _open(path: Path, name: ProductName) -> None:
         with datamodels.open(path) as model:
             model.validate()
             found = type(model)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # the libraries raise almost anything on damaged files
         raise BadInputError(path, "data model", str(error).partition("\n")[0], _AGAIN) from error
     if found is not wanted:
         raise BadInputError(

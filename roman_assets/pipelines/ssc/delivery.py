@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Self
 
-from roman_assets.archive.exchange import FROM_SSC, Exchange, ExchangedFile
-from roman_assets.errors import BadInputError
+from roman_assets.archive.exchange import FROM_SSC, REPORTS, Exchange, ExchangedFile
+from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.ssc.notification import (
     LARGEST_NOTIFICATION,
     NOTIFICATION,
@@ -27,6 +30,7 @@ PATIENCE = timedelta(hours=6)
 QUIET = timedelta(minutes=2)
 """A notification that cannot be read, and has not changed for so long, is not being written."""
 
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
@@ -90,6 +94,20 @@ class Delivery:
         """When something of it was written last (UTC)."""
         return datetime.fromtimestamp(max(file.changed for file in self.files), UTC)
 
+    @property
+    def report(self) -> PurePosixPath:
+        """The place of the report on this version of it, without outcome and suffix."""
+        return REPORTS / self.name / self.version[:16]
+
+    @property
+    def reported(self) -> bool:
+        """Whether there is a report on this version: it has only to be removed."""
+        return any(
+            file.key.name.startswith(f"{self.report.name}_")
+            for file in self.exchange.files(self.report.parent)
+            if file.key.suffix == ".json"
+        )
+
     @cached_property
     def notification(self) -> Notification:
         """What the SSC says about it.
@@ -105,11 +123,13 @@ class Delivery:
             raise BadInputError(
                 source, "file", "the delivery has no notification", "deliver it again, with one"
             )
-        if not file.is_regular or file.size > LARGEST_NOTIFICATION:
-            raise BadInputError(
-                source, "file", "not a regular file of reasonable size", "write the file itself"
-            )
-        content = self.exchange.read(file.key, LARGEST_NOTIFICATION)
+        if file.obstacle or file.size > LARGEST_NOTIFICATION:
+            reason = file.obstacle or f"has {file.size} bytes, more than {LARGEST_NOTIFICATION}"
+            raise BadInputError(source, "file", reason, "write the file itself")
+        try:
+            content = self.exchange.read(file.key, LARGEST_NOTIFICATION)
+        except OSError as error:
+            raise _unreadable(source, error) from error
         return Notification.parse(content, source)
 
     def arrival(self, now: datetime) -> Arrival:
@@ -173,28 +193,58 @@ class Delivery:
             )
         return next(iter(found))
 
-    def fetch(self, directory: Path) -> dict[str, Path]:
-        """Copy its regular files into an empty directory; gives the copies by name.
+    def fetch(self, directory: Path) -> tuple[dict[str, Path], list[BadInputError]]:
+        """Copy its files into an empty directory.
 
-        Files that lie deeper are copied under names that nothing else has, and not given. Links are
-        not followed.
+        Files that lie deeper, and those with odd names, get numbers for names.
+
+        Returns
+        -------
+        dict of str to pathlib.Path
+            Copies of the files that lie in it directly, by name.
+        list of BadInputError
+            A fault for each file that cannot be read.
+
+        Raises
+        ------
+        PassingFaultError
+            If the disk has no room for it.
         """
-        copies = {}
+        needed, free = sum(file.size for file in self.files), shutil.disk_usage(directory).free
+        if needed > free:
+            raise PassingFaultError(
+                f"the delivery {self.name} has {needed} bytes, and {free} are free in {directory}. "
+                "Remedy: free space there, or remove the delivery"
+            )
+        copies, faults = {}, []
         for number, file in enumerate(self.files):
-            if not file.is_regular:
+            direct = file.key.parent == self.place and _NAME.fullmatch(file.key.name)
+            path = directory / (file.key.name if direct else f"_{number}")
+            if file.obstacle:
                 continue
-            name = file.key.name
-            direct = file.key.parent == self.place and name not in ("", ".", "..")
-            path = directory / (name if direct else f"deeper_{number}")
-            self.exchange.fetch(file.key, path)
-            if direct:
-                copies[name] = path
-        return copies
+            try:
+                self.exchange.fetch(file, path)
+            except OSError as error:
+                if path.exists():
+                    path.unlink()
+                if error.errno in _DISK:
+                    raise
+                faults.append(_unreadable(f"{self.name}/{path.name}", error))
+            else:
+                if file.key.parent == self.place:
+                    copies[file.key.name] = path
+        return copies, faults
 
     def remove(self) -> None:
         """Take it out of the exchange, its notification first: it cannot seem whole again."""
-        order = sorted(self.files, key=lambda file: file.key.name != NOTIFICATION)
-        self.exchange.remove(file.key for file in order)
+        self.exchange.remove(sorted(self.files, key=lambda file: file.key.name != NOTIFICATION))
+
+
+def _unreadable(source: str, error: OSError) -> BadInputError:
+    return BadInputError(
+        source, "file", f"cannot be read: {error.strerror or error}",
+        "let the SOC read it, and deliver again",
+    )  # fmt: skip
 
 
 def delivered_name(filename: str, source: str) -> ProductName:
@@ -226,7 +276,7 @@ def delivered_name(filename: str, source: str) -> ProductName:
 
 
 def deliveries(exchange: Exchange) -> list[Delivery]:
-    """Give all deliveries in an exchange, by name."""
+    """List all deliveries in an exchange, by name."""
     return [
         Delivery(name, tuple(files), exchange)
         for name, files in _by_delivery(exchange.files(FROM_SSC)).items()
@@ -234,26 +284,77 @@ def deliveries(exchange: Exchange) -> list[Delivery]:
 
 
 def strays(exchange: Exchange) -> list[str]:
-    """Give what lies among the deliveries and can be none: files in no directory, odd names."""
-    return sorted(
-        str(file.key) for file in exchange.files(FROM_SSC) if _delivery_of(file.key) is None
-    )
+    """List what lies among the deliveries and is none: files in no directory, odd names."""
+    return sorted(str(file.key) for file in exchange.files(FROM_SSC) if _delivery_of(file) is None)
 
 
 def _by_delivery(files: Iterable[ExchangedFile]) -> dict[str, list[ExchangedFile]]:
     found: dict[str, list[ExchangedFile]] = {}
     for file in files:
-        if (name := _delivery_of(file.key)) is not None:
+        if (name := _delivery_of(file)) is not None:
             found.setdefault(name, []).append(file)
     return found
 
 
-def _delivery_of(key: PurePosixPath) -> str | None:
-    parts = key.relative_to(FROM_SSC).parts
-    return parts[0] if len(parts) > 1 and _NAME.fullmatch(parts[0]) else None
+def _delivery_of(file: ExchangedFile) -> str | None:
+    parts = file.key.relative_to(FROM_SSC).parts
+    is_within = len(parts) > 1 or file.is_directory
+    return parts[0] if is_within and _NAME.fullmatch(parts[0]) else None
 
 
-def whole_deliveries(exchange: Exchange, now: datetime) -> Iterator[Delivery]:
-    """Give the deliveries that can be looked at, those that were written first first."""
-    found = [one for one in deliveries(exchange) if one.arrival(now) is Arrival.HERE]
-    yield from sorted(found, key=lambda one: (one.changed, one.name))
+@dataclass(frozen=True)
+class Exchanged:
+    """What the SSC has left in an exchange, as it was at one look.
+
+    Parameters
+    ----------
+    whole
+        Deliveries to be taken in, oldest first.
+    arriving
+        Those that may still change.
+    stuck
+        What a person has to see to: deliveries that were reported on and cannot be removed, or that
+        could not be looked at, and files that belong to no delivery.
+    """
+
+    whole: tuple[Delivery, ...]
+    arriving: tuple[Delivery, ...]
+    stuck: tuple[BadInputError, ...]
+
+    @classmethod
+    def look(cls, exchange: Exchange, now: datetime) -> Self:
+        """Look at all deliveries; whatever one of them does, the others are looked at."""
+        whole, arriving = [], []
+        stuck = [_stray(name) for name in strays(exchange)]
+        for delivery in deliveries(exchange):
+            try:
+                if delivery.reported:
+                    stuck.append(_remaining(delivery))
+                elif delivery.arrival(now) is Arrival.HERE:
+                    whole.append(delivery)
+                else:
+                    arriving.append(delivery)
+            except Exception as error:  # a fault of one place of the exchange, or our own
+                stuck.append(_not_looked_at(delivery, error))
+        oldest_first = sorted(whole, key=lambda one: (one.changed, one.name))
+        return cls(tuple(oldest_first), tuple(arriving), tuple(stuck))
+
+
+def _stray(name: str) -> BadInputError:
+    return BadInputError(
+        name, "directory", "belongs to no delivery", "move it into a directory, or remove it"
+    )
+
+
+def _remaining(delivery: Delivery) -> BadInputError:
+    return BadInputError(
+        delivery.place, "directory", "has been reported on and cannot be removed",
+        "let the SOC write into it, or remove it",
+    )  # fmt: skip
+
+
+def _not_looked_at(delivery: Delivery, error: Exception) -> BadInputError:
+    return BadInputError(
+        delivery.place, "delivery", f"could not be looked at: {error!r}",
+        "see to the cause; it is tried again at each look",
+    )  # fmt: skip

@@ -8,26 +8,31 @@ the same result.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import os
+import struct
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from roman_assets.archive.durability import locked, make_directory
+from roman_assets.archive.durability import make_directory
 from roman_assets.archive.exchange import REPORTS, Exchange
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import AccessDeniedError, BadInputError, PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.ssc.checks import CREATED, CheckedFile, check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     Address,
     Delivery,
+    Exchanged,
     deliveries,
-    whole_deliveries,
 )
 from roman_assets.pipelines.ssc.notification import NOTIFICATION
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
@@ -137,7 +142,7 @@ class DeliveryReport:
 def take_in(
     root: DataRoot, step: Step, partition: str, *, run: Run | None = None, clock: Clock = utc_now
 ) -> StepResult:
-    """Take in all whole deliveries for an exposure or visit, those that came first first.
+    """Take in all whole deliveries for an exposure or visit, oldest first.
 
     Parameters
     ----------
@@ -159,15 +164,17 @@ def take_in(
     Raises
     ------
     PassingFaultError
-        If the exchange or the archive cannot be written to. What was not taken in stays there.
+        If the exchange or the archive cannot be written to, or another run is taking in deliveries
+        of the same. What was not taken in stays there.
     """
     exchange, address = Exchange.of(root), Address(step, partition)
     made: dict[str, ProductEntry] = {}
     failures: list[WorkFailure] = []
-    with locked(make_directory(root.registry) / _LOCK):
+    faults: list[Exception] = []
+    with _claimed(root, address):
         fold(root)
         remove_remains(exchange)
-        for delivery in whole_deliveries(exchange, clock()):
+        for delivery in Exchanged.look(exchange, clock()).whole:
             if _address_of(delivery) != address:
                 continue
             try:
@@ -178,8 +185,12 @@ def take_in(
                         file_set=delivery.name, error=type(error).__name__, message=str(error)
                     )
                 )
+            except Exception as error:  # the deliveries after it go on; raised when they are done
+                faults.append(error)
             else:
                 made |= {entry.name: entry for entry in result.made}
+    if faults:
+        raise faults[0]
     with Registry(root) as registry:
         names = registry.find(step=str(step), partition=partition)["name"]
         present = registry.current(names)
@@ -188,6 +199,35 @@ def take_in(
         tuple(entry for name, entry in present.items() if name not in made),
         tuple(failures),
     )
+
+
+@contextmanager
+def _claimed(root: DataRoot, address: Address) -> Iterator[None]:
+    """Hold the lock of one exposure or visit, a byte of a file that is shared by all of them.
+
+    So nobody waits for the deliveries of others, however long these take.
+    """
+    place = hashlib.sha256(f"{address.step} {address.partition}".encode()).digest()
+    byte = int.from_bytes(place[:7])
+    path = make_directory(root.registry) / _LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_WRLCK, byte))
+        except BlockingIOError as error:
+            raise PassingFaultError(
+                f"another run is taking in deliveries of {address.partition}. Remedy: wait for it"
+            ) from error
+        yield
+        # A fork shares the lock until it is released by name, not by closing.
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_UNLCK, byte))
+    finally:
+        os.close(descriptor)
+
+
+def _record_lock(kind: int, byte: int) -> bytes:
+    """Pack Linux's ``struct flock`` for one byte of a file."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
 
 
 def _address_of(delivery: Delivery) -> Address | None:
@@ -204,16 +244,16 @@ def _take_in_one(
     with attempt, scratch_directory(root, delivery.name) as directory:
         arrived = directory / delivery.name
         arrived.mkdir()
-        copies = delivery.fetch(arrived)
+        copies, faults = delivery.fetch(arrived)
         with Registry(root) as registry:
             findings = check_delivery(registry, delivery, copies, clock())
-        if findings.faults:
-            reject(root, delivery, findings.faults, arrived, clock())
-            raise summary(delivery, findings.faults)
+        if faults := [*faults, *findings.faults]:
+            reject(root, delivery, faults, arrived, clock())
+            raise summary(delivery, faults)
         result = _publish(root, findings.files, address, attempt)
         report = DeliveryReport.on(delivery, clock(), (*result.made, *result.reused))
         report.write(delivery.exchange)
-        delivery.remove()
+        _remove(delivery)
         return result
 
 
@@ -257,7 +297,7 @@ def reject(
     arrived: Path,
     when: datetime,
 ) -> None:
-    """Set a delivery aside, tell the SSC why, and take it out of the exchange.
+    """Set a delivery aside, tell the SSC why, and take it out of the exchange if that can be.
 
     Parameters
     ----------
@@ -274,34 +314,38 @@ def reject(
     """
     SetAside(root).add(arrived, summary(delivery, faults), name=delivery.name)
     DeliveryReport.on(delivery, when, faults=faults).write(delivery.exchange)
-    delivery.remove()
+    _remove(delivery)
+
+
+def _remove(delivery: Delivery) -> None:
+    """Remove a delivery; what may not be removed has its report, and `Exchanged` names it."""
+    with suppress(OSError, AccessDeniedError):
+        delivery.remove()
 
 
 def reject_unaddressed(
     root: DataRoot, delivery: Delivery, fault: BadInputError, *, clock: Clock = utc_now
 ) -> None:
-    """Reject a delivery of which nobody can tell what exposure or visit it is for."""
-    with (
-        locked(make_directory(root.registry) / _LOCK),
-        scratch_directory(root, delivery.name) as directory,
-    ):
+    """Reject a delivery that matches no exposure or visit."""
+    with scratch_directory(root, delivery.name) as directory:
         arrived = directory / delivery.name
         arrived.mkdir()
-        delivery.fetch(arrived)
-        reject(root, delivery, [fault], arrived, clock())
+        _, faults = delivery.fetch(arrived)
+        reject(root, delivery, [fault, *faults], arrived, clock())
 
 
 def remove_remains(exchange: Exchange) -> None:
-    """Remove what a crash left of deliveries that were reported on and are gone but for it.
+    """Remove what a crash left of deliveries that were reported on.
 
     A delivery loses its notification first. What is left without one, and is just as the report
-    says it was, is no delivery that is arriving under the same name.
+    says it was, is not a delivery that is arriving under the same name.
     """
     for delivery in deliveries(exchange):
-        if NOTIFICATION not in delivery.by_name and any(
-            delivery.states <= states for states in _reported(exchange, delivery.name)
+        if delivery.reported or (
+            NOTIFICATION not in delivery.by_name
+            and any(delivery.states <= states for states in _reported(exchange, delivery.name))
         ):
-            delivery.remove()
+            _remove(delivery)
 
 
 def _reported(exchange: Exchange, delivery: str) -> Iterator[frozenset[str]]:

@@ -1,35 +1,41 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from roman_assets.archive.exchange import DirectoryExchange, Exchange
+from roman_assets.archive.exchange import DirectoryExchange, Exchange, ExchangedFile
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.ssc.checks import check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     PATIENCE,
     QUIET,
+    Address,
     Arrival,
     Delivery,
+    Exchanged,
     deliveries,
     strays,
 )
-from roman_assets.pipelines.ssc.intake import take_in
+from roman_assets.pipelines.ssc.intake import _claimed, reject_unaddressed, take_in
 from roman_assets.pipelines.step import StepResult
 from roman_assets.products.kind import KINDS, Maker, Step
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.registry import Registry
+from roman_assets_tests.other_user import NOBODY, another_user, as_root
 from roman_assets_tests.pipelines.ssc.center import (
     Center,
     bulge,
@@ -73,6 +79,23 @@ def of_ssc(root: DataRoot) -> dict[str, bytes]:
         for name, content in public_content(root).items()
         if ProductName.parse(name).kind.maker is Maker.SSC
     }
+
+
+@contextmanager
+def as_platform(root: DataRoot) -> Iterator[None]:
+    """Act as a user who owns all of an installation but what lies in `from_ssc`."""
+    for place in [root.path, *root.path.rglob("*")]:
+        if place != root.path / "ssc/from_ssc" and "from_ssc" not in place.parts[:-1]:
+            os.chown(place, NOBODY, NOBODY)
+    (root.path / "ssc/from_ssc").chmod(0o777)
+    for directory in root.path.parents:
+        if directory.is_relative_to("/tmp/pytest-of-root"):
+            directory.chmod(0o755)
+    for delivery in (root.path / "ssc/from_ssc").iterdir():
+        if stat.S_IMODE(delivery.stat().st_mode) == 0o755:
+            delivery.chmod(0o777)
+    with another_user():
+        yield
 
 
 def in_exchange(root: DataRoot) -> list[str]:
@@ -437,8 +460,8 @@ def test_what_a_crash_leaves_of_a_delivery_goes_and_one_that_arrives_anew_stays(
     center.deliver([EVENTS, VARIABILITY], images())
     whole = DirectoryExchange.remove
 
-    def killed(self: DirectoryExchange, keys: Iterable[PurePosixPath]) -> None:
-        whole(self, list(keys)[:2])
+    def killed(self: DirectoryExchange, files: Iterable[ExchangedFile]) -> None:
+        whole(self, list(files)[:2])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -481,8 +504,95 @@ def test_a_link_in_the_place_of_a_delivery_or_its_notification_leads_nowhere(
     assert (take(root).made, of_ssc(root)) == ((), {})
     assert strays(Exchange.of(root)) == ["from_ssc/linked"]
     (delivery,) = deliveries(Exchange.of(root))
-    with pytest.raises(BadInputError, match="not a regular file"):
+    with pytest.raises(BadInputError, match="is a link"):
         delivery.address()
+
+
+def stuck(root: DataRoot) -> list[tuple[str, str]]:
+    """What a person has to see to."""
+    found = Exchanged.look(Exchange.of(root), datetime.now(UTC)).stuck
+    return [(one.source, one.reason) for one in found]
+
+
+def test_files_with_any_names_are_copied_beside_each_other_and_rejected(
+    root: DataRoot, center: Center
+) -> None:
+    directory = center.deliver([EVENTS], images())
+    (directory / "sub").mkdir()
+    for name in ("deeper_2", "_2", "sub/x", "x" * 255, b"\xff".decode(errors="surrogateescape")):
+        (directory / name).write_bytes(name.encode(errors="surrogateescape"))
+    assert take(root).failures
+    assert in_exchange(root) == []
+    (case,) = SetAside(root).list()
+    assert case.content is not None
+    assert len(list(case.content.iterdir())) == 7
+    assert len(faults(center)) == 5
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("closed", "mode", "outcome"),
+    [
+        ("notification.json", 0o600, "rejected"),
+        (EVENTS, 0o600, "rejected"),
+        (".", 0o555, "accepted"),
+    ],
+)
+def test_what_the_platform_may_not_read_or_remove_is_settled_once_and_stops_nobody(
+    root: DataRoot, center: Center, closed: str, mode: int, outcome: str
+) -> None:
+    directory = center.deliver([EVENTS], images())
+    center.deliver([VARIABILITY], images(), delivery="second")
+    (directory / closed).chmod(mode)
+    with as_platform(root):
+        seen = Exchanged.look(Exchange.of(root), datetime.now(UTC) + QUIET)
+        for delivery in seen.whole:
+            with suppress(BadInputError):
+                delivery.address()
+                continue
+            reject_unaddressed(root, delivery, BadInputError("first", "file", "closed", "open it"))
+        made = {entry.name for entry in take(root).made}
+        again = [take(root).made for _ in range(2)]
+    assert VARIABILITY in made
+    assert again == [(), ()]
+    assert [one["outcome"] for one in center.reports()] == [outcome]
+    assert len(SetAside(root).list()) == (outcome == "rejected")
+    remaining = [("from_ssc/first", "has been reported on and cannot be removed")]
+    assert stuck(root) == (remaining if closed == "." else [])
+
+
+@as_root
+def test_a_closed_directory_is_named_and_stops_nobody(root: DataRoot, center: Center) -> None:
+    directory = center.deliver([EVENTS], images())
+    center.deliver([VARIABILITY], images(), delivery="second")
+    directory.chmod(0o700)
+    with as_platform(root):
+        assert [entry.name for entry in take(root).made] == [VARIABILITY]
+        late = datetime.now(UTC) + PATIENCE
+        (closed,) = Exchanged.look(Exchange.of(root), late).whole
+        reject_unaddressed(root, closed, BadInputError("first", "file", "closed", "open it"))
+        assert stuck(root) == [("from_ssc/first", "has been reported on and cannot be removed")]
+
+
+def test_an_intake_that_hangs_holds_up_no_other(root: DataRoot, center: Center) -> None:
+    center.deliver([EVENTS], images())
+    hanging, free = Address(Step.MICROLENSING, exposure()), Address(Step.MICROLENSING, VISIT)
+    with _claimed(root, hanging):
+        assert len(take(root).made) == 1
+        with pytest.raises(PassingFaultError, match="another run"), _claimed(root, hanging):
+            pass
+    with _claimed(root, hanging), _claimed(root, free):
+        pass
+
+
+def test_a_file_that_is_written_again_while_its_delivery_is_taken_in_stays(
+    root: DataRoot, center: Center
+) -> None:
+    directory = center.deliver([EVENTS], images())
+    (delivery,) = deliveries(Exchange.of(root))
+    (directory / EVENTS).write_bytes(b"newer")
+    delivery.remove()
+    assert [path.name for path in directory.iterdir()] == [EVENTS]
 
 
 @pytest.mark.slow
