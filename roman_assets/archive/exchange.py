@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from roman_assets.archive.durability import disk_space, make_directory
-from roman_assets.archive.object_store import ObjectStore
+from roman_assets.archive.object_store import ObjectStore, OddKeyError
 from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import printable
@@ -315,16 +315,31 @@ class ObjectExchange(Exchange):
         return self._objects.read(str(key))[0][:most]
 
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
-        """Go through all objects."""
-        for meta in sorted(self._objects.list(str(below)), key=lambda meta: str(meta["path"])):
-            raw = str(meta["path"])
-            yield ExchangedFile(
-                PurePosixPath(printable(raw)),
+        """Go through all objects; a directory with a key that cannot be listed is named."""
+        try:
+            yield from self._listed(str(below))
+        except OddKeyError:
+            for directory in self._objects.directories(str(below)):
+                yield from self._listed_or_named(directory)
+
+    def _listed(self, prefix: str) -> list[ExchangedFile]:
+        return [
+            ExchangedFile(
+                PurePosixPath(printable(str(meta["path"]))),
                 int(meta["size"]),
                 f"{meta['e_tag']}.{meta['last_modified'].isoformat()}",
                 meta["last_modified"].timestamp(),
-                raw=raw,
+                raw=str(meta["path"]),
             )
+            for meta in sorted(self._objects.list(prefix), key=lambda meta: str(meta["path"]))
+        ]
+
+    def _listed_or_named(self, directory: str) -> list[ExchangedFile]:
+        try:
+            return self._listed(directory)
+        except OddKeyError as odd:
+            place = PurePosixPath(printable(directory))
+            return [ExchangedFile(place, 0, "", 0, odd.reason, directory, is_directory=True)]
 
     def fetch(self, file: ExchangedFile, path: Path) -> None:
         """Download an object."""
@@ -333,7 +348,7 @@ class ObjectExchange(Exchange):
 
     def remove(self, files: Iterable[ExchangedFile]) -> None:
         """Remove objects."""
-        gone = list(files)
+        gone = [file for file in files if not file.is_directory]
         places = {PurePosixPath(*file.key.parts[:2]) for file in gone}
         present = {(one.raw, one.version) for place in places for one in self.files(place)}
         self._objects.delete(file.raw for file in gone if (file.raw, file.version) in present)

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    InvalidPathError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -44,6 +45,10 @@ _REFUSED = ("AccessDenied", "403 Forbidden", "401 Unauthorized")
 
 class ConflictError(Exception):
     """Somebody else has written the object since it was looked at."""
+
+
+class OddKeyError(BadInputError):
+    """Objects that cannot be listed, as one has a key such as ``a//b`` or ``a/../b``."""
 
 
 class ObjectStore:
@@ -126,6 +131,11 @@ class ObjectStore:
         with self._explained():
             for batch in obstore.list(self._store, prefix):
                 yield from batch
+
+    def directories(self, prefix: str) -> Sequence[str]:
+        """List the prefixes one level below a prefix."""
+        with self._explained():
+            return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there do not matter."""
@@ -323,6 +333,8 @@ def _no_bucket(url: str) -> BadInputError:
 
 def _fault(url: str, error: BaseError) -> Exception:
     text = str(error)
+    if isinstance(error, InvalidPathError):
+        return OddKeyError(url, "key", _cause(text), "remove the object of this key")
     if "NoSuchBucket" in text:
         return _no_bucket(url)
     if _METADATA_SERVICE in text:

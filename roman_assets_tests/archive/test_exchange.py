@@ -10,7 +10,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from roman_assets.archive.exchange import DEEPEST, FROM_SSC, DirectoryExchange, ExchangedFile
+from roman_assets.archive.exchange import (
+    DEEPEST,
+    FROM_SSC,
+    DirectoryExchange,
+    ExchangedFile,
+    ObjectExchange,
+)
+from roman_assets.pipelines.ssc.delivery import deliveries
 
 SECRET = b"a packet nobody but the operator may see"
 
@@ -69,7 +76,7 @@ def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(
     delivery = tmp_path / "ssc" / "from_ssc" / "D"
     copies = 0
     with swapping(delivery, landing):
-        for number in range(1500):
+        for number in range(300):
             found = listed(exchange)
             for file in found:
                 copy = tmp_path / f"copy_{number}_{file.key.name}"
@@ -138,3 +145,26 @@ def test_what_the_platform_writes_appears_whole_and_leaves_no_draft(
     exchange.upload(tmp_path / "ssc/reports/D/x.json", PurePosixPath("from_ssc/E/x"))
     assert exchange.read(PurePosixPath("from_ssc/E/x"), 100) == b"second"
     assert list((tmp_path / "ssc").rglob(".*")) == []
+
+
+def test_an_object_with_an_odd_key_is_named_and_hides_no_other_delivery(
+    object_store: str, tmp_path: Path
+) -> None:
+    import boto3
+
+    exchange = ObjectExchange(object_store)
+    bucket, _, prefix = object_store.removeprefix("s3://").partition("/")
+    exchange.write(PurePosixPath("from_ssc/good/a"), b"x")
+    exchange.write(PurePosixPath(f"from_ssc/long/{'x' * 300}"), b"x")
+    for key in ("odd//b", "up/../b"):
+        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).put_object(
+            Bucket=bucket, Key=f"{prefix}/from_ssc/{key}", Body=b"x"
+        )
+    found = {delivery.name: delivery for delivery in deliveries(exchange)}
+    assert set(found) == {"good", "long", "odd", "up"}
+    assert [bool(found[name].files[0].obstacle) for name in found] == [False, False, True, True]
+    copies, faults = found["long"].fetch(tmp_path)
+    assert (len(copies), faults) == (1, [])
+    for delivery in found.values():
+        delivery.remove()
+    assert [delivery.name for delivery in deliveries(exchange)] == ["odd", "up"]
