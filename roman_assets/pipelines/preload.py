@@ -32,7 +32,7 @@ from roman_assets.calibration.acceleration.installation import Installation, acc
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""
 
-ACCELERATIONS = Installation(available())
+ACCELERATIONS = Installation(available)
 """What upstream functions this process replaces by faster ones."""
 
 

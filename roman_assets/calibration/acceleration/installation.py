@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -37,7 +38,7 @@ class Installation:
     Parameters
     ----------
     accelerations
-        Those to be used.
+        Called for those to be used when they are installed for the first time.
 
     Attributes
     ----------
@@ -47,16 +48,16 @@ class Installation:
         Why others were not replaced when asked for, by upstream function.
     """
 
-    def __init__(self, accelerations: Iterable[Acceleration]) -> None:
+    def __init__(self, accelerations: Callable[[], Iterable[Acceleration]]) -> None:
         self.active: tuple[str, ...] = ()
         self.objections: dict[str, str] = {}
-        self._accelerations = tuple(accelerations)
+        self._accelerations = functools.cache(lambda: tuple(accelerations()))
         self._originals = ExitStack()
 
     def install(self) -> None:
         """Test each acceleration and put it in place, or warn why not. Idempotent."""
-        for acceleration in self._accelerations:
-            if acceleration.replaces not in self.active:
+        for acceleration in self._accelerations():
+            if acceleration.replaces not in {*self.active, *self.objections}:
                 self._install(acceleration)
 
     def remove(self) -> None:

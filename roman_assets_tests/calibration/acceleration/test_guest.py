@@ -2,11 +2,13 @@ import dataclasses
 import logging
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from roman_assets.calibration.acceleration.accelerations import available
+from roman_assets.calibration.acceleration.compilation import compiled
 from roman_assets.calibration.acceleration.guest import (
     Acceleration,
     first_difference,
@@ -36,7 +38,7 @@ def test_every_acceleration_has_a_text_for_upstream(acceleration: Acceleration) 
 
 def test_installed_accelerations_replace_upstream_until_they_are_removed() -> None:
     before = [acceleration.upstream for acceleration in ALL]
-    installation = Installation(ALL)
+    installation = Installation(available)
     installation.install()
     installation.install()
     assert installation.active == tuple(acceleration.replaces for acceleration in ALL)
@@ -85,7 +87,7 @@ def test_one_that_fails_its_self_test_is_left_out_with_a_warning(
 ) -> None:
     upstream = EXAMPLE.upstream
     damaged = dataclasses.replace(EXAMPLE, checked_with={"stcal": "1.0"}, **change)  # type: ignore[arg-type]
-    installation = Installation([damaged])
+    installation = Installation(lambda: [damaged])
     with caplog.at_level(logging.WARNING):
         installation.install()
     assert installation.active == ()
@@ -144,3 +146,9 @@ def test_outputs_are_compared_to_the_last_bit() -> None:
     assert first_difference({"a": 1}, {"b": 1}) is not None
     assert first_difference(np.float32(1), 1.0) is not None
     assert first_difference([1], [1, 2]) is not None
+
+
+def test_loops_are_compiled_also_where_their_code_cannot_be_kept() -> None:
+    names: dict[str, Any] = {}
+    exec(compile("def twice(value): return 2 * value", "/nowhere/loops.py", "exec"), names)
+    assert compiled()(names["twice"])(2.5) == 5
