@@ -15,6 +15,7 @@ from pathlib import Path
 # numerical libraries read this when they are loaded, below
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import asdf
 import astropy.nddata
 import astropy.visualization  # noqa: F401
 import crds.roman  # noqa: F401
@@ -31,6 +32,9 @@ from roman_assets.calibration.acceleration.installation import Installation, acc
 
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""
+
+# the default, a page of 4 kB, makes asdf put compressed blocks together from thousands of pieces
+asdf.get_config().io_block_size = 2**20
 
 ACCELERATIONS = Installation(available)
 """What upstream functions this process replaces by faster ones."""
