@@ -18,8 +18,9 @@ from roman_datamodels.dqflags import pixel
 from stcal.jump.jump_class import JumpData
 from stcal.linearity.linearity import _linearity_correction_tile
 from stcal.ramp_fitting.likely_fit import likely_ramp_fit
+from tweakwcs import wcsimage
 
-from roman_assets.calibration.acceleration import linearity, psf, ramp_fit, sample
+from roman_assets.calibration.acceleration import hull, linearity, psf, ramp_fit, sample
 from roman_assets.calibration.acceleration.guest import first_difference
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -142,3 +143,18 @@ def test_psf(x_0: float, y_0: float, flux: float, oversampling: int, seed: int) 
     arguments = (x, y, np.array([flux]), np.array([x_0]), np.array([y_0]))
     expected = GriddedPSFModel.evaluate(model, *arguments)
     assert first_difference(expected, psf.evaluate(model, *arguments)) is None
+
+
+@settings(deadline=None, max_examples=100)
+@given(SEEDS, st.integers(1, 400), st.sampled_from([None, 1, 2, 7]), st.floats(0, 2e-3))
+def test_convex_hulls(seed: int, npoints: int, decimals: int | None, width: float) -> None:
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(-0.01, 0.01, (2, npoints))
+    y = x + width * y if width > 1e-3 else y
+    if decimals is not None:
+        x, y = np.round(x * 100, decimals), np.round(y * 100, decimals)
+    try:
+        expected = wcsimage.convex_hull(x, y, None, 1e-11)
+    except IndexError:
+        return
+    assert first_difference(expected, hull.convex_hull(x, y, None, 1e-11)) is None
