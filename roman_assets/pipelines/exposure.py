@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Self
 
 from roman_assets.archive.store import Archive, sha256_of
+from roman_assets.calibration.acceleration.installation import acceleration_wanted
 from roman_assets.calibration.context import (
     astrometric_catalog,
     configure_crds,
@@ -40,9 +41,10 @@ from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.software import installed_software
 
-_IMPORTS_MEMORY = 450 * 2**20
-_MEMORY_PER_BYTE = 16
-"""Peak memory of a worker beyond its imports, over the size of the L1 file it works on."""
+_IMPORTS_MEMORY = 550 * 2**20
+_MEMORY_PER_BYTE = {True: 11, False: 19}
+"""Peak memory of a worker beyond its imports, over the size of the L1 file it works on, with
+accelerations and without."""
 
 
 @dataclass(frozen=True)
@@ -306,7 +308,7 @@ class _Plan:
     def memory(self) -> int:
         """Peak memory of a worker, bytes."""
         largest = max(ramp.entry.size for ramp in self.ramps)
-        return _IMPORTS_MEMORY + _MEMORY_PER_BYTE * largest
+        return _IMPORTS_MEMORY + _MEMORY_PER_BYTE[acceleration_wanted()] * largest
 
 
 @dataclass(frozen=True)
