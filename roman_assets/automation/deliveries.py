@@ -17,9 +17,17 @@ import dagster as dg
 from roman_assets.automation.commands import COMMAND_JOBS
 from roman_assets.automation.in_progress import PARTITION_TAG, UNFINISHED, requested_run_keys
 from roman_assets.automation.jobs import DELIVERY_JOBS
+from roman_assets.automation.retries import due_requests
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
-from roman_assets.products.kind import DELIVERY_STEPS, KINDS, VISIT_STEPS, Maker, expected_kinds
+from roman_assets.products.kind import (
+    DELIVERY_STEPS,
+    KINDS,
+    VISIT_STEPS,
+    Maker,
+    Step,
+    expected_kinds,
+)
 from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.resources import Installation
 
@@ -63,7 +71,17 @@ def delivery_sensor(
             addressed.append((delivery, delivery.address()))
         except BadInputError as fault:
             context.log.warning(_rejected(installation.root, delivery, fault))
-    requests = _one_of_each(context.instance, [run_request(*one) for one in addressed])
+    of_steps: dict[Step, list[dg.RunRequest]] = {}
+    for delivery, address in addressed:
+        of_steps.setdefault(address.step, []).append(run_request(delivery, address))
+    due = [
+        request
+        for step, of_step in of_steps.items()
+        for request in due_requests(
+            installation.root, context.instance, step, of_step, datetime.now(UTC)
+        )
+    ]
+    requests = _one_of_each(context.instance, due)
     requests += commissioned(context.instance, installation.root)
     if not requests:
         return dg.SkipReason(f"{len(seen.arriving)} deliveries are arriving")

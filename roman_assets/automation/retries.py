@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
-from roman_assets.automation.in_progress import PARTITION_TAG, will_be_retried
+from roman_assets.automation.in_progress import (
+    PARTITION_TAG,
+    partitions_in_progress,
+    runs_requested,
+    will_be_retried,
+)
 from roman_assets.products.retry import INTERRUPTIONS, FailedRuns, RetryPauses
 
 if TYPE_CHECKING:
@@ -32,6 +37,45 @@ def retry_key(run_key: str, failed: FailedRuns | None) -> str:
 def may_be_requested(failed: FailedRuns | None, pauses: RetryPauses, now: datetime) -> bool:
     """Tell whether the pause after the last run that failed is over."""
     return failed is None or failed.retry_at(pauses) <= now
+
+
+def due_requests(
+    root: DataRoot,
+    instance: dg.DagsterInstance,
+    step: Step,
+    requests: Sequence[dg.RunRequest],
+    now: datetime,
+) -> list[dg.RunRequest]:
+    """Return those requests for which there is no run yet, and retries of which the pause is over.
+
+    Parameters
+    ----------
+    root, instance
+        The installation.
+    step
+        The last step of the runs.
+    requests
+        First requests, each of one partition, whatever became of them.
+    now
+        UTC.
+    """
+    from roman_assets.registry.registry import Registry
+    from roman_assets.registry.retry_settings import retry_pauses_of
+
+    busy, pauses = partitions_in_progress(instance), retry_pauses_of(root)
+    with Registry(root) as registry:
+        failed = registry.failed_runs(step, [str(one.partition_key) for one in requests])
+        due = []
+        for request in requests:
+            mine = failed.get(str(request.partition_key))
+            idle = mine is None or request.partition_key not in busy
+            if idle and may_be_requested(mine, pauses, now):
+                key = retry_key(str(request.run_key), mine)
+                due.append(request.with_replaced_attrs(run_key=key))
+        runs = runs_requested(instance, [str(request.run_key) for request in due])
+        ended = [record for record in runs.values() if record.dagster_run.is_finished]
+        record_failed_runs(root, instance, registry, step, ended)
+    return [request for request in due if request.run_key not in runs]
 
 
 def record_failed_runs(

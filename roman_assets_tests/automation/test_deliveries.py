@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -16,7 +18,8 @@ from roman_assets.automation.deliveries import delivery_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.definitions import build_defs
-from roman_assets.errors import BadInputError
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.manifest import visit_manifests
 from roman_assets.pipelines.ssc.command import Mode, command_for, commission, deliver
 from roman_assets.pipelines.ssc.handover import hand_over, ready_images
@@ -130,6 +133,29 @@ def test_a_whole_delivery_becomes_assets_with_checks_and_a_picture(
     assert checks(instance)["deliveries_taken_in"]
     assert checks(instance)["files_only"]
     assert look(root, instance) == []
+
+
+def test_an_intake_that_failed_for_a_passing_fault_is_requested_again(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    center.deliver([bulge("reference_frame")], images())
+    (request,) = look(root, instance)
+    tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+    failed = dg.DagsterRun("any", status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    a_minute_ago = datetime.now(UTC) - timedelta(minutes=1)
+    attempt = StepAttempt(
+        root,
+        Step.MICROLENSING,
+        VISIT,
+        Run(instance.add_run(failed).run_id, last_try=False),
+        lambda: a_minute_ago,
+    )
+    with suppress(PassingFaultError), attempt:
+        raise PassingFaultError("the disk is full")
+    assert look(root, instance) == []
+    (root.path / "retries.toml").write_text("version = 1\nfirst_minutes = 0.5\n")
+    (again,) = look(root, instance)
+    assert again.run_key == f"{request.run_key}:retry-1"
 
 
 def test_a_rejected_delivery_fails_its_run_and_the_check_says_why(
