@@ -2,7 +2,8 @@
 
 It spares work and decides nothing: after a restart everything counts as changed. Nothing is missed
 either: records may become visible in another order than they were committed, so each look goes back
-by `OVERLAP`, and the number of all older records tells whether one has come in behind it.
+by `OVERLAP`, and the number of all older records tells whether one has come in behind it. A record
+counts as new by its name, whatever the clock of the machine that wrote it said.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class RegistryChanges(Remembered):
     root: DataRoot
     _since: datetime | None = None
     _older: int = 0
-    _seen: dict[str, str] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
 
     @cached_property
     def registry(self) -> Registry:
@@ -69,19 +70,19 @@ class RegistryChanges(Remembered):
         """
         registry = self.registry
         if self._since is not None and registry.count_records(self._since) != self._older:
-            self._since, self._seen = None, {}
+            self._since = None
         latest = registry.latest_commit()
         boundary = min(latest or now, now) - OVERLAP
         # counted before the records are read: one that comes in between is noticed the next time
         older = registry.count_records(boundary)
-        newest = registry.newest_by_partition(self._since)
-        changed = [
-            key
-            for key, record in zip(newest["partition"], newest["record_id"], strict=True)
-            if self._seen.get(key) != record
-        ]
         everything = self._since is None
-        recent = newest[newest["committed_at"] >= boundary]
-        self._seen = dict(zip(recent["partition"], recent["record_id"], strict=True))
+        recent = registry.recent_records(boundary if self._since is None else self._since)
+        if everything:
+            changed = list(registry.newest_by_partition()["partition"])
+        else:
+            changed = list(
+                dict.fromkeys(recent["partition"][~recent["record_id"].isin(self._seen)])
+            )
+        self._seen = set(recent["record_id"][recent["committed_at"] >= boundary])
         self._since, self._older = boundary, older
         return Changed(changed, everything)

@@ -1,7 +1,8 @@
 """Work that failed for a passing fault is requested again, after growing pauses.
 
-The registry's records of attempts say how many runs in a row have failed, and when. The run key of
-the next request carries that number. Nothing else is remembered, so a restart changes nothing.
+The registry's records of attempts say how many runs have failed, how many of them in a row, and
+when. The run key of the next request carries the former. Nothing else is remembered, so a restart
+changes nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _NO_WORD = "it failed without a message"
 
 
 def retry_key(run_key: str, failed: FailedRuns | None) -> str:
-    """Return the run key of the next request, one for each run that has failed."""
-    return run_key if failed is None else f"{run_key}:retry-{failed.number}"
+    """Return the run key of the next request: another one after each run that has failed."""
+    return run_key if failed is None else f"{run_key}:failed-{failed.total}"
 
 
 def may_be_requested(failed: FailedRuns | None, pauses: RetryPauses, now: datetime) -> bool:
     """Tell whether the pause after the last run that failed is over."""
-    return failed is None or failed.retry_at(pauses) <= now
+    return failed is None or failed.paused_until(pauses, now) is None
 
 
 def due_requests(
@@ -68,8 +69,8 @@ def due_requests(
         due = []
         for request in requests:
             mine = failed.get(str(request.partition_key))
-            idle = mine is None or request.partition_key not in busy
-            if idle and may_be_requested(mine, pauses, now):
+            at_work = mine is not None and request.partition_key in busy
+            if not at_work and may_be_requested(mine, pauses, now):
                 key = retry_key(str(request.run_key), mine)
                 due.append(request.with_replaced_attrs(run_key=key))
         runs = runs_requested(instance, [str(request.run_key) for request in due])

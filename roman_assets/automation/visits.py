@@ -275,12 +275,13 @@ class VisitWatch(Remembered):
         """Whether it is a first request, or a retry of which the pause is over."""
         from roman_assets.registry.retry_settings import retry_pauses_of
 
-        if state.failed is None:
+        failed, visit = state.failed, state.manifest.visit
+        if failed is None or not failed.in_a_row:
             return True
-        visit, at = state.manifest.visit, state.failed.retry_at(retry_pauses_of(self.root))
-        if visit not in busy and at <= now:
+        until = failed.paused_until(retry_pauses_of(self.root), now)
+        if visit not in busy and until is None:
             return True
-        self._outlooks[visit] = Outlook(at, visit in busy)
+        self._outlooks[visit] = Outlook(until, visit in busy)
         return False
 
     def _requested_next(

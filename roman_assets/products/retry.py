@@ -41,25 +41,35 @@ class RetryPauses:
 
 @dataclass(frozen=True)
 class FailedRuns:
-    """The runs of a partition that have failed in a row for passing faults, up to the last one.
+    """The runs of a partition that have failed for passing faults.
 
     Parameters
     ----------
-    number
-        How many, at least one.
+    total
+        How many there are, at least one. It tells requests apart, whatever the clocks of machines
+        say about the order of their runs.
+    in_a_row
+        How many of them have failed in a row, up to the last run; 0 if that did not fail.
     ended
-        When the last one ended (UTC).
+        When the last run ended (UTC).
     reason
-        Why it failed.
+        Why the last run failed.
     partial
-        Whether it published something, and could not make the rest.
+        Whether the last run published something, and could not make the rest.
     """
 
-    number: int
+    total: int
+    in_a_row: int
     ended: datetime
     reason: str
     partial: bool = False
 
-    def retry_at(self, pauses: RetryPauses) -> datetime:
-        """Return when the work is requested again (UTC)."""
-        return self.ended + pauses.after(self.number)
+    def paused_until(self, pauses: RetryPauses, now: datetime) -> datetime | None:
+        """Return when the pause after the last run is over (UTC), None if there is no pause.
+
+        A run that seems to end in the future ended before the clock was set back.
+        """
+        if not self.in_a_row:
+            return None
+        until = self.ended + pauses.after(self.in_a_row)
+        return until if self.ended <= now < until else None

@@ -88,7 +88,7 @@ def attempts_as_far(condition: str = "true") -> str:
 
 
 def failed_runs(tries: str) -> str:
-    """Return SQL for the runs in a row that failed for passing faults, by work and partition.
+    """Return SQL for the runs that failed for passing faults, by work and partition.
 
     L1 and L2 of an exposure are one work. A run that somebody interrupted does not count.
 
@@ -98,8 +98,9 @@ def failed_runs(tries: str) -> str:
         SQL for `attempts_as_far` with columns of `faults_of`.
     """
     return f"""
-        select work, "partition", coalesce(min(back) filter (not failed) - 1, count(*)) as number,
-            max(ended) as ended, arg_min(reason, back) as reason, arg_min(partial, back) as partial
+        select work, "partition", count(*) filter (failed) as total,
+            coalesce(min(back) filter (not failed) - 1, count(*)) as in_a_row, max(ended) as ended,
+            arg_min(reason, back) as reason, arg_min(failed and partial, back) as partial
         from (
             select *, row_number() over (
                 partition by work, "partition" order by ended desc, run) as back
@@ -114,7 +115,7 @@ def failed_runs(tries: str) -> str:
                 from ({tries}) where outcome <> 'running' and error not in {INTERRUPTIONS}
                 group by work, "partition", run
             )
-        ) group by work, "partition" having number > 0
+        ) group by work, "partition" having total > 0
     """
 
 
@@ -322,10 +323,10 @@ refused as materialized (
     ) using (record_id)
 ),
 retries as materialized (
-    select work, "partition", 'waits for retry ' || number || ' at ' || strftime(make_timestamp(
-            epoch_us(ended) + least(most_us, first_us * 2 ** least(number - 1, 30))::bigint),
+    select work, "partition", 'waits for retry ' || in_a_row || ' at ' || strftime(make_timestamp(
+            epoch_us(ended) + least(most_us, first_us * 2 ** least(in_a_row - 1, 30))::bigint),
             '%Y-%m-%d %H:%M') || ' UTC after ' || reason as waits
-    from ({failed_runs("from tries")}), ledger_retries
+    from ({failed_runs("from tries")}), ledger_retries where in_a_row > 0
 )
 """
 

@@ -216,13 +216,8 @@ class WorkHistory(Generations):
             {"step": step.value, "after": after},
         )
 
-    def newest_by_partition(self, after: datetime | None = None) -> pd.DataFrame:
-        """Give the newest commit record of each exposure and visit, newest first.
-
-        Parameters
-        ----------
-        after
-            Only records committed at this time or later.
+    def recent_records(self, after: datetime) -> pd.DataFrame:
+        """Return the commit records of exposures and visits since a time, newest first.
 
         Returns
         -------
@@ -230,14 +225,30 @@ class WorkHistory(Generations):
             ``partition``, ``record_id``, ``committed_at``.
         """
         return self._query(
-            """
-            select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
-                max(committed_at) as committed_at
-            from records where ($after is null or committed_at >= $after)
-                and regexp_full_match("partition", 'r\\d{19}(_\\d{4})?')
-            group by "partition" order by committed_at desc, "partition"
+            f"""
+            select "partition", record_id, committed_at from records
+            where committed_at >= $after and {_OF_OBSERVATION}
+            order by committed_at desc, "partition"
             """,
             {"after": after},
+        )
+
+    def newest_by_partition(self) -> pd.DataFrame:
+        """Return the newest commit record of each exposure and visit, newest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``partition``, ``record_id``, ``committed_at``.
+        """
+        return self._query(
+            f"""
+            select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
+                max(committed_at) as committed_at
+            from records where {_OF_OBSERVATION}
+            group by "partition" order by committed_at desc, "partition"
+            """,
+            {},
         )
 
     def count_records(self, before: datetime | None = None) -> int:
@@ -409,7 +420,7 @@ class WorkHistory(Generations):
         )
 
     def failed_runs(self, step: Step, partitions: Iterable[str]) -> dict[str, FailedRuns]:
-        """Return the runs in a row that failed for passing faults; other partitions are absent.
+        """Return the runs that failed for passing faults; partitions without any are absent.
 
         Parameters
         ----------
@@ -464,6 +475,8 @@ class WorkHistory(Generations):
             parameters | {"run_id": run_id, "outcome": outcome},
         )
 
+
+_OF_OBSERVATION = r"""regexp_full_match("partition", 'r\d{19}(_\d{4})?')"""
 
 _HAS_NOT_ENDED = f"""(partition_key, attempt_id) in (
     select (partition_key, attempt_id) from (

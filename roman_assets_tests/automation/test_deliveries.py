@@ -155,7 +155,7 @@ def test_an_intake_that_failed_for_a_passing_fault_is_requested_again(
     assert look(root, instance) == []
     (root.path / "retries.toml").write_text("version = 1\nfirst_minutes = 0.5\n")
     (again,) = look(root, instance)
-    assert again.run_key == f"{request.run_key}:retry-1"
+    assert again.run_key == f"{request.run_key}:failed-1"
 
 
 def test_a_rejected_delivery_fails_its_run_and_the_check_says_why(

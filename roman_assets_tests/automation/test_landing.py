@@ -290,6 +290,24 @@ class Later:
         return datetime.now(zone) + timedelta(minutes=3)
 
 
+def test_a_clock_that_was_fast_for_a_while_strands_nothing(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    fail(sky, clock, PassingFaultError("the disk is full"))
+    clock.minute = 600
+    assert requested(sky) == [FIRST]
+    sky.format(FIRST)
+    (run,) = (run for run in sky.instance.get_runs() if not run.is_finished)
+    with StepAttempt(sky.root, Step.EXPOSURE, FIRST, Run(run.run_id), clock.now) as attempt:
+        sky.calibrate(FIRST, attempt=attempt)
+    sky.end_runs()
+    clock.minute = 10
+    sky.receive(FIRST, "delivered again")
+    for clock.minute in (10, 13):
+        assert requested(sky) == [FIRST]
+        fail(sky, clock, PassingFaultError("the disk is full"))
+
+
 def test_a_run_that_somebody_cancelled_is_left_to_people(sky: Sky, clock: ClockOfTests) -> None:
     sky.receive(FIRST)
     assert requested(sky) == [FIRST]

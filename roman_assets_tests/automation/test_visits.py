@@ -314,7 +314,7 @@ def test_a_visit_is_requested_again_after_a_passing_fault(
         assert requested(sky) == []
         monkeypatch.setattr(visits, "datetime", Later)
     (again,) = sky.look_at_visits()
-    assert again.run_key == f"{request.run_key}:retry-1"
+    assert again.run_key == f"{request.run_key}:failed-1"
     sky.restart()
     assert requested(sky) == []
 
