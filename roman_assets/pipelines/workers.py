@@ -109,9 +109,14 @@ def calibration_environment(context: str) -> dict[str, str]:
     ----------
     context
         CRDS pipeline context; a change of the operational one while workers run is not for them.
+
+    Raises
+    ------
+    PlatformError
+        If ``ROMAN_ASSETS_ACCELERATION`` is neither ``on`` nor ``off``.
     """
     settings = {name: value for name, value in os.environ.items() if name.startswith("CRDS_")}
-    acceleration = os.environ.get(ACCELERATION_VARIABLE, "on")
+    acceleration = "on" if acceleration_wanted() else "off"
     return settings | {"CRDS_CONTEXT": context, ACCELERATION_VARIABLE: acceleration}
 
 

@@ -125,7 +125,10 @@ def test_a_module_that_upstream_broke_is_left_out_with_a_warning(
     assert "gone, which cannot be imported: ModuleNotFoundError" in caplog.text
 
 
-def test_another_setting_than_on_and_off_is_rejected() -> None:
+def test_another_setting_than_on_and_off_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ACCELERATION_VARIABLE, "no")
+    with pytest.raises(PlatformError, match="ROMAN_ASSETS_ACCELERATION='no'"):
+        calibration_environment("roman_0001.pmap")
     with pytest.raises(PlatformError, match="ROMAN_ASSETS_ACCELERATION='yes'"):
         acceleration_wanted({ACCELERATION_VARIABLE: "yes"})
 
