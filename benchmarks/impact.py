@@ -39,7 +39,8 @@ from roman_assets.observatory.reference_delivery import deliver_reference
 from roman_assets.observatory.scene import SkyCircle
 from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
-from roman_assets.registry.fold import READ_BY_FOLD, fold_lock
+from roman_assets.registry.fold import READ_BY_FOLD
+from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.incoming import NO_RECORD, apply_incoming
 from roman_assets.registry.record import Cause, Change
 from roman_assets.registry.registry import Registry
@@ -118,11 +119,11 @@ from entries group by step, "partition")
 def build(root: DataRoot, products: int) -> None:
     """Make a registry of so many products, sorted as a merge leaves it."""
     visits = -(-products // PRODUCTS_OF_VISIT)
-    with fold_lock(root):
+    with fold_lock(root, "building") as fence:
         with new_tier(root, read=READ_BY_FOLD, published=False) as tier:
             _fill(tier.database, visits)
         whole = merge_tiers(root, [tier.name], is_whole=True)
-        publish_snapshot(root, Snapshot.of((whole,)), None)
+        publish_snapshot(root, Snapshot.of((whole,)), None, fence)
 
 
 def _fill(database: TieredDatabase, visits: int) -> None:

@@ -10,6 +10,8 @@ other program numbers and at other right ascensions. Then, at each size:
 - *publish*: the same, but every process waits after each record until readers see it; so does the
   butler's side anyway.
 - *bulk*: ours is *ingest*; the butler's side is one transaction of each process for all.
+- *beside a merge*: p50 and p99 of publishing and waiting in one process, while another merges all
+  tiers of the registry, again and again. At 10^6 products these have some 1 GiB.
 - searches by exposure, visit, cone and polygon, each at another place every time; the butler's side
   is ``Butler.query_datasets``. Counts by level and state and percentiles of latency have no
   counterpart there.
@@ -35,7 +37,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ import pyarrow as pa
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import READ_BY_FOLD, fold, fold_lock
+from roman_assets.registry.fold import READ_BY_FOLD, fold
+from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.incoming import HEALPIX_NSIDE, NO_RECORD, apply_incoming
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
@@ -56,10 +59,13 @@ from roman_assets.registry.tiers import (
     NEWEST,
     Snapshot,
     TieredDatabase,
+    draft_tier,
+    fill_merged,
     merge_tiers,
     new_tier,
     publish_snapshot,
     read_snapshot,
+    tier_path,
 )
 
 DETECTORS = range(1, 19)
@@ -88,7 +94,7 @@ _INCOMING = f"""
 create temp table incoming as
 {NO_RECORD} union all by name (
 with exposures as (
-    select i // {EXPOSURES_OF_VISIT} as v, timestamptz '2027-01-01' + to_seconds(i * 140) as begun,
+    select i // {EXPOSURES_OF_VISIT} as v, timestamptz '2021-01-01' + to_seconds(i * 140) as begun,
         'r' || lpad((10 + v % {PROGRAMS})::varchar, 5, '0')
             || lpad((v // {PROGRAMS} + 1)::varchar, 2, '0') || '001001001001' as visit,
         visit || '_' || lpad((i % {EXPOSURES_OF_VISIT} + 1)::varchar, 4, '0') as exposure,
@@ -132,7 +138,7 @@ from entries group by exposure, work)
 
 def build(root: DataRoot, products: int) -> None:
     """Make a registry of so many products, sorted as a merge leaves it."""
-    with fold_lock(root):
+    with fold_lock(root, "building") as fence:
         with new_tier(root, read=READ_BY_FOLD, published=False) as season:
             _fill_season(season.database, min(products, SEASON) // PRODUCTS_OF_EXPOSURE)
         tiers = [season.name]
@@ -142,7 +148,7 @@ def build(root: DataRoot, products: int) -> None:
                 _copy_season(copy.database, tiers[0], number)
             tiers.append(copy.name)
         whole = merge_tiers(root, tiers, is_whole=True)
-        publish_snapshot(root, Snapshot.of((whole,)), None)
+        publish_snapshot(root, Snapshot.of((whole,)), None, fence)
 
 
 def _fill_season(database: TieredDatabase, exposures: int) -> None:
@@ -589,6 +595,42 @@ def measure_ingest(
             figures.add("ours", f"bulk_{processes}", size, seconds)
 
 
+def merge_on(root: DataRoot, begun: Event, done: Event) -> None:
+    """Merge all tiers into one that is thrown away, again and again."""
+    snapshot = read_snapshot(root.registry)
+    assert snapshot is not None
+    while not done.is_set():
+        with draft_tier(root) as tier:
+            begun.set()
+            fill_merged(tier, snapshot.tiers, True, lambda: None)
+            tier.finish()
+
+
+def measure_beside_a_merge(root: DataRoot, size: int, records: int) -> None:
+    """Print how long publishing takes while tiers are merged."""
+    snapshot = read_snapshot(root.registry)
+    assert snapshot is not None
+    merged = sum(tier_path(root, tier).stat().st_size for tier in snapshot.tiers)
+    begun, done = _processes.Event(), _processes.Event()
+    merging = _processes.Process(target=merge_on, args=(root, begun, done))
+    published = new_records(root, int(time.time()), records)
+    merging.start()
+    begun.wait()
+    seconds: list[float] = []
+    for record in published:
+        with elapsed(seconds):
+            Journal(root).write(record)
+            fold(root)
+    done.set()
+    merging.join()
+    p50, p99 = (float(np.percentile(seconds, part)) for part in (50, 99))
+    print(
+        f"{size:10,} products beside a merge of {merged / 2**20:.0f} MiB: publish p50 "
+        f"{p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, {p99 / p50:.2f} times",
+        flush=True,
+    )
+
+
 def measure_searches(figures: Figures, ours: Ours, theirs: Theirs | None, size: int) -> None:
     """Measure searches, both sides in turn, after one that is not counted."""
     sides: list[tuple[str, Ours | Theirs]] = [("ours", ours)]
@@ -633,6 +675,7 @@ def main() -> None:
             measure_searches(figures, ours, theirs, size)
             measure_ingest(figures, ours, theirs, size, options.records, options.repeats)
             figures.show(size)
+            measure_beside_a_merge(root, size, options.records)
     figures.report(sizes)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,9 @@ from roman_assets.errors import PassingFaultError
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _OWNER_ONLY = 0o700
 _OTHERS = 0o007
+_POLLS = 0.005
+_TOLD_AFTER = 10.0
+_log = logging.getLogger(__name__)
 
 
 def fsync_directory(path: Path) -> None:
@@ -117,26 +123,117 @@ def append_line(path: Path, line: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+class _Held(threading.local):
+    """The locks that each thread has: those on which it would wait for itself."""
+
+    def __init__(self) -> None:
+        self.locks: set[tuple[int, int, str]] = set()
+
+
+_held = _Held()
+
+
+@contextmanager
+def held_by_this_thread(path: Path, name: str = "") -> Iterator[None]:
+    """Note a lock as that of this thread, while it waits for it and has it.
+
+    Parameters
+    ----------
+    path
+        A file or directory; whatever path leads to it, it is the same lock.
+    name
+        Of the lock, if there are several beside each other.
+
+    Raises
+    ------
+    RuntimeError
+        If this thread has it already.
+    """
+    require_not_held(path, name)
+    lock = _identity(path, name)
+    _held.locks.add(lock)
+    try:
+        yield
+    finally:
+        _held.locks.discard(lock)
+
+
+def require_not_held(path: Path, name: str = "") -> None:
+    """Check that this thread does not have a lock, for which it would wait for ever.
+
+    Raises
+    ------
+    RuntimeError
+        If it has.
+    """
+    if path.exists() and _identity(path, name) in _held.locks:
+        raise RuntimeError(
+            f"this thread has the lock {name or 'of'} {path} already. Nothing that takes it may "
+            "run under it; move the call out of the block that holds the lock"
+        )
+
+
+def _identity(path: Path, name: str) -> tuple[int, int, str]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, name
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive advisory lock on a file or directory; the kernel frees it on any death.
+
+    Whoever waits long says so in the log, and which process has it.
 
     Parameters
     ----------
     path
         A directory, or a file that is created when absent.
+
+    Raises
+    ------
+    RuntimeError
+        If this thread has it already.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # A fork shares the lock until it is released by name, not by closing.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with held_by_this_thread(path):
+            _wait_for(descriptor, path)
+            try:
+                yield
+            finally:
+                # A fork shares the lock until it is released by name, not by closing.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: Path) -> None:
+    began = told = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_POLLS)
+        now = time.monotonic()
+        if now - told > _TOLD_AFTER:
+            told = now
+            _log.warning(
+                "waited %.0f s for the lock of %s: process %s has it", now - began, path,
+                ", ".join(_processes_with(descriptor)) or "of another machine",
+            )  # fmt: skip
+
+
+def _processes_with(descriptor: int) -> list[str]:
+    """Return the processes of this machine that have the lock, as Linux lists them."""
+    inode = str(os.fstat(descriptor).st_ino)
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return []
+    fields = (line.split() for line in lines if "->" not in line)
+    return [each[4] for each in fields if each[5].rpartition(":")[2] == inode]
 
 
 def mount_point(path: Path) -> Path:

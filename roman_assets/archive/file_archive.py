@@ -6,13 +6,16 @@ A reader who has a product open keeps the bytes it opened, whatever is published
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from roman_assets.archive.durability import (
     disk_space,
@@ -23,25 +26,43 @@ from roman_assets.archive.durability import (
     private_directory,
 )
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.archive.store import Archive, Blob, Staged, not_in_archive, sha256_of
+from roman_assets.archive.store import (
+    BLOB_MISSING,
+    Archive,
+    Blob,
+    Staged,
+    not_in_archive,
+    sha256_of,
+)
+from roman_assets.archive.watched_lock import Fence
+from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError
 from roman_assets.products.name import ProductName
 
 _CHUNK = 1 << 20
 _BLOB_MODE = 0o444
+_OF_THE_SYSTEM = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+)
+"""Errors that say nothing of the one name they are met at."""
 
 
 class FileArchive(Archive):
     """An archive below the data root."""
 
+    def __init__(self, root: DataRoot) -> None:
+        super().__init__(root)
+        self._claims = root.archive / "claims"
+        self._claim: TextIO | None = None
+
     def withdraw(self, staged: Staged) -> bool:
         """Remove a blob that this process created and nobody has staged since."""
         if staged.staged_at is None:
             return False
-        return self.remove_blob_older_than(staged.sha256, staged.staged_at)
+        return self.remove_blob_staged_at(staged.sha256, staged.staged_at)
 
-    def remove_blob_older_than(self, sha256: str, staged_at: int) -> bool:
-        """Remove a blob unless it was staged after `staged_at` (ns since the epoch).
+    def remove_blob_staged_at(self, sha256: str, staged_at: int) -> bool:
+        """Remove a blob unless it was staged again since `staged_at`, its time stamp (ns).
 
         Staging renews a blob's time stamp under the same lock, so a blob that is about to be
         published is not removed between the look and the removal.
@@ -51,12 +72,51 @@ class FileArchive(Archive):
             return False
         with locked(blob.parent):
             try:
-                if blob.stat().st_mtime_ns > staged_at:
+                if blob.stat().st_mtime_ns != staged_at:
                     return False
             except FileNotFoundError:
                 return False
             blob.unlink()
         return True
+
+    def now(self) -> int:
+        """Return the time by the clock of this machine, ns since the epoch."""
+        return time.time_ns()
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Keep a list of what is staged in the block, locked as long as this process lives."""
+        claims = private_directory(self._claims)
+        path = claims / uuid.uuid4().hex
+        with path.open("x") as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            self._claim = claim
+            try:
+                yield
+            finally:
+                self._claim = None
+                path.unlink()
+
+    def in_use(self) -> set[str]:
+        """Return what is claimed by living processes, and what links in scratch directories show.
+
+        The lists of dead processes are removed.
+        """
+        found = set()
+        for path in self._claims.glob("*"):
+            with suppress(FileNotFoundError), path.open() as claim:
+                try:
+                    fcntl.flock(claim, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    # Locked only after it is created; then it is empty.
+                    if claim.read():
+                        path.unlink()
+                except BlockingIOError:
+                    found |= set(claim.read().split())
+        for directory, _, files in os.walk(self._root.scratch):
+            for path in (Path(directory, name) for name in files):
+                with suppress(OSError):
+                    found.add(path.readlink().name)
+        return found
 
     def blob(self, sha256: str) -> Path:
         """Give where the content with this hash is, or would be."""
@@ -116,26 +176,33 @@ class FileArchive(Archive):
         return path
 
     def show(
-        self, contents: Mapping[ProductName, str], confirm: Callable[[], None] = lambda: None
-    ) -> list[ProductName]:
-        """Hard-link public names to their blobs; the kernel's locks need no confirmation."""
-        missing = []
+        self, contents: Mapping[ProductName, str], fence: Fence | None = None
+    ) -> dict[ProductName, str]:
+        """Hard-link public names to their blobs; copy a blob that can have no more links."""
+        unshown = {}
         directories = set()
-        with disk_space(self._root.archive):
+        with disk_space(self._root.archive), self._fenced(fence) as fenced:
             for name, sha256 in contents.items():
-                public = self.public_path(name)
+                public, blob = self.public_path(name), self.blob(sha256)
                 try:
-                    if self._link(public, self.blob(sha256)):
+                    if not _is_link_of(public, blob):
+                        make_directory(public.parent)
+                        _replace(public, blob, fenced)
                         directories.add(public.parent)
                 except FileNotFoundError:
-                    missing.append(name)
+                    unshown[name] = BLOB_MISSING
+                except OSError as error:
+                    if error.errno in _OF_THE_SYSTEM:
+                        raise
+                    unshown[name] = f"{public}: {error.strerror}"
         for directory in directories:
             fsync_directory(directory)
-        return missing
+        return unshown
 
     def shows(self, name: ProductName, sha256: str) -> bool:
-        """Tell whether the public name is a hard link of this blob."""
-        return _is_link_of(self.public_path(name), self.blob(sha256))
+        """Check whether the public name is a hard link of this blob, or a copy."""
+        public, blob = self.public_path(name), self.blob(sha256)
+        return _is_link_of(public, blob) or _is_copy_of(public, blob, sha256)
 
     def is_public(self, name: ProductName) -> bool:
         """Tell whether there is a file of that public name."""
@@ -147,13 +214,12 @@ class FileArchive(Archive):
             if path.is_symlink() or path.is_file():
                 yield PurePosixPath(path.relative_to(self._root.public))
 
-    def unlink_key(self, key: PurePosixPath) -> bool:
-        """Take a public name away."""
+    def unlink_key(self, key: PurePosixPath, fence: Fence | None = None) -> bool:
+        """Remove a public name."""
         path = self._root.public / key
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
+        with self._fenced(fence) as fenced:
+            if not fenced.remove(path):
+                return False
         fsync_directory(path.parent)
         return True
 
@@ -181,26 +247,17 @@ class FileArchive(Archive):
         """The same as a URI."""
         return self._root.public.absolute().as_uri()
 
-    def _link(self, public: Path, blob: Path) -> bool:
-        """Make a public name show a blob; False if it did already."""
+    @contextmanager
+    def _fenced(self, fence: Fence | None) -> Iterator[Fence]:
+        if fence is not None:
+            yield fence
+            return
+        own = Fence(uuid.uuid4().hex, (self._root.archive,), "unlocked")
+        own.raise_up()
         try:
-            os.link(blob, public)
-        except FileNotFoundError:
-            make_directory(public.parent)
-            os.link(blob, public)
-        except FileExistsError:
-            if _is_link_of(public, blob):
-                return False
-            self._replace(public, blob)
-        return True
-
-    def _replace(self, public: Path, blob: Path) -> None:
-        temporary = private_directory(self._root.staging) / f"{uuid.uuid4().hex}.link"
-        try:
-            temporary.hardlink_to(blob)
-            temporary.replace(public)
+            yield own
         finally:
-            temporary.unlink(missing_ok=True)
+            own.take_down()
 
     def _stage(self, path: Path) -> Staged:
         """Move the file to its blob; copy it where the file systems differ."""
@@ -247,6 +304,9 @@ class FileArchive(Archive):
         blob = self.blob(sha256)
         private_directory(self._root.blobs)
         make_directory(blob.parent)
+        if self._claim is not None:
+            self._claim.write(f"{sha256}\n")
+            self._claim.flush()
         staged_at = time.time_ns()
         with locked(blob.parent):
             if self.has_blob(sha256, size):
@@ -263,9 +323,30 @@ class FileArchive(Archive):
         return Staged(sha256, size, staged_at if created else None)
 
 
+def _replace(public: Path, blob: Path, fence: Fence) -> None:
+    try:
+        fence.link(blob, public)
+    except OSError as error:
+        if error.errno != errno.EMLINK:
+            raise
+        fence.copy(blob, public, _BLOB_MODE)
+
+
 def _is_link_of(public: Path, blob: Path) -> bool:
     try:
         return not public.is_symlink() and public.samefile(blob)
     except FileNotFoundError:
         # A missing blob is for the caller to learn from the link itself.
+        return False
+
+
+def _is_copy_of(public: Path, blob: Path, sha256: str) -> bool:
+    """Check for the copy of a blob that has all the links that the file system allows."""
+    try:
+        status = blob.stat()
+        is_full = status.st_nlink >= os.pathconf(blob, "PC_LINK_MAX")
+        if not is_full or public.is_symlink() or public.stat().st_size != status.st_size:
+            return False
+        return sha256_of(public) == sha256
+    except OSError:
         return False

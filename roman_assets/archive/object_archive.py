@@ -22,7 +22,15 @@ from roman_assets.archive.blob_cache import BlobCache, WrongContentError
 from roman_assets.archive.durability import private_directory
 from roman_assets.archive.object_store import ConflictError, ObjectStore
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.archive.store import Archive, Blob, Staged, not_in_archive, sha256_of
+from roman_assets.archive.store import (
+    BLOB_MISSING,
+    Archive,
+    Blob,
+    Staged,
+    not_in_archive,
+    sha256_of,
+)
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.products.name import ProductName
@@ -50,14 +58,25 @@ class ObjectArchive(Archive):
         """
         return False
 
-    def remove_blob_older_than(self, sha256: str, staged_at: int) -> bool:
-        """Remove a blob unless it was staged after `staged_at`; looks right before it does."""
+    def remove_blob_staged_at(self, sha256: str, staged_at: int) -> bool:
+        """Remove a blob unless it was staged again since; looks right before it does."""
         meta = self._objects.meta(self._blob_key(sha256))
-        if meta is None or _ns(meta["last_modified"]) > staged_at:
+        if meta is None or _ns(meta["last_modified"]) != staged_at:
             return False
         self._objects.delete([self._blob_key(sha256)])
         self._cache.drop(sha256)
         return True
+
+    def now(self) -> int:
+        """Return the time by the clock of the store, which stamps the blobs."""
+        key = self._root.key(self._root.blobs.parent / "clock")
+        self._objects.put(key, b"")
+        meta = self._objects.meta(key)
+        return _ns(meta["last_modified"]) if meta else 0
+
+    def in_use(self) -> set[str]:
+        """Return nothing: processes use copies; what they stage is young by the store's clock."""
+        return set()
 
     def has_blob(self, sha256: str, size: int) -> bool:
         """Tell whether the content is there, by name and size."""
@@ -116,8 +135,8 @@ class ObjectArchive(Archive):
                 last = found
 
     def show(
-        self, contents: Mapping[ProductName, str], confirm: Callable[[], None] = lambda: None
-    ) -> list[ProductName]:
+        self, contents: Mapping[ProductName, str], fence: Fence | None = None
+    ) -> dict[ProductName, str]:
         """Copy blobs to their public names, where these show something else.
 
         The lock is confirmed between the look at the names and their replacement. Whoever takes
@@ -126,10 +145,11 @@ class ObjectArchive(Archive):
         looks = _at_once(self._shown, contents)
         changes = [name for name, (shown, _) in looks.items() if shown != contents[name]]
         if not changes:
-            return []
-        confirm()
+            return {}
+        if fence is not None:
+            fence.confirm()
         copied = _at_once(lambda name: self._copy(contents[name], name, looks[name][1]), changes)
-        return [name for name, there in copied.items() if not there]
+        return {name: BLOB_MISSING for name, there in copied.items() if not there}
 
     def shows(self, name: ProductName, sha256: str) -> bool:
         """Tell whether the public object is a copy of this blob, by the sha256 beside it."""
@@ -152,8 +172,10 @@ class ObjectArchive(Archive):
         for meta in self._objects.list(tree):
             yield PurePosixPath(meta["path"]).relative_to(tree)
 
-    def unlink_key(self, key: PurePosixPath) -> bool:
-        """Take a public object away."""
+    def unlink_key(self, key: PurePosixPath, fence: Fence | None = None) -> bool:
+        """Remove a public object."""
+        if fence is not None:
+            fence.confirm()
         place = self._root.key(self._root.public / key)
         if self._objects.size(place) is None:
             return False

@@ -9,13 +9,18 @@ from __future__ import annotations
 import errno
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.name import GroupedFileSet, ProductName
+
+BLOB_MISSING = "its blob is missing"
+"""Why a name cannot show what it should."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,14 @@ class Archive(ABC):
             )
         return self._stage(path)
 
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Keep what is staged in the block from being removed as unneeded, until the block ends.
+
+        A block that stages and commits is one that claims: then no clock decides what it needs.
+        """
+        yield
+
     @abstractmethod
     def _stage(self, path: Path) -> Staged:
         """Stage a regular file."""
@@ -117,8 +130,19 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    def remove_blob_older_than(self, sha256: str, staged_at: int) -> bool:
-        """Remove a blob unless it was staged after `staged_at` (ns since the epoch)."""
+    def remove_blob_staged_at(self, sha256: str, staged_at: int) -> bool:
+        """Remove a blob unless it was staged again since `staged_at`, its time stamp (ns)."""
+
+    @abstractmethod
+    def now(self) -> int:
+        """Return the time by the clock that stamps blobs, ns since the epoch."""
+
+    @abstractmethod
+    def in_use(self) -> set[str]:
+        """Return the content that living processes of this machine have staged or laid out.
+
+        It is needed whatever a clock says of its age.
+        """
 
     @abstractmethod
     def has_blob(self, sha256: str, size: int) -> bool:
@@ -174,23 +198,23 @@ class Archive(ABC):
 
     @abstractmethod
     def show(
-        self, contents: Mapping[ProductName, str], confirm: Callable[[], None] = lambda: None
-    ) -> list[ProductName]:
+        self, contents: Mapping[ProductName, str], fence: Fence | None = None
+    ) -> dict[ProductName, str]:
         """Let public names show blobs, each in one step for every reader.
 
-        Only who holds the fold lock calls this, so that the names follow the records' order.
+        Only the holder of the fold lock calls this, so that the names follow the records' order.
 
         Parameters
         ----------
         contents
             The sha256 of the blob by name.
-        confirm
-            Raises if the lock is lost, where a lock can be lost while it is held.
+        fence
+            Refuses the change once the lock is lost; None if nobody else changes names.
 
         Returns
         -------
-        list of ProductName
-            Names whose blob is missing; they show what they showed before.
+        dict
+            Why, by name, for names that cannot show their blob; they show what they showed before.
         """
 
     @abstractmethod
@@ -209,15 +233,15 @@ class Archive(ABC):
     def public_keys(self) -> Iterator[PurePosixPath]:
         """Go through all public names there are, as `public_key` gives them."""
 
-    def unlink(self, name: ProductName) -> bool:
-        """Take a product's public name away, as `unlink_key` does."""
-        return self.unlink_key(self.public_key(name))
+    def unlink(self, name: ProductName, fence: Fence | None = None) -> bool:
+        """Remove a product's public name, as `unlink_key` does."""
+        return self.unlink_key(self.public_key(name), fence)
 
     @abstractmethod
-    def unlink_key(self, key: PurePosixPath) -> bool:
-        """Take a public name away; its blob, and whoever reads it, keep the content.
+    def unlink_key(self, key: PurePosixPath, fence: Fence | None = None) -> bool:
+        """Remove a public name; its blob, and whoever reads it, keep the content.
 
-        Only who holds the fold lock calls this.
+        Only the holder of the fold lock calls this, with the `fence` that `show` takes.
 
         Returns
         -------

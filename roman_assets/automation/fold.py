@@ -14,24 +14,32 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.retry import CANCELLED
 from roman_assets.resources import Installation
 
+MERGED_BY_SENSOR = 256 << 20
+"""Bytes of tiers that a look merges at once at most: seconds. The daily sweep merges the rest."""
+
 
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Folds the records that a killed run left behind, and ends its attempts.",
+    description="Folds the records that a killed run left behind, ends its attempts, and merges "
+    "small tiers of the registry.",
 )
 def registry_fold_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SkipReason:
-    """Fold when there is something to fold, and tell the ledger which attempts are over."""
+    """Fold what is left to fold, end attempts that are over, and merge small tiers."""
     from roman_assets.registry.fold import fold
     from roman_assets.registry.journal import Journal
+    from roman_assets.registry.merging import merge_due_tiers
 
     waiting = len(Journal(installation.root).pending_paths())
     if waiting:
         fold(installation.root)
     ended = end_attempts_of_lost_runs(context.instance, installation.root)
-    return dg.SkipReason(f"{waiting} records folded, {ended} lost attempts ended")
+    merged = merge_due_tiers(installation.root, largest=MERGED_BY_SENSOR, waits=False).merged
+    return dg.SkipReason(
+        f"{waiting} records folded, {ended} lost attempts ended, {merged} tiers merged"
+    )
 
 
 def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:

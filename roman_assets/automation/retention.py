@@ -13,11 +13,13 @@ from roman_assets.resources import Installation
 def sweep_superseded(
     context: dg.OpExecutionContext, installation: dg.ResourceParam[Installation]
 ) -> None:
-    """Sweep, then collect the blobs that nothing needs any more, after the grace period."""
+    """Sweep, merge the registry's tiers, then free the blobs that nothing needs any more."""
     from roman_assets.registry.fsck import collect_blobs
+    from roman_assets.registry.merging import merge_due_tiers
     from roman_assets.registry.sweep import sweep
 
     report = sweep(installation.root)
+    merge_due_tiers(installation.root)
     context.log.info(
         f"{report.products} products removed, {report.size} bytes, "
         f"records {', '.join(report.record_ids) or 'none'}"

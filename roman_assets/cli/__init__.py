@@ -103,6 +103,7 @@ app.add_typer(release.release, rich_help_panel="Reprocess")
 app.command(rich_help_panel="Reprocess")(retention.retention)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
+app.command(rich_help_panel="Look after archive and registry")(upkeep.merge)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that look after archive and registry: ``fsck`` and ``rebuild``."""
+"""Commands that look after archive and registry: ``fsck``, ``rebuild`` and ``merge``."""
 
 from __future__ import annotations
 
@@ -75,10 +75,18 @@ def rebuild(as_json: AsJson = False) -> None:
     report = fold.rebuild(DataRoot.from_environment())
     if as_json:
         cases = [str(case) for case in report.damaged]
-        typer.echo(json.dumps({"set_aside": cases, "missing": report.missing_blobs}, indent=1))
+        typer.echo(json.dumps({"set_aside": cases, "not_shown": dict(report.unshown)}, indent=1))
     else:
         for case in report.damaged:
             typer.secho(f"damaged record set aside: {case}", fg="red", err=True)
         typer.echo("the registry is rebuilt")
     if report.damaged:
         raise typer.Exit(1)
+
+
+def merge() -> None:
+    """Merge the registry's tiers that are due, as the daemon does; publishing goes on meanwhile."""
+    from roman_assets.registry.merging import merge_due_tiers
+
+    report = merge_due_tiers(DataRoot.from_environment())
+    typer.echo(f"{report.merged} tiers became {report.made}")

@@ -190,8 +190,10 @@ def publish_step(
     if not made and not failed and not changes and (kept or not moments):
         return StepResult(reused=kept)
     journal = Journal(root)
+    archive = Archive.of(root)
     with ExitStack() as committing:
-        with _Staging(Archive.of(root)) as staging:
+        committing.enter_context(archive.claiming())
+        with _Staging(archive) as staging:
             products = tuple(staging.entry(output) for output in made)
             committing.enter_context(_versions_reserved(root, made))
             record = CommitRecord(

@@ -4,8 +4,9 @@ The order of the steps makes a crash anywhere harmless: records are sealed into 
 in one transaction that skips known record ids, their public names linked, the snapshot published,
 and only then are they no longer pending. Running it again ends in the same state.
 
-The generations of a name are numbered in the order of commit, whatever the order of folding; so the
-folded registry and one rebuilt from the journal have the same content.
+The generations of a name are numbered by the time of commit, which a fold first sets right (see
+`roman_assets.registry.order`); so the folded registry and one rebuilt from the journal have the
+same content.
 """
 
 # Names put into SQL are names of the schema; values are always parameters.
@@ -13,24 +14,27 @@ folded registry and one rebuilt from the journal have the same content.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
 
 from roman_assets.access import Role
-from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import PassingFaultError
-from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
+from roman_assets.registry.fold_lock import (
+    fold_lock,
+    fold_lock_unless,
+    require_fold_lock_not_held,
+)
 from roman_assets.registry.incoming import apply_segments
 from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.order import new_in_order
+from roman_assets.registry.repair import passing_disk_faults, require_repairable
 from roman_assets.registry.schema import (
     IS_AVAILABLE,
     PRODUCTS,
@@ -40,7 +44,6 @@ from roman_assets.registry.schema import (
 from roman_assets.registry.tiers import (
     Snapshot,
     SnapshotError,
-    due_to_merge,
     is_published,
     merge_tiers,
     new_tier,
@@ -67,20 +70,21 @@ class FoldReport:
         How many pending records are folded now.
     damaged
         The cases of damaged records that have been set aside.
-    missing_blobs
-        Names whose file is not in the archive, though a record says so.
+    unshown
+        Why, by public name, for names that cannot show their product: its blob is missing, or the
+        file system refuses the name. `fsck` finds them too.
     """
 
     records: int = 0
     damaged: tuple[Path, ...] = ()
-    missing_blobs: tuple[str, ...] = ()
+    unshown: Mapping[str, str] = field(default_factory=dict)
 
 
 def fold(root: DataRoot) -> FoldReport:
     """Bring the registry and the public names up to the committed records.
 
-    Waits while another process folds; what that one has folded costs nothing here. When this
-    returns, every record committed before the call is in the snapshot and under its public names.
+    Waits while another process folds, at most until that one has folded what was committed before
+    the call. When this returns, all of that is in the snapshot and under its public names.
 
     Parameters
     ----------
@@ -91,33 +95,53 @@ def fold(root: DataRoot) -> FoldReport:
     ------
     PassingFaultError
         If the disk is full; the records stay pending, and a later fold finishes.
+    RuntimeError
+        If this thread holds the fold lock.
     """
+    require_fold_lock_not_held(root)
     journal = Journal(root)
-    if _is_folded(root, journal):
+    wanted = journal.pending_paths()
+    if not wanted and _is_published(root, journal):
         return FoldReport()
-    with fold_lock(root):
-        if _is_folded(root, journal):
+
+    def folded_by_another() -> bool:
+        # Names of pending records are files on a file system only.
+        on_disk = root.object_store is None
+        return on_disk and bool(wanted) and not any(path.exists() for path in wanted)
+
+    with fold_lock_unless(root, "folding", folded_by_another) as fence:
+        if fence is None or _is_folded(root, journal):
             return FoldReport()
-        with _passing_disk_faults(root):
-            return _fold_pending(root, journal)
+        with passing_disk_faults(root):
+            return _fold_pending(root, journal, fence)
 
 
 @contextmanager
-def all_folded(root: DataRoot) -> Iterator[None]:
-    """Hold the lock of the fold, with every record committed so far folded.
+def all_folded(root: DataRoot, purpose: str = "a decision") -> Iterator[None]:
+    """Hold the fold lock, with every record committed so far folded.
 
     What the snapshot says stays true within the block, save for records committed meanwhile.
+    Nothing that folds may be called in it.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    purpose
+        What the lock is held for, for whoever waits.
 
     Raises
     ------
     PassingFaultError
         If the disk is full.
+    RuntimeError
+        If this thread holds the fold lock.
     """
     journal = Journal(root)
-    with fold_lock(root):
+    with fold_lock(root, purpose) as fence:
         if not _is_folded(root, journal):
-            with _passing_disk_faults(root):
-                _fold_pending(root, journal)
+            with passing_disk_faults(root):
+                _fold_pending(root, journal, fence)
         yield
 
 
@@ -137,15 +161,17 @@ def rebuild(root: DataRoot) -> FoldReport:
         If the disk is full; the old registry stays.
     """
     journal = Journal(root)
-    with fold_lock(root), _passing_disk_faults(root):
-        damaged = _rebuild_registry(root, journal)
-        report = _fold_pending(root, journal)
+    with fold_lock(root, "rebuilding") as fence, passing_disk_faults(root):
+        damaged = _rebuild_registry(root, journal, fence)
+        report = _fold_pending(root, journal, fence)
         return replace(report, damaged=(*damaged, *report.damaged))
 
 
 def _is_folded(root: DataRoot, journal: Journal) -> bool:
-    if journal.pending_paths():
-        return False
+    return not journal.pending_paths() and _is_published(root, journal)
+
+
+def _is_published(root: DataRoot, journal: Journal) -> bool:
     try:
         snapshot = _newest_snapshot(root)
         return is_published(root, snapshot) if snapshot else not journal.segments()
@@ -153,58 +179,43 @@ def _is_folded(root: DataRoot, journal: Journal) -> bool:
         return False
 
 
-def _fold_pending(root: DataRoot, journal: Journal) -> FoldReport:
+def _fold_pending(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
     try:
-        return _fold_into_registry(root, journal)
-    except (duckdb.Error, FileNotFoundError, SnapshotError) as error:
-        if _is_disk_full(error):
-            raise
-        _require_unlocked(error)
-        # Lost, damaged or of another version; an error of another cause comes back.
-        damaged = _rebuild_registry(root, journal)
-        report = _fold_into_registry(root, journal)
+        return _fold_into_registry(root, journal, fence)
+    except (duckdb.Error, SnapshotError) as error:
+        require_repairable(root, error)
+        damaged = _rebuild_registry(root, journal, fence)
+        report = _fold_into_registry(root, journal, fence)
         return replace(report, damaged=(*damaged, *report.damaged))
 
 
-def _fold_into_registry(root: DataRoot, journal: Journal) -> FoldReport:
+def _fold_into_registry(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
     snapshot = _usable_snapshot(root, journal)
+    require_tiers(root, snapshot.tiers)
     copied = newest_to_copy(root, snapshot.tiers)
     older = [tier for tier in snapshot.tiers if tier != copied]
-    require_tiers(root, older)
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
+    changes = False
     with new_tier(root, older, copied, READ_BY_FOLD) as tier:
+        connection = tier.database.connection
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)
             damaged += [journal.set_aside(error) for error in damage]
             folded += records
-            if records:
-                apply_segments(tier.database.connection, [journal.seal(records)])
+            fence.confirm()
+            if new := new_in_order(connection, journal, records, fence):
+                changes |= apply_segments(connection, [journal.seal(new)])
+            changes |= len(new) < len(records)
+        tier.only_grows = not changes
         names = {name for item in folded for name in item.record.names}
-        shown = _available_hashes(tier.database.connection, names)
-    missing = _link(root, shown)
-    published = Snapshot.of((tier.name, *older))
-    if _shows_what_was_hidden(folded):
-        published = Snapshot.of((merge_tiers(root, published.tiers, is_whole=True),))
-    publish_snapshot(root, published, snapshot)
-    _unlink(root, map(ProductName.parse, names - shown.keys()))
+        shown = _available_hashes(connection, names) if changes else _made_public(folded)
+    unshown = _link(root, shown, fence)
+    publish_snapshot(root, Snapshot.of((tier.name, *older)), snapshot, fence)
+    _unlink(root, map(ProductName.parse, names - shown.keys()), fence)
     journal.discard(folded)
     journal.merge_segments()
-    _merge_tiers(root, published)
-    return FoldReport(len(folded), tuple(damaged), tuple(missing))
-
-
-def _shows_what_was_hidden(folded: Iterable[PendingRecord]) -> bool:
-    """Tell whether something is public now that older tiers have no public rows of.
-
-    Their public parts were written without it and never change, so all tiers become one. That
-    happens when a data release is published, a few times a year.
-    """
-    return any(
-        change.transition is Transition.PUBLISHED
-        for item in folded
-        for change in item.record.transitions
-    )
+    return FoldReport(len(folded), tuple(damaged), unshown)
 
 
 def _newest_snapshot(root: DataRoot) -> Snapshot | None:
@@ -222,52 +233,32 @@ def _usable_snapshot(root: DataRoot, journal: Journal) -> Snapshot:
     return snapshot
 
 
-def _rebuild_registry(root: DataRoot, journal: Journal) -> list[Path]:
+def _rebuild_registry(root: DataRoot, journal: Journal, fence: Fence) -> list[Path]:
     damaged = [path for segment in journal.segments() for path in journal.repair_segment(segment)]
     with new_tier(root, read=READ_BY_FOLD, published=False) as tier:
         for segments in _batches(journal.segments(), _SEGMENTS_AT_ONCE):
+            fence.confirm()
             apply_segments(tier.database.connection, segments)
-    whole = merge_tiers(root, [tier.name], is_whole=True)
-    publish_snapshot(root, Snapshot.of((whole,)), None)
+    whole = merge_tiers(root, [tier.name], is_whole=True, progress=fence.confirm)
+    publish_snapshot(root, Snapshot.of((whole,)), None, fence)
     return damaged
 
 
-def _merge_tiers(root: DataRoot, snapshot: Snapshot) -> None:
-    """Keep the tiers few: what is full becomes one with older ones."""
-    number = due_to_merge(root, snapshot.tiers)
-    if number:
-        merged, older = snapshot.tiers[:number], snapshot.tiers[number:]
-        tier = merge_tiers(root, merged, is_whole=not older)
-        publish_snapshot(root, Snapshot.of((tier, *older)), snapshot)
-
-
-def _require_unlocked(error: Exception) -> None:
-    if isinstance(error, duckdb.IOException) and "lock" in str(error):
-        raise PassingFaultError(
-            f"another program writes to the registry: {error}. Remedy: close it there and read "
-            "with roman_assets.registry.registry.Registry; the committed records are safe and the "
-            "next fold finishes"
-        ) from error
-
-
-def _link(root: DataRoot, contents: Mapping[str, str]) -> list[str]:
-    """Let public names show their blobs; give the names whose blob is missing."""
-    confirm = functools.partial(confirm_fold_lock, root)
+def _link(root: DataRoot, contents: Mapping[str, str], fence: Fence) -> dict[str, str]:
+    """Let public names show their blobs; return why those that cannot do not."""
     shown = {ProductName.parse(name): sha256 for name, sha256 in contents.items()}
-    return [str(name) for name in Archive.of(root).show(shown, confirm)]
+    unshown = Archive.of(root).show(shown, fence)
+    return {str(name): reason for name, reason in unshown.items()}
 
 
-def _unlink(root: DataRoot, names: Iterable[ProductName]) -> None:
-    """Take public names away whose product is available no more.
+def _unlink(root: DataRoot, names: Iterable[ProductName], fence: Fence) -> None:
+    """Remove the public names of products that are no longer available.
 
     Only after the snapshot says so: who finds a product in the newest one also finds its name.
     """
-    gone = list(names)
-    if gone:
-        confirm_fold_lock(root)
     archive = Archive.of(root)
-    for name in gone:
-        archive.unlink(name)
+    for name in names:
+        archive.unlink(name, fence)
 
 
 def _available_hashes(connection: duckdb.DuckDBPyConnection, names: set[str]) -> dict[str, str]:
@@ -280,24 +271,15 @@ def _available_hashes(connection: duckdb.DuckDBPyConnection, names: set[str]) ->
     return dict(rows)
 
 
+def _made_public(folded: Iterable[PendingRecord]) -> dict[str, str]:
+    """Return what public names show of products that nothing else ever happened to."""
+    return {
+        entry.name: entry.sha256
+        for item in folded
+        for entry in item.record.products
+        if entry.access is Role.PUBLIC
+    }
+
+
 def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
     return (paths[start : start + size] for start in range(0, len(paths), size))
-
-
-@contextmanager
-def _passing_disk_faults(root: DataRoot) -> Iterator[None]:
-    try:
-        with disk_space(root.registry):
-            yield
-    except duckdb.Error as error:
-        if not _is_disk_full(error):
-            raise
-        raise PassingFaultError(
-            f"the file system of {root.registry} is full: {error}. Remedy: free space there; the "
-            "committed records are safe and the next fold finishes"
-        ) from error
-
-
-def _is_disk_full(error: Exception) -> bool:
-    text = str(error)
-    return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()

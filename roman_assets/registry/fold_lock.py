@@ -1,67 +1,96 @@
 """The lock under which the registry and the public names change: one folder at a time.
 
-On one machine it is a file lock, which the kernel frees when its holder dies. Where several
-machines share an object store, a lease there comes on top: an object that only its holder can
-replace, since each replacement names the version it replaces. Who finds a lease that was not
-renewed for a while takes it over; its former holder learns that from `confirm_fold_lock` before it
-changes anything.
+On one machine it is a lock on disk (`roman_assets.archive.watched_lock`). Where several machines
+share an object store, a lease there comes on top: an object that only its holder can replace, since
+each replacement names the version it replaces. A lease that was not renewed for a while is taken
+over; its former holder learns that from `Fence.confirm` before it changes anything.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
-from roman_assets.archive.durability import locked, private_directory, write_durably
+from roman_assets.archive.durability import require_not_held, write_durably
 from roman_assets.archive.object_store import ConflictError, ObjectStore
+from roman_assets.archive.watched_lock import STALLED, Fence, watched_lock
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 
 LEASE = 30.0
 """How long a lease lasts that is not renewed, s, by the clock of who waits for it."""
+RENEWAL = 10.0
+"""Pause between renewals, s."""
 PATIENCE = 900.0
 """How long to wait for a lease that others hold, s."""
 
-_LOCK = "fold.lock"
+_LOCK = "fold"
 _LEASE_OBJECT = "fold.lease.json"
 _INSTALLATION = "installation.id"
 _LOOKS = 0.25
+_TOLD_AFTER = 10.0
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def fold_lock(root: DataRoot) -> Iterator[None]:
+def fold_lock(root: DataRoot, purpose: str = "folding") -> Iterator[Fence]:
     """Hold the lock under which the registry and the public names change.
 
-    Raises
+    Parameters
+    ----------
+    root
+        The installation.
+    purpose
+        What for, for whoever waits.
+
+    Yields
     ------
-    PassingFaultError
-        If other machines keep it for longer than `PATIENCE`.
-    """
-    lease = _leased if root.object_store else nullcontext
-    with locked(private_directory(root.registry) / _LOCK), lease(root):
-        yield
-
-
-def confirm_fold_lock(root: DataRoot) -> None:
-    """Make sure that this process, which has the lock, has it still.
-
-    Whoever takes it over later changes things later than this. So what is looked at before, and
-    changed afterwards on condition that it is still the same, is changed by the holder of the lock.
+    Fence
+        Makes the changes; it refuses them once another process has taken the lock over.
 
     Raises
     ------
     PassingFaultError
-        If another machine has taken it over.
+        If others keep it for longer than `PATIENCE`.
+    RuntimeError
+        If this thread has it already.
     """
-    if root.object_store is not None:
-        _held[root].confirm()
+    with fold_lock_unless(root, purpose, lambda: False) as fence:
+        assert fence is not None
+        yield fence
+
+
+@contextmanager
+def fold_lock_unless(
+    root: DataRoot, purpose: str, needless: Callable[[], bool]
+) -> Iterator[Fence | None]:
+    """Hold the lock as `fold_lock` does, or nothing once `needless` says so while this waits."""
+    trees = (root.registry, root.archive)
+    with watched_lock(root.registry, _LOCK, purpose, trees, needless) as fence:
+        if fence is None or root.object_store is None:
+            yield fence
+        else:
+            with _leased(root, purpose, fence):
+                yield fence
+
+
+def require_fold_lock_not_held(root: DataRoot) -> None:
+    """Check that this thread does not hold the lock: nothing that may fold runs under it.
+
+    Raises
+    ------
+    RuntimeError
+        If it does.
+    """
+    require_not_held(root.registry, _LOCK)
 
 
 @dataclass(frozen=True)
@@ -71,7 +100,7 @@ class _State:
     Parameters
     ----------
     holder
-        Who has the lease, for people; empty if nobody has.
+        Who has the lease, and what for, for people; empty if nobody has.
     installation
         The data root of the holder: its file lock tells whether the holder is alive.
     token
@@ -92,12 +121,12 @@ class _State:
 class _Lease:
     """One holding of the lease."""
 
-    def __init__(self, root: DataRoot) -> None:
+    def __init__(self, root: DataRoot, purpose: str) -> None:
         assert root.object_store is not None
         self._objects = ObjectStore(root.object_store)
         self._key = root.key(root.registry / _LEASE_OBJECT)
         self._state = _State(
-            holder=f"{socket.gethostname()}:{os.getpid()}",
+            holder=f"process {os.getpid()} on {socket.gethostname()}, {purpose}",
             installation=_installation(root),
             token=uuid.uuid4().hex,
         )
@@ -105,7 +134,7 @@ class _Lease:
         self._one_at_a_time = threading.Lock()
 
     def acquire(self) -> None:
-        began = seen_since = time.monotonic()
+        began = seen_since = told = time.monotonic()
         seen = None
         while True:
             state, e_tag = self._look()
@@ -116,11 +145,17 @@ class _Lease:
                 with suppress(ConflictError):  # somebody was faster
                     self._take(e_tag)
                     return
-            if time.monotonic() - began > PATIENCE:
+            waited = time.monotonic() - began
+            if time.monotonic() - told > _TOLD_AFTER:
+                told = time.monotonic()
+                _log.warning(
+                    "waited %.0f s for the lease of %s: %s", waited, self._objects.url, state.holder
+                )
+            if waited > PATIENCE:
                 raise PassingFaultError(
-                    f"{state.holder} folds {self._objects.url} for {PATIENCE:.0f} s already. "
-                    "Remedy: see what it does; the committed records are safe, and the next fold "
-                    "finishes"
+                    f"waited {PATIENCE:.0f} s for the lease of {self._objects.url}: "
+                    f"{state.holder}. Remedy: see what it does; the committed records are safe, "
+                    "and the next fold finishes"
                 )
             time.sleep(_LOOKS)
 
@@ -153,7 +188,7 @@ class _Lease:
             return _State(holder="an unreadable lease"), e_tag
 
     def _is_free(self, state: _State) -> bool:
-        # A holder of this installation is dead: it would have the file lock.
+        # A holder of this installation has lost the lock on disk: it is dead or fenced off.
         return not state.holder or state.installation == self._state.installation
 
     def _take(self, e_tag: str | None) -> None:
@@ -164,33 +199,28 @@ class _Lease:
             self._e_tag = self._objects.replace(self._key, content, e_tag)
 
 
-_held: dict[DataRoot, _Lease] = {}
-"""The leases of this process."""
-
-
 @contextmanager
-def _leased(root: DataRoot) -> Iterator[None]:
-    assert root.object_store is not None
-    lease = _Lease(root)
+def _leased(root: DataRoot, purpose: str, fence: Fence) -> Iterator[None]:
+    lease = _Lease(root, purpose)
     lease.acquire()
-    _held[root] = lease
+    fence.also(lease.confirm)
     done = threading.Event()
-    renewal = threading.Thread(target=_renew_until, args=(lease, done), daemon=True)
+    renewal = threading.Thread(target=_renew_until, args=(lease, fence, done), daemon=True)
     renewal.start()
     try:
         yield
     finally:
         done.set()
         renewal.join()
-        del _held[root]
         lease.release()
 
 
-def _renew_until(lease: _Lease, done: threading.Event) -> None:
-    while not done.wait(LEASE / 3):
-        # A lost lease and a lasting fault are for the holder to meet, when it confirms.
-        with suppress(PassingFaultError):
-            lease.confirm()
+def _renew_until(lease: _Lease, fence: Fence, done: threading.Event) -> None:
+    while not done.wait(RENEWAL):
+        if time.monotonic() - fence.progressed_at < STALLED:
+            # A lost lease and a lasting fault are for the holder to meet, when it confirms.
+            with suppress(PassingFaultError):
+                lease.confirm()
 
 
 def _installation(root: DataRoot) -> str:

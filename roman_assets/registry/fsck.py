@@ -8,14 +8,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from roman_assets.access import Role
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.products.kind import Step
@@ -24,7 +24,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.registry.completeness import Ask, dangling_inputs, partial_sets
 from roman_assets.registry.finding import REMEDIES, Finding, FindingKind
 from roman_assets.registry.fold import fold, rebuild
-from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
+from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
 from roman_assets.registry.registry import Registry
@@ -35,9 +35,11 @@ from roman_assets.registry.tiers import (
     read_snapshot,
     refresh_snapshot,
     registry_directory,
+    spill_directory,
 )
 
 DEFAULT_GRACE = timedelta(days=1)
+_NAMES_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -111,26 +113,20 @@ def collect_blobs(root: DataRoot, *, grace: timedelta = DEFAULT_GRACE) -> list[F
         *_check_registry(root, mend=False),
         *_check_records(root, mend=False),
     ]
-    if damage:
-        return damage
-    with fold_lock(root):
-        with _asking(root) as ask:
-            needed = _needed_hashes(root, ask, grace)
-        return list(_check_orphans(root, needed, mend=True, grace=grace))
+    return damage or list(_check_orphans(root, mend=True, grace=grace))
 
 
 def _check_archive(
     root: DataRoot, mend: bool, grace: timedelta, read_blobs: bool
 ) -> Iterator[Finding]:
-    with fold_lock(root):
+    with fold_lock(root, "comparing names") as fence:
         with _asking(root) as ask:
             products = _available_products(ask)
-            needed = _needed_hashes(root, ask, grace)
         missing = _missing_blobs(root, products, mend)
         there = [one for one in products if one not in missing or missing[one].mended]
-        yield from _check_names(root, _public(products), _public(there), mend)
-        yield from _check_orphans(root, needed, mend, grace)
-        yield from _check_leftovers(root, mend, grace)
+        yield from _check_names(root, _public(products), _public(there), mend, fence)
+    yield from _check_orphans(root, mend, grace)
+    yield from _check_leftovers(root, mend, grace)
     found = missing | _wrong_blobs(root, there, mend, read_blobs)
     if mend:
         _state_lost(root, [product for product, finding in found.items() if not finding.mended])
@@ -148,8 +144,7 @@ def _check_products(root: DataRoot) -> Iterator[Finding]:
 
 def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
     journal = Journal(root)
-    with fold_lock(root):
-        _, damage = journal.read_pending(journal.pending_paths())
+    _, damage = journal.read_pending(journal.pending_paths())
     if mend:
         fold(root)
     return [
@@ -159,11 +154,15 @@ def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
 
 def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
     journal = Journal(root)
-    with fold_lock(root):
-        for segment in journal.segments():
-            for line, error in journal.damage(segment).items():
-                yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", error.reason, mend)
-            if mend:
+    for segment in journal.segments():
+        try:
+            damage = journal.damage(segment)
+        except FileNotFoundError:  # A fold has joined it with others, which say the same.
+            continue
+        for line, error in damage.items():
+            yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", error.reason, mend)
+        if damage and mend:
+            with fold_lock(root, "repairing records"), suppress(FileNotFoundError):
                 journal.repair_segment(segment)
 
 
@@ -182,18 +181,29 @@ def _check_registry(root: DataRoot, mend: bool) -> Iterator[Finding]:
 
 
 def _check_records(root: DataRoot, mend: bool) -> Iterator[Finding]:
-    journal = Journal(root)
-    with fold_lock(root):
-        pending = {path.stem.rpartition("_")[2] for path in journal.pending_paths()}
-        recorded = {record.record_id for record in journal.records()} - pending
-        with _asking(root) as ask:
-            folded = _folded_records(ask) - pending
-    differing = sorted(recorded ^ folded)
-    if differing and mend:
+    lost_records, lost_rows = _differing_records(root)
+    if mend and (lost_records or lost_rows):
         rebuild(root)
-    for record_id in differing:
-        place = "registry" if record_id in recorded else "journal"
-        yield Finding(FindingKind.WRONG_REGISTRY, record_id, f"not in the {place}", mend)
+    for record_id in sorted(lost_rows):
+        yield Finding(FindingKind.WRONG_REGISTRY, record_id, "not in the registry", mend)
+    for record_id in sorted(lost_records):
+        yield Finding(FindingKind.WRONG_REGISTRY, record_id, "not in the journal", mend)
+
+
+def _differing_records(root: DataRoot) -> tuple[set[str], set[str]]:
+    """Return what the registry has and the journal has not, and the reverse.
+
+    Without a lock, as the journal takes long to read. What was folded before it was read must be in
+    it; what is in it must be folded afterwards, or still wait.
+    """
+    journal = Journal(root)
+    with _asking(root) as ask:
+        folded_before = _folded_records(ask)
+    recorded = set(journal.sealed_ids())
+    pending = {path.stem.rpartition("_")[2] for path in journal.pending_paths()}
+    with _asking(root) as ask:
+        folded = _folded_records(ask)
+    return folded_before - recorded - pending, recorded - folded - pending
 
 
 def _missing_blobs(root: DataRoot, products: list[_Product], mend: bool) -> dict[_Product, Finding]:
@@ -219,21 +229,34 @@ def _missing_blobs(root: DataRoot, products: list[_Product], mend: bool) -> dict
 
 
 def _check_names(
-    root: DataRoot, products: list[_Product], there: list[_Product], mend: bool
+    root: DataRoot,
+    products: list[_Product],
+    there: list[_Product],
+    mend: bool,
+    fence: Fence,
 ) -> Iterator[Finding]:
     archive = Archive.of(root)
-    wrong = archive.differing({product.name: product.sha256 for product in there})
-    if mend:
-        archive.show(wrong, partial(confirm_fold_lock, root))
+    wrong: dict[ProductName, str] = {}
+    for start in range(0, len(there), _NAMES_AT_ONCE):
+        fence.confirm()
+        part = there[start : start + _NAMES_AT_ONCE]
+        wrong |= archive.differing({product.name: product.sha256 for product in part})
+    unshown = archive.show(wrong, fence) if mend else {}
     for name, sha256 in wrong.items():
+        reason = f": {unshown[name]}" if name in unshown else ""
         yield Finding(
-            FindingKind.WRONG_PUBLIC_NAME, str(name), f"does not show the blob {sha256}", mend
+            FindingKind.WRONG_PUBLIC_NAME,
+            str(name),
+            f"does not show the blob {sha256}{reason}",
+            mend and name not in unshown,
         )
     known = {archive.public_key(product.name) for product in products}
-    for key in archive.public_keys():
+    for number, key in enumerate(archive.public_keys()):
+        if number % _NAMES_AT_ONCE == 0:
+            fence.confirm()
         if key not in known:
             if mend:
-                archive.unlink_key(key)
+                archive.unlink_key(key, fence)
             yield Finding(
                 FindingKind.UNKNOWN_PUBLIC_NAME,
                 f"{archive.public}/{key}",
@@ -258,8 +281,8 @@ def _wrong_blobs(
         if not detail:
             continue
         if mend:
-            with fold_lock(root):
-                _set_blob_aside(archive, sharing, detail)
+            with fold_lock(root, "setting a blob aside") as fence:
+                _set_blob_aside(archive, sharing, detail, fence)
         for product in sharing:
             found[product] = Finding(FindingKind.WRONG_BLOB, str(product.name), detail)
     return found
@@ -276,12 +299,12 @@ def _blob_damage(archive: Archive, product: _Product, read: bool) -> str:
     return f"the content of the blob {product.sha256} has the sha256 {content}"
 
 
-def _set_blob_aside(archive: Archive, sharing: list[_Product], detail: str) -> None:
+def _set_blob_aside(archive: Archive, sharing: list[_Product], detail: str, fence: Fence) -> None:
     """Take a wrong blob away, with the names that show it."""
     first = sharing[0]
     for product in sharing:
         if archive.shows(product.name, product.sha256):
-            archive.unlink(product.name)
+            archive.unlink(product.name, fence)
     damage = BadInputError(
         f"blob {first.sha256}",
         "content",
@@ -336,18 +359,18 @@ def _check_set_aside(root: DataRoot, mend: bool) -> Iterator[Finding]:
             yield Finding(FindingKind.DAMAGED_CASE, str(case.path), case.reason, mend)
 
 
-def _check_orphans(
-    root: DataRoot, needed: set[str], mend: bool, grace: timedelta
-) -> Iterator[Finding]:
+def _check_orphans(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
     archive = Archive.of(root)
-    horizon = time.time_ns() - int(grace.total_seconds() * 1e9)
-    for blob in archive.blobs():
-        if blob.sha256 in needed or blob.staged_at > horizon:
-            continue
-        removed = mend and archive.remove_blob_older_than(blob.sha256, horizon)
-        yield Finding(
-            FindingKind.ORPHAN_BLOB, blob.sha256, "no available product refers to it", removed
-        )
+    horizon = archive.now() - int(grace.total_seconds() * 1e9)
+    old = [blob for blob in archive.blobs() if blob.staged_at <= horizon]
+    # After the blobs are listed: what is staged, committed and folded meanwhile is seen here.
+    needed = _needed_hashes(root, archive, grace) if old else set()
+    for blob in old:
+        if blob.sha256 not in needed:
+            removed = mend and archive.remove_blob_staged_at(blob.sha256, blob.staged_at)
+            yield Finding(
+                FindingKind.ORPHAN_BLOB, blob.sha256, "no available product refers to it", removed
+            )
 
 
 def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[Finding]:
@@ -356,11 +379,15 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
         Archive.of(root).leftovers(),
         *(registry_directory(root, role).glob(".*.tmp*") for role in Role),
         *((registry_directory(root, role) / TIERS).glob(".*.tmp*") for role in Role),
+        spill_directory(root).glob("*"),
         Journal(root).leftovers(),
         SetAside(root).leftovers(),
     )
     for path in (path for place in places for path in place):
-        if path.stat().st_mtime <= horizon:
+        # Its writer may be alive, and done with it by now.
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime > horizon:
+                continue
             if mend and path.is_dir():
                 shutil.rmtree(path)
             elif mend:
@@ -383,16 +410,21 @@ def _available_products(ask: Ask) -> list[_Product]:
     return [_Product(ProductName.parse(name), *content) for name, *content in rows]
 
 
-def _needed_hashes(root: DataRoot, ask: Ask, grace: timedelta) -> set[str]:
-    """Give what products refer to: available, so a moment ago, or not folded yet."""
-    rows = ask(
-        f"select sha256 from products where {IS_AVAILABLE} or ended_at > $horizon",
-        {"horizon": datetime.now(UTC) - grace},
-    )
+def _needed_hashes(root: DataRoot, archive: Archive, grace: timedelta) -> set[str]:
+    """Return the content that is needed: available, so a moment ago, not folded yet, or in use.
+
+    Asked in the order in which content goes from one to the next, so that none is missed.
+    """
+    in_use = archive.in_use()
     journal = Journal(root)
     pending, _ = journal.read_pending(journal.pending_paths())
     waiting = {product.sha256 for item in pending for product in item.record.products}
-    return {sha256 for (sha256,) in rows} | waiting
+    with _asking(root) as ask:
+        rows = ask(
+            f"select sha256 from products where {IS_AVAILABLE} or ended_at > $horizon",
+            {"horizon": datetime.now(UTC) - grace},
+        )
+    return {sha256 for (sha256,) in rows} | waiting | in_use
 
 
 @contextmanager

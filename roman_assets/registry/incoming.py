@@ -173,31 +173,44 @@ select name_key, row_key, generation, state, ended_at, access from numbered wher
 """
 
 
-def apply_segments(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> None:
-    """Add the records of segments in one transaction; known records are skipped."""
+def apply_segments(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> bool:
+    """Add the records of segments in one transaction; known records are skipped.
+
+    Returns
+    -------
+    bool
+        Whether rows may have changed that were there before.
+    """
     connection.execute("begin transaction")
     try:
         connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
-        apply_incoming(connection)
+        changes = apply_incoming(connection)
     except BaseException:
         connection.execute("rollback")
         raise
     connection.execute("commit")
+    return changes
 
 
-def apply_incoming(connection: duckdb.DuckDBPyConnection) -> None:
+def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
     """Add the records of the temporary table ``incoming`` to the newest tier, and drop the table.
 
     Parameters
     ----------
     connection
         A connection that writes a tier and reads `READ_BY_FOLD`, within a transaction.
+
+    Returns
+    -------
+    bool
+        Whether rows may have changed that were there before.
     """
     insert_statements(connection)
-    _insert_products(connection)
+    changes = _insert_products(connection)
     insert_archive_rows(connection)
     for table in ("incoming", "kinds", "named", "made", "stated"):
         connection.execute(f"drop table {table}")
+    return changes
 
 
 def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWEST) -> None:
@@ -241,7 +254,12 @@ def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWES
         "  generate_subscripts(entry.inputs, 1) as ordinal "
         "  from (select record_id, unnest(products) as entry from incoming))"
     )
-    for part, table in _STATEMENTS.items():
+    # A statement takes milliseconds, also where there is nothing to do.
+    asked = ", ".join(f'bool_or("{part}" is not null)' for part in _STATEMENTS)
+    (found,) = connection.execute(f"select {asked} from incoming").fetchall()
+    for (part, table), stated in zip(_STATEMENTS.items(), found, strict=True):
+        if not stated:
+            continue
         connection.execute(
             f"insert into {schema}.{table.name} by name "
             f'select {", ".join(_stated(part, table))} from incoming where "{part}" is not null'
@@ -292,7 +310,8 @@ EVENT_COLUMNS: Mapping[str, Mapping[str, ClockEvent]] = {
 """The clock events that have a column in the table of what a record is about."""
 
 
-def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
+def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Insert what was made; returns whether rows may have changed that were there before."""
     kinds = pa.table(
         {
             "kind": [kind.name for kind in KINDS],
@@ -314,7 +333,8 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
         f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
         "where healpix is not null group by record_id, healpix, name_key, access"
     )
-    if connection.execute(_HAS_HISTORY).fetchone() == (True,):
+    changes = connection.execute(_HAS_HISTORY).fetchone() == (True,)
+    if changes:
         _insert_among_generations(connection)
     else:
         connection.execute(
@@ -322,6 +342,7 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> None:
             f"select * replace (1 as generation, '{State.CURRENT}' as state), false as replaces "
             "from made"
         )
+    return changes
 
 
 def _insert_among_generations(connection: duckdb.DuckDBPyConnection) -> None:

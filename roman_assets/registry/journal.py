@@ -11,17 +11,20 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 from roman_assets.archive.set_aside import SetAside
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.registry.record import CommitRecord
 from roman_assets.registry.record_files import LOOSE, MERGED, PreparedRecord, RecordFiles
 
 _LINE = re.compile(rb'\{"sha256":"(?P<sha256>[0-9a-f]{64})","record":(?P<record>\{.*\})\}')
+_ID = re.compile(rb'\{"record_id":"([0-9a-zA-Z_.-]+)",')
 _MERGED_AT = 64
 
 LONGEST_LINE = 1 << 29
@@ -106,6 +109,32 @@ class Journal:
                 damage.append(error)
         return records, damage
 
+    def is_retimed(self, pending: PendingRecord) -> bool:
+        """Tell whether `retime` has given a pending record its time."""
+        return pending.path.name != _file_name(pending.record)
+
+    def retime(self, pending: PendingRecord, committed_at: datetime, fence: Fence) -> PendingRecord:
+        """Give a pending record another time of commit, durably; returns it as it is then.
+
+        Parameters
+        ----------
+        pending
+            As it was read.
+        committed_at
+            When it counts as committed, UTC.
+        fence
+            Of the fold lock.
+
+        Raises
+        ------
+        PassingFaultError
+            If another process has taken the fold lock over.
+        """
+        record = pending.record.model_copy(update={"committed_at": committed_at})
+        line = _encoded(record)
+        self._files.replace(pending.path, pending.line, line, fence)
+        return PendingRecord(pending.path, line, record)
+
     def set_aside(self, damage: BadInputError) -> Path:
         """Take a damaged pending record out of the way; gives its case."""
         path = Path(damage.source)
@@ -125,6 +154,10 @@ class Journal:
     def segments(self) -> list[Path]:
         """Give all segments; a record may be in more than one of them."""
         return self._files.segments()
+
+    def size(self) -> int:
+        """Return how much is on record, bytes."""
+        return self._files.size()
 
     def merge_segments(self) -> None:
         """Join loose segments once there are many, so that their number stays small.
@@ -176,6 +209,20 @@ class Journal:
                     seen.add(record.record_id)
                     yield record
 
+    def sealed_ids(self) -> Iterator[str]:
+        """Go through the ids of undamaged folded records, several times through some.
+
+        What a fold joins meanwhile is read where it is then.
+        """
+        done: set[Path] = set()
+        while left := [path for path in self.segments() if path not in done]:
+            for path in left:
+                done.add(path)
+                with suppress(FileNotFoundError):
+                    for line in self._files.read([path])[0].splitlines():
+                        with suppress(BadInputError):
+                            yield _record_id(_verified(line, path), path)
+
     def leftovers(self) -> Iterator[Path]:
         """Go through temporary files of writers that died."""
         return self._files.leftovers()
@@ -217,8 +264,16 @@ def _verified(line: bytes, source: Path, field: str = "record") -> bytes:
     return match["record"]
 
 
+def _record_id(content: bytes, source: Path) -> str:
+    match = _ID.match(content)
+    return match[1].decode() if match else _decode(content, source).record_id
+
+
 def _decoded(line: bytes, source: Path) -> CommitRecord:
-    content = _verified(line, source)
+    return _decode(_verified(line, source), source)
+
+
+def _decode(content: bytes, source: Path) -> CommitRecord:
     try:
         record = CommitRecord.model_validate_json(content)
         record.require_lawful()

@@ -10,25 +10,62 @@ only the tables and columns that are public in `roman_assets.registry.schema`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
 from roman_assets.access import Role
-from roman_assets.archive.durability import (
-    fsync_directory,
-    fsync_file,
-    make_directory,
-    temporary_name,
-)
-from roman_assets.registry.schema import Table, create_tables, tables_seen_by
+from roman_assets.archive.durability import fsync_file
+from roman_assets.registry.schema import PRODUCTS, Table, create_tables, tables_seen_by
 
 _READABLE_BY_ALL = 0o444
 _PUBLIC = "public_part"
+_UNHIDDEN = "unhidden"
+_OF_PRODUCT = "(name_key, record_id, name)"
+"""The columns by which the rows of all public tables belong to a product."""
 
 
-def write_public_tier(connection: duckdb.DuckDBPyConnection, tier: str, public: Path) -> None:
-    """Write the public part of a tier; its file is whole and durable when it appears.
+def write_public_tier(
+    connection: duckdb.DuckDBPyConnection, tier: str, older: Sequence[str], public: Path
+) -> None:
+    """Write the public part of a tier into a new file, durably.
+
+    A product that was published in this tier, and was hidden in older ones, is not in their public
+    parts, which never change. So all that the public may know of it goes into this one.
+
+    Parameters
+    ----------
+    connection
+        A connection with the tiers attached.
+    tier
+        Its name there.
+    older
+        Names of the tiers after it, newest first.
+    public
+        The file for general users.
+    """
+    with _attached(connection, public):
+        create_tables(connection, Role.PUBLIC)
+        hides = _has_rows(connection, f"({_hidden(tier)})")
+        for table in tables_seen_by(Role.PUBLIC):
+            if _has_rows(connection, f'"{tier}".{table.name}'):
+                _insert(connection, table, tier, _of_public_products(table, tier) if hides else "")
+        if older and _find_unhidden(connection, tier, older):
+            for table in tables_seen_by(Role.PUBLIC):
+                if "access" not in table.column_names:
+                    for each in older:
+                        _insert(
+                            connection, table, each, f"semi join {_UNHIDDEN} using {_OF_PRODUCT}"
+                        )
+        connection.execute(f"drop table if exists {_UNHIDDEN}")
+
+
+def append_to_public_tier(
+    connection: duckdb.DuckDBPyConnection, tier: str, grown: Mapping[str, int], public: Path
+) -> None:
+    """Add the public part of what is new in a tier to a copy of what it was before, durably.
 
     Parameters
     ----------
@@ -36,42 +73,76 @@ def write_public_tier(connection: duckdb.DuckDBPyConnection, tier: str, public: 
         A connection with the tier attached.
     tier
         Its name there.
+    grown
+        Where the new rows begin, by table; those before are as they were.
     public
-        The file for general users.
+        The file for general users, as it was before.
     """
-    make_directory(public.parent)
-    temporary = temporary_name(public)
-    place = str(temporary).replace("'", "''")
-    try:
-        connection.execute(f"attach '{place}' as {_PUBLIC} (recovery_mode no_wal_writes)")
-        connection.execute(f"use {_PUBLIC}")
-        create_tables(connection, Role.PUBLIC)
-        hides = _hides_products(connection, tier)
+    with _attached(connection, public):
+        new = {name: f"rowid >= {number}" for name, number in grown.items()}
+        hides = _has_rows(connection, f"({_hidden(tier)} and {new[PRODUCTS.name]})")
+        sizes = ", ".join(
+            f'(select coalesce(max(rowid), -1) + 1 from "{tier}".{name})' for name in grown
+        )
+        row = connection.execute(f"select {sizes}").fetchone()
+        changed = {name for name, now in zip(grown, row or (), strict=True) if now > grown[name]}
         for table in tables_seen_by(Role.PUBLIC):
-            rows = f'"{tier}".{table.name}'
-            if connection.execute(f"select 1 from {rows} limit 1").fetchone() is None:
-                continue
-            columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
-            connection.execute(
-                f"insert into {table.name} by name select {columns} from {rows} "
-                + (_of_public_products(table, tier) if hides else "")
-            )
-        connection.execute("checkpoint")
-        connection.execute("use memory")
-        connection.execute(f"detach {_PUBLIC}")
-        temporary.chmod(_READABLE_BY_ALL)
-        fsync_file(temporary)
-        temporary.replace(public)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_directory(public.parent)
+            if table.name in changed:
+                only = _of_public_products(table, tier) if hides else ""
+                _insert(connection, table, tier, only, new[table.name])
 
 
-def _hides_products(connection: duckdb.DuckDBPyConnection, tier: str) -> bool:
-    row = connection.execute(
-        f"select 1 from \"{tier}\".products where access <> '{Role.PUBLIC}' limit 1"
-    ).fetchone()
-    return row is not None
+@contextmanager
+def _attached(connection: duckdb.DuckDBPyConnection, public: Path) -> Iterator[None]:
+    """Write to a public file within the block, and make it durable."""
+    place = str(public).replace("'", "''")
+    connection.execute(f"attach '{place}' as {_PUBLIC} (recovery_mode no_wal_writes)")
+    connection.execute(f"use {_PUBLIC}")
+    yield
+    connection.execute("checkpoint")
+    connection.execute("use memory")
+    connection.execute(f"detach {_PUBLIC}")
+    public.chmod(_READABLE_BY_ALL)
+    fsync_file(public)
+
+
+def _has_rows(connection: duckdb.DuckDBPyConnection, rows: str) -> bool:
+    return connection.execute(f"select 1 from {rows} limit 1").fetchone() is not None
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    tier: str,
+    only: str,
+    new: str = "true",
+) -> None:
+    columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
+    connection.execute(
+        f"insert into {table.name} by name select {columns} "
+        f'from (from "{tier}".{table.name} where {new}) {only}'
+    )
+
+
+def _find_unhidden(connection: duckdb.DuckDBPyConnection, tier: str, older: Sequence[str]) -> bool:
+    """List the products that this tier shows to the public first; False if there are none."""
+    key = ", ".join(PRODUCTS.key)
+    before = " union all ".join(
+        f'select {key}, access from "{each}".{PRODUCTS.name}' for each in older
+    )
+    shown = f"select * from \"{tier}\".{PRODUCTS.name} where replaces and access = '{Role.PUBLIC}'"
+    if not _has_rows(connection, f"({shown})"):
+        return False
+    connection.execute(
+        f"create temp table {_UNHIDDEN} as select name_key, record_id, name from ({shown}) "
+        f"semi join ({before}) using ({key}) "
+        f"anti join (from ({before}) where access = '{Role.PUBLIC}') using ({key})"
+    )
+    return _has_rows(connection, _UNHIDDEN)
+
+
+def _hidden(tier: str) -> str:
+    return f"select 1 from \"{tier}\".{PRODUCTS.name} where access <> '{Role.PUBLIC}'"
 
 
 def _of_public_products(table: Table, tier: str) -> str:
@@ -79,6 +150,6 @@ def _of_public_products(table: Table, tier: str) -> str:
     if "access" in table.column_names:
         return f"where access = '{Role.PUBLIC}'"
     return (
-        f'semi join (select record_id, name from "{tier}".products '
-        f"where access = '{Role.PUBLIC}') using (record_id, name)"
+        f'semi join (select name_key, record_id, name from "{tier}".products '
+        f"where access = '{Role.PUBLIC}') using {_OF_PRODUCT}"
     )

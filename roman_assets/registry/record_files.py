@@ -20,8 +20,10 @@ from roman_assets.archive.durability import (
     write_durably,
     write_new,
 )
-from roman_assets.archive.object_store import ObjectStore
+from roman_assets.archive.object_store import ConflictError, ObjectStore
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
 
 LOOSE, MERGED = "loose", "merged"
 """Shelves of segments: one for each fold, and several that became one."""
@@ -92,6 +94,14 @@ class RecordFiles(ABC):
         """Read pending records or segments, as they are kept and not as they may be copied."""
 
     @abstractmethod
+    def replace(self, path: Path, old: bytes, new: bytes, fence: Fence) -> None:
+        """Replace a pending record, at once, and durably, under the fold lock."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Return the size of all segments, bytes."""
+
+    @abstractmethod
     def discard(self, paths: Iterable[Path]) -> None:
         """Remove pending records."""
 
@@ -145,12 +155,19 @@ class DiskRecords(RecordFiles):
         """Read files."""
         return [path.read_bytes() for path in paths]
 
+    def replace(self, path: Path, old: bytes, new: bytes, fence: Fence) -> None:
+        """Replace a file."""
+        fence.write(path, new)
+
+    def size(self) -> int:
+        """Add up the sizes of files."""
+        return sum(path.stat().st_size for path in self.segments())
+
     def discard(self, paths: Iterable[Path]) -> None:
         """Unlink files."""
+        # Not made durable: a record that comes back after a power loss is known by its id.
         for path in paths:
             path.unlink(missing_ok=True)
-        if self._pending.is_dir():
-            fsync_directory(self._pending)
 
     def write_segment(self, path: Path, lines: bytes) -> None:
         """Write a file."""
@@ -197,6 +214,24 @@ class ObjectRecords(RecordFiles):
         """Read objects; local copies of segments that differ are made again."""
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return list(threads.map(self._read, paths))
+
+    def replace(self, path: Path, old: bytes, new: bytes, fence: Fence) -> None:
+        """Replace an object that is what was read."""
+        fence.confirm()
+        content, e_tag = self._objects.read(self._key(path))
+        try:
+            if content != old:
+                raise ConflictError(str(path))
+            self._objects.replace(self._key(path), new, e_tag)
+        except ConflictError as error:
+            raise PassingFaultError(
+                f"another process has changed {path.name} while this one folded. Remedy: none is "
+                "needed; the committed records are safe, and the next fold finishes"
+            ) from error
+
+    def size(self) -> int:
+        """Add up the sizes of objects."""
+        return sum(self._sizes(self._segments).values())
 
     def discard(self, paths: Iterable[Path]) -> None:
         """Remove objects."""

@@ -569,9 +569,18 @@ KEYS = {
 """Macros that tell where the products of names lie, and records and products of partitions."""
 
 
-def open_database(path: Path | str) -> duckdb.DuckDBPyConnection:
-    """Open a database read-write (``:memory:`` for a private one), giving times in UTC."""
-    connection = duckdb.connect(path)
+def open_database(path: Path | str, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a database read-write (``:memory:`` for a private one), giving times in UTC.
+
+    Parameters
+    ----------
+    path
+        The database.
+    spill
+        A directory for what does not fit into memory, of this connection alone; DuckDB makes it
+        when it needs it, and removes it. Without one, such a statement fails.
+    """
+    connection = duckdb.connect(path, config={"temp_directory": str(spill or "")})
     connection.execute("load icu")
     connection.execute("set timezone = 'UTC'")
     for macro, sql in KEYS.items():

@@ -23,9 +23,9 @@ from roman_assets.archive.durability import (
 )
 from roman_assets.archive.object_store import ConflictError, ObjectStore
 from roman_assets.archive.store import sha256_of
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.registry.fold_lock import confirm_fold_lock
 
 _READ_ONLY = 0o444
 _LOCK = "fetch.lock"
@@ -71,7 +71,19 @@ class SharedSnapshot:
         with locked(private_directory(self._snapshot.parent) / _LOCK):
             self._fetch_newest(named)
 
-    def publish(self, content: bytes, named: Collection[str]) -> None:
+    def upload(self, path: Path, name: str) -> None:
+        """Bring a file to the object store, before a snapshot names it.
+
+        Parameters
+        ----------
+        path
+            The file; it is whole and durable.
+        name
+            Its name there.
+        """
+        self._objects.upload(path, self._root.key(self._files / name), sha256_of(path))
+
+    def publish(self, content: bytes, named: Collection[str], fence: Fence) -> None:
         """Let readers on all machines see a new snapshot at once; the fold lock is held.
 
         Parameters
@@ -80,6 +92,8 @@ class SharedSnapshot:
             The snapshot.
         named
             The files that it names; they are here, whole and durable.
+        fence
+            Of the fold lock.
 
         Raises
         ------
@@ -89,10 +103,9 @@ class SharedSnapshot:
         key = self._root.key(self._snapshot)
         there = {_name(meta): meta["last_modified"].timestamp() for meta in self._listed()}
         for name in set(named) - there.keys():
-            path = self._files / name
-            self._objects.upload(path, self._root.key(path), sha256_of(path))
+            self.upload(self._files / name, name)
         before = self._objects.meta(key)
-        confirm_fold_lock(self._root)
+        fence.confirm()
         try:
             if before is None:
                 self._objects.put_new(key, content)
@@ -104,12 +117,17 @@ class SharedSnapshot:
                 "one folded. Remedy: none is needed; the committed records are safe, and the next "
                 "fold finishes"
             ) from error
-        horizon = time.time() - _LINGERS
+        # By the clock of the store, in which nobody's clock can be wrong.
+        horizon = self._published_at(key) - _LINGERS
         self._objects.delete(
             self._root.key(self._files / name)
             for name, written_at in there.items()
             if name not in named and written_at < horizon
         )
+
+    def _published_at(self, key: str) -> float:
+        meta = self._objects.meta(key)
+        return 0.0 if meta is None else float(meta["last_modified"].timestamp())
 
     def _fetch_newest(self, named: Callable[[bytes], Collection[str]]) -> None:
         incomplete = None

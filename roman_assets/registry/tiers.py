@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,11 +34,12 @@ from roman_assets.archive.durability import (
     fsync_directory,
     fsync_file,
     make_directory,
+    private_directory,
     temporary_name,
-    write_durably,
 )
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
-from roman_assets.registry.public import write_public_tier
+from roman_assets.registry.public import append_to_public_tier, write_public_tier
 from roman_assets.registry.schema import (
     REPLACES,
     TABLES,
@@ -98,6 +101,19 @@ def registry_directory(root: DataRoot, role: Role) -> Path:
     return root.public_registry if role is Role.PUBLIC else root.registry
 
 
+def spill_directory(root: DataRoot) -> Path:
+    """Return where DuckDB puts what does not fit into memory."""
+    return root.registry / "spill"
+
+
+def _new_spill(root: DataRoot, role: Role) -> Path | None:
+    if role is Role.PUBLIC:
+        return Path(tempfile.gettempdir()) / f"roman-assets-{uuid.uuid4().hex}"
+    if not os.access(root.registry, os.W_OK):
+        return None
+    return private_directory(spill_directory(root)) / uuid.uuid4().hex
+
+
 def read_snapshot(directory: Path) -> Snapshot | None:
     """Read which tiers count now; None before the first fold.
 
@@ -139,30 +155,31 @@ def _named(content: bytes) -> tuple[str, ...]:
         return ()
 
 
-def publish_snapshot(root: DataRoot, snapshot: Snapshot, previous: Snapshot | None) -> None:
+def publish_snapshot(
+    root: DataRoot, snapshot: Snapshot, previous: Snapshot | None, fence: Fence
+) -> None:
     """Let readers see a state at once; the fold lock is held.
 
-    Files that neither this nor the previous snapshot names are removed. Who has one open keeps it,
-    and who comes late for one reads the snapshot again.
+    Files that neither this nor the previous snapshot names are removed. A process that has one open
+    keeps it, and one that finds it gone reads the snapshot again.
 
     Raises
     ------
     PassingFaultError
-        If another machine has taken the fold lock over; nothing is published.
+        If another process has taken the fold lock over; nothing is published.
     """
     kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
     content = json.dumps(asdict(snapshot)).encode()
     for role in Role:
         if root.object_store is not None:
-            _shared(root, role).publish(content, snapshot.tiers)
+            _shared(root, role).publish(content, snapshot.tiers, fence)
             refresh_snapshot(root, role)
         else:
-            directory = registry_directory(root, role)
-            write_durably(directory / SNAPSHOT, content, mode=_READ_ONLY)
+            fence.write(registry_directory(root, role) / SNAPSHOT, content, mode=_READ_ONLY)
     for role in Role:
-        for path in (registry_directory(root, role) / TIERS).iterdir():
+        for path in (registry_directory(root, role) / TIERS).glob("[!.]*"):
             if path.name not in kept:
-                path.unlink(missing_ok=True)
+                fence.remove(path)
 
 
 def tier_path(root: DataRoot, tier: str, role: Role = Role.OPERATIONS) -> Path:
@@ -208,7 +225,7 @@ class TieredDatabase:
         self._role = role
         self._tables = tables_seen_by(role)
         # Attached to a private instance: DuckDB shares instances by path within a process.
-        self.connection = open_database(":memory:")
+        self.connection = open_database(":memory:", _new_spill(root, role))
         self._tiers: tuple[str, ...] = ()
         self._replacing: dict[str, bool] = {}
         """Whether rows take the place of others in older tiers, by attached tier."""
@@ -256,17 +273,37 @@ class TieredDatabase:
         self._attach_new(NEWEST, str(path), is_copy=path.exists())
         self._create_views(read, (NEWEST, *older))
 
-    def written(self, public: Path | None) -> None:
+    def written(
+        self, older: Sequence[str], public: Path | None, grown: Mapping[str, int] | None
+    ) -> None:
         """Put all that was written into the file of the `NEWEST` tier, and the public part of it.
 
         Parameters
         ----------
+        older
+            The tiers after it.
         public
             The file for the public, None if there is none.
+        grown
+            Where the rows begin, by table, that `public` has not the public part of; None if it
+            is new.
         """
         self.connection.execute(f"checkpoint {NEWEST}")
-        if public is not None:
-            write_public_tier(self.connection, NEWEST, public)
+        if public is None:
+            return
+        if grown is not None:
+            append_to_public_tier(self.connection, NEWEST, grown, public)
+        else:
+            self.attach(older)
+            write_public_tier(self.connection, NEWEST, older, public)
+
+    def sizes(self) -> dict[str, int]:
+        """Return where new rows of the `NEWEST` tier begin, by public table."""
+        names = [table.name for table in tables_seen_by(Role.PUBLIC)]
+        ends = ", ".join(
+            f"(select coalesce(max(rowid), -1) + 1 from {NEWEST}.{name})" for name in names
+        )
+        return dict(zip(names, _row(self.connection, f"select {ends}"), strict=True))
 
     @contextmanager
     def each_tier(self) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
@@ -351,12 +388,118 @@ def bring_forward(connection: duckdb.DuckDBPyConnection, table: Table, changing:
     )
 
 
-@dataclass(frozen=True)
 class NewTier:
-    """A tier while it is written: its name once it is whole, and the database to write with."""
+    """A tier while it is written.
 
-    name: str
-    database: TieredDatabase
+    Parameters
+    ----------
+    root
+        The installation.
+    published
+        Whether there is a public part.
+    """
+
+    def __init__(self, root: DataRoot, published: bool) -> None:
+        self.name = f"{uuid.uuid4().hex}.duckdb"
+        self.database = TieredDatabase(root)
+        self._root = root
+        roles = Role if published else (Role.OPERATIONS,)
+        self._files = {
+            role: make_directory(registry_directory(root, role) / TIERS) / self.name
+            for role in roles
+        }
+        self._drafts = {role: temporary_name(path) for role, path in self._files.items()}
+        self.only_grows = False
+        """Whether rows that were in the tier it starts as a copy of are as they were."""
+        self._copied: dict[str, int] | None = None
+
+    def copy(self, tier: str) -> None:
+        """Start as a copy of a tier."""
+        for role, draft in self._drafts.items():
+            shutil.copyfile(tier_path(self._root, tier, role), draft)
+
+    def open(self, older: Sequence[str], read: Sequence[Table]) -> None:
+        """Open the database to write, with the tables that are read meanwhile."""
+        is_copy = self.draft.exists()
+        self.database.write(self.draft, older, read)
+        self._copied = self.database.sizes() if is_copy else None
+
+    @property
+    def draft(self) -> Path:
+        """The file that is written."""
+        return self._drafts[Role.OPERATIONS]
+
+    def finish(self, older: Sequence[str] = ()) -> None:
+        """Make the files whole and durable; nobody sees them before `place`.
+
+        Parameters
+        ----------
+        older
+            The tiers it comes before, newest first.
+        """
+        public = self._drafts.get(Role.PUBLIC)
+        grown = self._copied if self.only_grows else None
+        if public is not None and grown is None:
+            public.unlink(missing_ok=True)
+        self.database.written(older, public, grown)
+        self.database.close()
+        self.draft.chmod(_READ_ONLY)
+        fsync_file(self.draft)
+
+    def upload(self) -> None:
+        """Bring the files to the object store, if the installation has one."""
+        if self._root.object_store is not None:
+            for role, draft in self._drafts.items():
+                _shared(self._root, role).upload(draft, self.name)
+
+    def place(self) -> None:
+        """Give the files their names, which a snapshot can then name."""
+        for role, draft in self._drafts.items():
+            draft.replace(self._files[role])
+        for path in self._files.values():
+            fsync_directory(path.parent)
+
+    def discard(self) -> None:
+        """Remove what has not been placed."""
+        self.database.close()
+        for draft in self._drafts.values():
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_tier(
+    root: DataRoot,
+    older: Sequence[str] = (),
+    copied: str | None = None,
+    read: Sequence[Table] = (),
+    *,
+    published: bool = True,
+) -> Iterator[NewTier]:
+    """Write a tier before older ones; the block finishes and places it, or it goes.
+
+    What the public may see of it is written into a file of its own.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    older
+        The tiers it comes before, newest first.
+    copied
+        The tier that it starts as a copy of; without one it is empty.
+    read
+        The tables that are read while it is written.
+    published
+        False for a tier that is only merged into another, so that the public part is not needed.
+    """
+    tier = NewTier(root, published)
+    try:
+        if copied is not None:
+            tier.copy(copied)
+        tier.open(older, read)
+        yield tier
+    finally:
+        tier.discard()
 
 
 @contextmanager
@@ -368,41 +511,14 @@ def new_tier(
     *,
     published: bool = True,
 ) -> Iterator[NewTier]:
-    """Write a tier before older ones; it is whole, under its name and durable at the end.
+    """Write a tier as `draft_tier` does; it is finished and placed at the end.
 
-    What the public may see of it is written into a file of its own.
-
-    Parameters
-    ----------
-    root
-        The installation; its fold lock is held.
-    older
-        The tiers it comes before, newest first.
-    copied
-        The tier that it starts as a copy of; without one it is empty.
-    read
-        The tables that are read while it is written.
-    published
-        False for a tier that is only merged into another, so that the public part is not needed.
+    Until a snapshot names it, whoever holds the fold lock may remove it: so hold that lock.
     """
-    name = f"{uuid.uuid4().hex}.duckdb"
-    path = make_directory(root.registry / TIERS) / name
-    temporary = temporary_name(path)
-    database = TieredDatabase(root)
-    try:
-        if copied is not None:
-            shutil.copyfile(tier_path(root, copied), temporary)
-        database.write(temporary, older, read)
-        yield NewTier(name, database)
-        database.written(tier_path(root, name, Role.PUBLIC) if published else None)
-        database.close()
-        temporary.chmod(_READ_ONLY)
-        fsync_file(temporary)
-        temporary.replace(path)
-    finally:
-        database.close()
-        temporary.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    with draft_tier(root, older, copied, read, published=published) as tier:
+        yield tier
+        tier.finish(older)
+        tier.place()
 
 
 def newest_to_copy(root: DataRoot, tiers: Sequence[str]) -> str | None:
@@ -412,38 +528,54 @@ def newest_to_copy(root: DataRoot, tiers: Sequence[str]) -> str | None:
     return None
 
 
-def merge_tiers(root: DataRoot, tiers: Sequence[str], is_whole: bool) -> str:
-    """Write the rows of some newest tiers into one, in the order in which they are searched.
+def fill_merged(
+    tier: NewTier,
+    tiers: Sequence[str],
+    is_whole: bool,
+    progress: Callable[[], None],
+) -> None:
+    """Write the rows of some tiers into a new one, in the order in which they are searched.
 
     Parameters
     ----------
-    root
-        The installation; its fold lock is held.
+    tier
+        The new tier.
     tiers
         What is merged, newest first.
     is_whole
         Whether there is no older tier, so that no row takes the place of another.
+    progress
+        Called again and again, as it goes on.
+    """
+    database, connection = tier.database, tier.database.connection
+    connection.execute("set preserve_insertion_order = false")
+    connection.execute(f"set memory_limit = '{_MEMORY}'")
+    database.attach(tiers)
+    for table in TABLES:
+        kept = f"replace (false as {REPLACES.name})" if table.key and is_whole else ""
+        order = ", ".join(f'"{column}"' for column in table.order)
+        for part in _slices(connection, table, tiers):
+            progress()
+            connection.execute(
+                f"insert into {NEWEST}.{table.name} by name "
+                f"select * {kept} from ({database.rows(table, tiers)}) where {part} "
+                f"order by {order}"
+            )
 
-    Returns
-    -------
-    str
-        The new tier.
+
+def merge_tiers(
+    root: DataRoot,
+    tiers: Sequence[str],
+    is_whole: bool,
+    progress: Callable[[], None] = lambda: None,
+) -> str:
+    """Merge tiers into one under the fold lock, which is held; returns the new tier.
+
+    A registry that is made anew is merged so; one that is in use, by
+    `roman_assets.registry.merging`.
     """
     with new_tier(root) as tier:
-        database = tier.database
-        connection = database.connection
-        connection.execute("set preserve_insertion_order = false")
-        connection.execute(f"set memory_limit = '{_MEMORY}'")
-        database.attach(tiers)
-        for table in TABLES:
-            kept = f"replace (false as {REPLACES.name})" if table.key and is_whole else ""
-            order = ", ".join(f'"{column}"' for column in table.order)
-            for part in _slices(connection, table, tiers):
-                connection.execute(
-                    f"insert into {NEWEST}.{table.name} by name "
-                    f"select * {kept} from ({database.rows(table, tiers)}) where {part} "
-                    f"order by {order}"
-                )
+        fill_merged(tier, tiers, is_whole, progress)
     return tier.name
 
 
@@ -473,20 +605,35 @@ def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
     return row
 
 
-def due_to_merge(root: DataRoot, tiers: Sequence[str]) -> int:
-    """Give how many of the newest tiers are to become one; 0 while the newest is not full.
+def due_to_merge(
+    root: DataRoot, tiers: Sequence[str], largest: int | None = None
+) -> tuple[str, ...]:
+    """Return the tiers that are to become one, newest first; none while there is nothing to merge.
 
-    Each tier has a level by its size, and no two have the same; so there are few of them, and a
-    row is copied a few times at each level.
+    Each tier has a level by its size, and no two are to have the same; so there are few of them,
+    and a row is copied a few times at each level. The newest tier is left out until it is full.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    tiers
+        All tiers, newest first.
+    largest
+        Bytes that are merged at most.
     """
     sizes = [tier_path(root, tier).stat().st_size for tier in tiers]
-    if not sizes or sizes[0] < _FULL:
-        return 0
-    number, level = 1, _level(sizes[0])
-    while number < len(sizes) and _level(sizes[number]) <= level:
-        number += 1
-        level = _level(sum(sizes[:number]))
-    return number if number > 1 else 0
+    first = 0 if sizes and sizes[0] >= _FULL else 1
+    if first >= len(tiers):
+        return ()
+    end, level = first + 1, _level(sizes[first])
+    while end < len(sizes) and _level(sizes[end]) <= level:
+        end += 1
+        if largest is not None and sum(sizes[first:end]) > largest:
+            end -= 1
+            break
+        level = _level(sum(sizes[first:end]))
+    return tuple(tiers[first:end]) if end > first + 1 else ()
 
 
 def _level(size: int) -> int:

@@ -10,8 +10,11 @@ does it; products are made in bulk, since a month has millions.
 from __future__ import annotations
 
 import math
+import tempfile
+import uuid
 from collections.abc import Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -63,7 +66,8 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         In memory, with the registry's own schema. Columns that no deadline depends on (hashes,
         sizes, footprints) are null.
     """
-    connection = open_database(":memory:")
+    spill = Path(tempfile.gettempdir()) / f"roman-assets-{uuid.uuid4().hex}"
+    connection = open_database(":memory:", spill)
     create_tables(connection)
     connection.execute("create schema rehearsed")
     for name, table in (

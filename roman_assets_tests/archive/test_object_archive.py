@@ -12,6 +12,7 @@ from roman_assets.archive.object_archive import ObjectArchive
 from roman_assets.archive.object_store import ConflictError, ObjectStore
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
+from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError, PlatformError
 from roman_assets.products.name import ProductName
@@ -69,6 +70,12 @@ def test_a_reader_in_the_middle_of_a_download_keeps_the_bytes_it_began_with(
     assert first + b"".join(map(bytes, chunks)) == old
 
 
+def fence_of(confirm):
+    fence = Fence("lock", (), "token")
+    fence.also(confirm)
+    return fence
+
+
 def test_a_stalled_process_does_not_roll_a_name_back(tmp_path, archive):
     old, new = staged(archive, tmp_path, b"old"), staged(archive, tmp_path, b"new")
     archive.show({NAME: staged(archive, tmp_path, b"older")})
@@ -77,7 +84,7 @@ def test_a_stalled_process_does_not_roll_a_name_back(tmp_path, archive):
         archive.show({NAME: new})
 
     with pytest.raises(PassingFaultError, match="changed by another process"):
-        archive.show({NAME: old}, confirm=stall_until_another_has_shown_the_new_content)
+        archive.show({NAME: old}, fence_of(stall_until_another_has_shown_the_new_content))
     assert archive.path(NAME).read_bytes() == b"new"
 
 
@@ -86,7 +93,7 @@ def test_who_has_lost_the_lock_changes_no_name(tmp_path, archive):
         raise PassingFaultError("the lock is lost")
 
     with pytest.raises(PassingFaultError, match="lock is lost"):
-        archive.show({NAME: staged(archive, tmp_path, b"one")}, confirm=lost)
+        archive.show({NAME: staged(archive, tmp_path, b"one")}, fence_of(lost))
     assert not archive.is_public(NAME)
 
 

@@ -87,9 +87,9 @@ def test_a_blob_that_another_process_might_publish_is_not_withdrawn(tmp_path, ar
 def test_a_blob_is_removed_by_who_looked_after_it_was_staged_only(archive, staged):
     photons = staged(b"photons")
     (blob,) = archive.blobs()
-    assert not archive.remove_blob_older_than(photons, blob.staged_at - 1)
-    assert archive.remove_blob_older_than(photons, blob.staged_at)
-    assert not archive.remove_blob_older_than(photons, blob.staged_at)
+    assert not archive.remove_blob_staged_at(photons, blob.staged_at - 1)
+    assert archive.remove_blob_staged_at(photons, blob.staged_at)
+    assert not archive.remove_blob_staged_at(photons, blob.staged_at)
     assert not list(archive.blobs())
     with pytest.raises(FileNotFoundError):
         archive.local(photons)
@@ -125,7 +125,7 @@ def test_a_coadd_of_more_than_a_visit_lies_under_its_grouping():
 def test_a_name_shows_the_newest_content_and_nothing_else_is_left(archive, staged):
     name = ProductName.parse(cal())
     for content in (b"one", b"two", b"two"):
-        assert archive.show({name: staged(content)}) == []
+        assert archive.show({name: staged(content)}) == {}
         assert shown(archive) == {cal(): content}
         assert archive.path(name).name == cal()
     assert archive.is_public(name)
@@ -144,8 +144,8 @@ def test_names_that_differ_from_what_they_should_show_are_told(archive, staged):
 
 def test_a_name_cannot_show_content_that_is_not_there(archive, staged):
     first, second = ProductName.parse(cal(1)), ProductName.parse(cal(2))
-    missing = archive.show({first: sha256(b"never staged"), second: staged(b"two")})
-    assert missing == [first]
+    unshown = archive.show({first: sha256(b"never staged"), second: staged(b"two")})
+    assert unshown == {first: "its blob is missing"}
     assert shown(archive) == {cal(2): b"two"}
 
 
@@ -179,7 +179,7 @@ def test_a_lost_blob_comes_back_from_the_public_name_if_that_has_the_content(arc
     one = staged(b"one")
     archive.show({name: one})
     (blob,) = archive.blobs()
-    archive.remove_blob_older_than(one, blob.staged_at)
+    archive.remove_blob_staged_at(one, blob.staged_at)
     assert not archive.restore_blob(name, sha256(b"two"), mend=True)
     assert archive.restore_blob(name, one, mend=False)
     assert not list(archive.blobs())

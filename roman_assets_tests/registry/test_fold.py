@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +45,7 @@ from roman_assets_tests.registry.installation import (
     cal,
     change_of,
     damage,
+    exposure,
     moment,
     public_content,
     record_of,
@@ -96,16 +98,54 @@ def test_a_new_product_overwrites_the_old_one_and_the_old_is_remembered(root):
     ]
 
 
-def test_the_last_commit_wins_even_if_it_is_folded_first(root):
-    second = commit(root, {cal(): b"new"}, committed_at=moment(1))
+@pytest.mark.parametrize("step_back", [timedelta(0), timedelta(hours=1), timedelta(days=400)])
+def test_a_clock_that_is_set_back_hides_no_new_product(root, step_back):
+    first = commit(root, {cal(): b"old"}, committed_at=moment(5))
     fold(root)
-    first = commit(root, {cal(): b"old"}, committed_at=moment(0))
+    second = commit(root, {cal(): b"new"}, committed_at=moment(5) - step_back)
     fold(root)
-    assert public_content(root) == {cal(): b"new"}
+    third = commit(root, {cal(): b"newest"}, committed_at=moment(5) - step_back / 2)
+    fold(root)
+    assert public_content(root) == {cal(): b"newest"}
     assert generations(root, cal()) == [
         (1, "overwritten", first.record_id),
-        (2, "current", second.record_id),
+        (2, "overwritten", second.record_id),
+        (3, "current", third.record_id),
     ]
+    folded = registry_content(root)
+    rebuild(root)
+    assert registry_content(root) == folded
+
+
+def test_the_last_word_on_a_partition_is_the_one_folded_last(root):
+    for number, error in enumerate(["first", "second"]):
+        failure = WorkFailure(file_set=exposure(), error=error, message="")
+        commit(root, {}, failures=(failure,), committed_at=moment(9 - number))
+        fold(root)
+    with Registry(root) as registry:
+        assert list(registry.failures()["error"]) == ["second"]
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_fold_that_dies_in_between_and_is_repeated_gives_the_same_times(root, monkeypatch, more):
+    commit(root, {cal(): b"old"}, committed_at=moment(5))
+    fold(root)
+    commit(root, {cal(): b"new"}, committed_at=moment(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module, "publish_snapshot", dying)
+        with pytest.raises(Killed):
+            fold(root)
+    if more:
+        commit(root, {cal(): b"other"}, committed_at=moment(2))
+    fold(root)
+    folded = registry_content(root)
+    rebuild(root)
+    assert registry_content(root) == folded
+    assert public_content(root) == {cal(): b"other" if more else b"new"}
+
+
+def dying(*arguments, **options):
+    raise Killed
 
 
 def test_folding_nothing_changes_nothing(root):
@@ -290,7 +330,7 @@ def test_a_damaged_line_of_a_segment_is_set_aside_by_a_rebuild_and_the_rest_is_k
 def test_a_product_whose_file_is_lost_is_named_and_the_others_are_shown(root):
     record = commit(root, {cal(1): b"a", cal(2): b"b"})
     FileArchive(root).blob(record.products[0].sha256).unlink()
-    assert fold(root).missing_blobs == (cal(1),)
+    assert fold(root).unshown == {cal(1): "its blob is missing"}
     assert public_content(root) == {cal(2): b"b"}
 
 
@@ -315,7 +355,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this place."""
 
 
-PLACES = ["apply_segments", "_link", "publish_snapshot", "_unlink", "merge_tiers"]
+PLACES = ["apply_segments", "_link", "publish_snapshot", "_unlink"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

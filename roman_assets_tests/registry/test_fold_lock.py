@@ -14,7 +14,7 @@ from roman_assets.archive.object_store import ObjectStore
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.registry import fold_lock as fold_lock_module
-from roman_assets.registry.fold_lock import confirm_fold_lock, fold_lock
+from roman_assets.registry.fold_lock import fold_lock
 
 PROJECT = Path(__file__).parents[2]
 
@@ -22,6 +22,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def short_lease(monkeypatch):
     monkeypatch.setattr(fold_lock_module, "LEASE", 1.0)
+    monkeypatch.setattr(fold_lock_module, "RENEWAL", 0.3)
     monkeypatch.setattr(fold_lock_module, "_LOOKS", 0.02)
 
 
@@ -36,11 +37,11 @@ def test_one_at_a_time_holds_it(new_root, short_lease):
     def hold(host: str) -> None:
         nonlocal holders, most
         for _ in range(4):
-            with fold_lock(new_root(host)):
+            with fold_lock(new_root(host)) as fence:
                 holders += 1
                 most = max(most, holders)
                 time.sleep(0.01)
-                confirm_fold_lock(new_root(host))
+                fence.confirm()
                 holders -= 1
 
     threads = [threading.Thread(target=hold, args=(host,)) for host in ("one", "one", "two")]
@@ -78,8 +79,8 @@ def killed_holder(hosts):
 
 def test_a_killed_holder_frees_it_for_its_own_machine_at_once(hosts, killed_holder, monkeypatch):
     monkeypatch.setattr(fold_lock_module, "PATIENCE", 2.0)
-    with fold_lock(hosts[0]):
-        confirm_fold_lock(hosts[0])
+    with fold_lock(hosts[0]) as fence:
+        fence.confirm()
 
 
 def test_a_killed_holder_frees_it_for_other_machines_when_its_lease_ends(
@@ -91,11 +92,11 @@ def test_a_killed_holder_frees_it_for_other_machines_when_its_lease_ends(
 
 
 def test_who_does_not_answer_loses_it_and_is_told_so(hosts, short_lease, monkeypatch):
-    monkeypatch.setattr(fold_lock_module, "_renew_until", lambda lease, done: None)
-    with fold_lock(hosts[0]), fold_lock(hosts[1]):
-        confirm_fold_lock(hosts[1])
+    monkeypatch.setattr(fold_lock_module, "RENEWAL", 3600.0)
+    with fold_lock(hosts[0]) as first, fold_lock(hosts[1]) as second:
+        second.confirm()
         with pytest.raises(PassingFaultError, match="another machine has begun to fold"):
-            confirm_fold_lock(hosts[0])
+            first.confirm()
 
 
 def test_a_holder_that_works_for_long_keeps_it(hosts, short_lease):
@@ -105,11 +106,11 @@ def test_a_holder_that_works_for_long_keeps_it(hosts, short_lease):
         with fold_lock(hosts[1]):
             taken.set()
 
-    with fold_lock(hosts[0]):
+    with fold_lock(hosts[0]) as fence:
         thread = threading.Thread(target=wait_for_it)
         thread.start()
         assert not taken.wait(2.5 * fold_lock_module.LEASE)
-        confirm_fold_lock(hosts[0])
+        fence.confirm()
     thread.join()
     assert taken.is_set()
 
@@ -118,7 +119,7 @@ def test_who_waits_too_long_is_told_for_whom(hosts, short_lease, monkeypatch):
     monkeypatch.setattr(fold_lock_module, "PATIENCE", 0.2)
     with (
         fold_lock(hosts[0]),
-        pytest.raises(PassingFaultError, match=rf":{os.getpid()} folds s3://"),
+        pytest.raises(PassingFaultError, match=rf"lease of s3://.*process {os.getpid()}"),
         fold_lock(hosts[1]),
     ):
         pytest.fail("two hold it")
@@ -126,5 +127,5 @@ def test_who_waits_too_long_is_told_for_whom(hosts, short_lease, monkeypatch):
 
 def test_an_unreadable_lease_is_taken_over_when_it_ends(hosts, short_lease):
     ObjectStore(hosts[0].object_store).put("registry/fold.lease.json", b"damaged")
-    with fold_lock(hosts[0]):
-        confirm_fold_lock(hosts[0])
+    with fold_lock(hosts[0]) as fence:
+        fence.confirm()

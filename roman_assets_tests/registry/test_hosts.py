@@ -59,6 +59,7 @@ def plain(object_store):
 @pytest.fixture
 def short_lease(monkeypatch):
     monkeypatch.setattr(fold_lock_module, "LEASE", 0.5)
+    monkeypatch.setattr(fold_lock_module, "RENEWAL", 0.15)
     monkeypatch.setattr(fold_lock_module, "_LOOKS", 0.02)
 
 
@@ -155,13 +156,13 @@ def test_a_machine_that_stalls_while_it_folds_publishes_nothing_stale(
 ):
     one, two = hosts
     publish_associations(one, {1: "old"})
-    monkeypatch.setattr(fold_lock_module, "_renew_until", lambda lease, done: None)
+    monkeypatch.setattr(fold_lock_module, "RENEWAL", 3600.0)
     link = fold_module._link
 
-    def stall(root, contents):
+    def stall(root, contents, fence):
         if root == one:
             publish_associations(two, {1: "newest"})
-        return link(root, contents)
+        return link(root, contents, fence)
 
     monkeypatch.setattr(fold_module, "_link", stall)
     with pytest.raises(PassingFaultError, match="another machine"):
@@ -342,7 +343,7 @@ def test_nothing_of_a_step_is_visible_if_its_record_cannot_be_written(hosts, mon
 def test_the_lock_of_one_machine_holds_back_the_others(hosts, short_lease, monkeypatch):
     monkeypatch.setattr(fold_lock_module, "PATIENCE", 0.3)
     Journal(hosts[1]).write(record_of(hosts[1], {cal(1): b"a"}))
-    with fold_lock(hosts[0]), pytest.raises(PassingFaultError, match="folds s3://"):
+    with fold_lock(hosts[0]), pytest.raises(PassingFaultError, match="lease of s3://"):
         fold(hosts[1])
     fold(hosts[1])
     assert Archive.of(hosts[0]).is_public(ProductName.parse(cal(1)))

@@ -30,11 +30,13 @@ from roman_assets.products.lifecycle import (
 )
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
+from roman_assets.registry import merging as merging_module
 from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.merging import merge_due_tiers
 from roman_assets.registry.record import CommitRecord, ProductEntry
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
@@ -55,7 +57,7 @@ contents = st.dictionaries(
     st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=4
 )
 seconds = st.integers(0, 20)
-places = st.sampled_from(["apply_segments", "_link", "publish_snapshot", "_unlink", "merge_tiers"])
+places = st.sampled_from(["apply_segments", "_link", "publish_snapshot", "_unlink"])
 TRUE_OF_WHAT_WAS_COMMITTED = {FindingKind.PARTIAL_SET, FindingKind.LOST_PRODUCT}
 Key = tuple[datetime, str]
 
@@ -136,8 +138,11 @@ class Tiering:
     def newest_to_copy(self, root: DataRoot, tiers: Sequence[str]) -> str | None:
         return tiers[0] if tiers and self.goes_on else None
 
-    def due_to_merge(self, root: DataRoot, tiers: Sequence[str]) -> int:
-        return min(self.merged, len(tiers))
+    def due_to_merge(
+        self, root: DataRoot, tiers: Sequence[str], largest: int | None
+    ) -> tuple[str, ...]:
+        number, self.merged = self.merged, 0
+        return tuple(tiers[:number]) if number > 1 else ()
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -150,8 +155,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.bytes_of: dict[str, bytes] = {}
         self.tiering = Tiering()
         self.patches = ExitStack()
-        for decision in ("newest_to_copy", "due_to_merge"):
-            patch = mock.patch.object(fold_module, decision, getattr(self.tiering, decision))
+        for module, decision in (
+            (fold_module, "newest_to_copy"),
+            (merging_module, "due_to_merge"),
+        ):
+            patch = mock.patch.object(module, decision, getattr(self.tiering, decision))
             self.patches.enter_context(patch)
         self.patches.enter_context(mock.patch.object(tiers_module, "_SORTED_AT_ONCE", 3))
         self.visible = 0
@@ -172,6 +180,12 @@ class Lifecycle(RuleBasedStateMachine):
         self.what_is_shown_is_what_was_committed()
 
     def all_is_visible(self) -> None:
+        """Take over the times that the fold has set: what is folded later is later."""
+        kept = {record.record_id: record for record in Journal(self.root).records()}
+        self.records = [kept[record.record_id] for record in self.records]
+        times = [record.committed_at for record in self.records]
+        if 0 < self.visible < len(times):
+            assert max(times[: self.visible]) < min(times[self.visible :])
         self.visible, self.certain = len(self.records), True
 
     def commit(self, record: CommitRecord) -> None:
@@ -218,9 +232,14 @@ class Lifecycle(RuleBasedStateMachine):
                 assert len(self.records) == before + 1
             self.all_is_visible()
 
-    @rule(merged=st.integers(0, 3), goes_on=st.booleans())
-    def tier(self, merged: int, goes_on: bool) -> None:
-        self.tiering.merged, self.tiering.goes_on = merged, goes_on
+    @rule(goes_on=st.booleans())
+    def tier(self, goes_on: bool) -> None:
+        self.tiering.goes_on = goes_on
+
+    @rule(merged=st.integers(2, 3))
+    def merge(self, merged: int) -> None:
+        self.tiering.merged = merged
+        merge_due_tiers(self.root)
 
     @rule()
     def fold(self) -> None:

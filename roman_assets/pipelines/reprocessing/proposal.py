@@ -206,13 +206,13 @@ def decide(
         If the disk is full.
     """
     _require_said(author=author, reason=reason)
-    _require_open(root, proposal_id)
+    _require_open(proposal_of(root, proposal_id))
     if verdict is Verdict.APPROVED and not despite_changes:
         _require_unchanged(root, proposal_of(root, proposal_id).proposal)
     decision = Decision(proposal_id=proposal_id, verdict=verdict, author=author, reason=reason)
-    # Who decides holds the lock of the fold: of two at once the second sees what the first decided.
-    with all_folded(root):
-        _require_open(root, proposal_id)
+    # Under the lock of the fold, so that of two at once the second sees what the first decided.
+    with all_folded(root), Registry(root) as registry:
+        _require_open(_proposal_in(registry, proposal_id))
         _record(root, clock, statement=Statement.DECISION, decision=decision)
     fold(root)
     return decision
@@ -233,9 +233,15 @@ def proposal_of(root: DataRoot, proposal_id: str) -> DecidedProposal:
     BadInputError
         If there is none of that name.
     """
-    for one in proposals(root):
-        if one.proposal.proposal_id == proposal_id:
-            return one
+    fold(root)
+    with Registry(root) as registry:
+        return _proposal_in(registry, proposal_id)
+
+
+def _proposal_in(registry: Registry, proposal_id: str) -> DecidedProposal:
+    for row in registry.proposals():
+        if row["proposal_id"] == proposal_id:
+            return _decided(row)
     raise BadInputError(
         f"proposal {proposal_id}",
         "id",
@@ -358,11 +364,10 @@ def _require_installed(proposal_id: str, software: str) -> None:
         )
 
 
-def _require_open(root: DataRoot, proposal_id: str) -> None:
-    found = proposal_of(root, proposal_id)
+def _require_open(found: DecidedProposal) -> None:
     if found.decision is not None:
         raise BadInputError(
-            f"proposal {proposal_id}",
+            f"proposal {found.proposal.proposal_id}",
             "decision",
             f"{found.decision.author} {found.decision.verdict} it on "
             f"{found.decided_at:%Y-%m-%d %H:%M:%S} UTC: {found.decision.reason}",

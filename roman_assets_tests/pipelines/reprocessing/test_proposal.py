@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,8 +26,10 @@ from roman_assets.pipelines.reprocessing.proposal import (
     propose,
     state_of,
 )
+from roman_assets.products.kind import Step
 from roman_assets.registry.fold import fold, rebuild
-from roman_assets.registry.record import Proposal, Verdict
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.record import CommitRecord, Proposal, Verdict
 from roman_assets_tests.pipelines.reprocessing.season import (
     Season,
     exposure_key,
@@ -94,6 +97,33 @@ def test_of_two_who_decide_at_once_one_is_refused(season: Season, proposal: Prop
     with ThreadPoolExecutor(4) as threads:
         said = list(threads.map(say, ["ben", "cleo", "dan", "eve"]))
     assert sorted(said) == ["decision", "decision", "decision", "done"]
+
+
+def test_a_decision_waits_for_nobody_while_others_commit(
+    season: Season, proposal: Proposal
+) -> None:
+    """Between its look under the lock and its own record, others commit without the lock."""
+    done = threading.Event()
+
+    def commit() -> None:
+        while not done.wait(0.02):
+            Journal(season.root).write(
+                CommitRecord(step=Step.EXPOSURE, partition=exposure_key(1, 1))
+            )
+
+    committing = threading.Thread(target=commit, daemon=True)
+    deciding = threading.Thread(
+        target=lambda: decide(
+            season.root, proposal.proposal_id, Verdict.REJECTED, author="ben", reason="no"
+        ),
+        daemon=True,
+    )
+    committing.start()
+    deciding.start()
+    deciding.join(120)
+    done.set()
+    committing.join()
+    assert not deciding.is_alive()
 
 
 def test_only_what_a_person_approved_may_be_carried_out(season: Season, proposal: Proposal) -> None:

@@ -1,0 +1,160 @@
+"""What to do when the registry cannot be folded: only damage makes it rebuild itself."""
+
+# Names put into SQL are names of the schema; values are always parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import duckdb
+
+from roman_assets.access import Role
+from roman_assets.archive.durability import disk_space
+from roman_assets.archive.set_aside import SetAside
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.registry.journal import Journal
+from roman_assets.registry.schema import tables_seen_by
+from roman_assets.registry.tiers import (
+    SNAPSHOT,
+    SnapshotError,
+    TieredDatabase,
+    read_snapshot,
+    tier_path,
+)
+
+REBUILD_VARIABLE = "ROMAN_ASSETS_REBUILD_MIB"
+DEFAULT_REBUILD_MIB = 512
+"""Commit records of some 100,000 products, from which a rebuild takes some ten seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> None:
+    """Raise an error of a fold, unless it comes of damage that a quick rebuild repairs.
+
+    The damage is set aside, so that a person learns of it.
+
+    Parameters
+    ----------
+    root
+        The installation; its fold lock is held.
+    error
+        What the fold met.
+
+    Raises
+    ------
+    duckdb.Error
+        The error itself, if nothing is damaged.
+    PassingFaultError
+        If another program holds the registry, or so much is on record that a person has to start
+        the rebuild.
+    """
+    if isinstance(error, duckdb.Error):
+        if is_disk_full(error):
+            raise error
+        _require_unlocked(error)
+    size, most = Journal(root).size(), _most_bytes()
+    if size > most:
+        if isinstance(error, duckdb.Error) and not is_damage(error):
+            raise error
+        raise PassingFaultError(
+            f"the registry below {root.registry} cannot be folded: {error}. Its commit records "
+            f"have {size / 2**20:.0f} MiB, more than the {most / 2**20:.0f} MiB up to which it "
+            "rebuilds itself. Remedy: run `roman-assets rebuild`; the committed records are safe "
+            f"(or set {REBUILD_VARIABLE})"
+        ) from error
+    damaged = SNAPSHOT if isinstance(error, SnapshotError) else _unreadable_tier(root)
+    if damaged is None:
+        raise error
+    _give_notice(root, damaged, error)
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Tell whether an error can come of a damaged file."""
+    # A block with a wrong checksum raises an error of no class of its own.
+    return type(error) is duckdb.Error or isinstance(
+        error, (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
+    )
+
+
+@contextmanager
+def passing_disk_faults(root: DataRoot) -> Iterator[None]:
+    """Turn a full disk within the block into a passing fault, whoever tells of it.
+
+    Raises
+    ------
+    PassingFaultError
+        Naming the file system and the remedy.
+    """
+    try:
+        with disk_space(root.registry):
+            yield
+    except duckdb.Error as error:
+        if not is_disk_full(error):
+            raise
+        raise PassingFaultError(
+            f"the file system of {root.registry} is full: {error}. Remedy: free space there; the "
+            "committed records are safe and the next fold finishes"
+        ) from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Tell whether DuckDB says that a disk is full."""
+    text = str(error)
+    return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
+
+
+def _require_unlocked(error: duckdb.Error) -> None:
+    if isinstance(error, duckdb.IOException) and "lock" in str(error):
+        raise PassingFaultError(
+            f"another program writes to the registry: {error}. Remedy: close it there and read "
+            "with roman_assets.registry.registry.Registry; the committed records are safe and the "
+            "next fold finishes"
+        ) from error
+
+
+def _unreadable_tier(root: DataRoot) -> str | None:
+    """Return the name of a tier that cannot be read to its end, None if there is none."""
+    snapshot = read_snapshot(root.registry)
+    for tier in snapshot.tiers if snapshot else ():
+        with closing(TieredDatabase(root)) as database:
+            try:
+                database.show([tier])
+                for table in tables_seen_by(Role.OPERATIONS):
+                    database.connection.execute(
+                        f"select bit_xor(hash(row)) from {table.name} as row"
+                    ).fetchall()
+            except duckdb.Error as error:
+                if isinstance(error, duckdb.OutOfMemoryException) or is_disk_full(error):
+                    raise
+                return tier
+    return None
+
+
+def _give_notice(root: DataRoot, damaged: str, error: Exception) -> None:
+    """Say that the registry is rebuilt, in the log and among what is set aside."""
+    path = root.registry / SNAPSHOT if damaged == SNAPSHOT else tier_path(root, damaged)
+    damage = BadInputError(
+        path,
+        "registry",
+        f"it was damaged, so the registry was rebuilt from the commit records: {error}",
+        "none is needed for the registry; look after the disk",
+    )
+    _log.error("%s", damage)
+    content = path if path.is_file() else str(error).encode()
+    SetAside(root).add(content, damage, move=False, name=damaged)
+
+
+def _most_bytes() -> int:
+    text = os.environ.get(REBUILD_VARIABLE) or str(DEFAULT_REBUILD_MIB)
+    try:
+        return int(float(text) * 2**20)
+    except (ValueError, OverflowError) as error:
+        raise BadInputError(
+            REBUILD_VARIABLE, "value", f"{text!r} is not a number", "give a size in MiB"
+        ) from error
