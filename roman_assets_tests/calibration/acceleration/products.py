@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from roman_assets.calibration.acceleration.guest import first_difference
 
-VOLATILE = frozenset({"file_date", "date", "cal_logs", "history", "asdf_library"})
+VOLATILE = frozenset(
+    {"file_date", "date", "cal_logs", "individual_image_cal_logs", "history", "asdf_library"}
+)
 """What differs from run to run: dates and logs."""
 
 _DATE = re.compile(rb"date: '[^']*'")
