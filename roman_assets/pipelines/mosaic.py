@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from roman_assets.pipelines.workers import (
     worker_count,
 )
 from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import (
     PROMPT_RELEASE,
     GroupedFileSet,
@@ -37,7 +38,15 @@ from roman_assets.products.name import (
 )
 from roman_assets.products.visit_policy import MISSING
 from roman_assets.registry.generations import RegisteredProduct
-from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
+from roman_assets.registry.record import (
+    ProductEntry,
+    ProductInput,
+    ProductTransition,
+    WorkFailure,
+    fingerprint,
+)
+from roman_assets.registry.registry import Registry
+from roman_assets.registry.retention import transitions_of
 
 _OUTLINE_MEMORY = 700 * 2**20
 _COADD_MEMORY = 1_700 * 2**20
@@ -172,6 +181,7 @@ def make_mosaic(
             outputs=outputs,
             failures=failures,
             reused=kept.values(),
+            transitions=() if failures else _unreached(root, mosaic, members, without_data),
             attempt=attempt,
         )
     return MosaicResult(
@@ -315,6 +325,28 @@ def _standing(
 
     names = [ProductName(file_set, kind) for file_set in members for kind in mosaic.kinds]
     return standing_of(root, names, is_same)
+
+
+def _unreached(
+    root: DataRoot, mosaic: Mosaic, members: Iterable[SkycellFileSet], without_data: Iterable[str]
+) -> tuple[ProductTransition, ...]:
+    """Withdraw the prompt products of skycells that no image of the group reaches any more."""
+    if mosaic.group.release != PROMPT_RELEASE or mosaic.group.visit is None:
+        return ()
+    reached = {str(file_set) for file_set in members} - set(without_data)
+    with Registry(root) as registry:
+        found = registry.find(
+            visit=str(mosaic.group.visit),
+            kind=[kind.name for kind in mosaic.kinds],
+            release=PROMPT_RELEASE,
+        )
+    gone = found[(found["state"] == State.CURRENT) & ~found["file_set"].isin(reached)]
+    return transitions_of(
+        gone,
+        Transition.WITHDRAWN,
+        "no image of the visit reaches the skycell any more",
+        str(mosaic.group),
+    )
 
 
 def _mark(entry: ProductEntry) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import Any
 from roman_assets.access import Role
 from roman_assets.archive.store import Archive, Staged
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
+from roman_assets.pipelines.publication_order import Publication, decided
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step, makes
-from roman_assets.products.lifecycle import Transition, is_versioned, lifecycle_of
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import all_folded, fold
+from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.metadata import ArchiveValues, product_metadata
 from roman_assets.registry.record import (
@@ -150,7 +149,8 @@ def publish_step(
     leaves no product; a crash after it is finished by the next fold.
 
     What follows a product and was not made again with it is overwritten too, by the same record
-    (R14). A product of a data release is published once and never again (R13).
+    (R14). A product of a data release is published once and never again (R13); it is public if the
+    release is.
 
     Parameters
     ----------
@@ -176,17 +176,18 @@ def publish_step(
     Raises
     ------
     BadInputError
-        If an output is not a readable product file, or a product of a data release that exists;
-        nothing is published.
+        If an output is not a readable product file, a product of a data release that exists, or
+        made from a product that was overwritten meanwhile; nothing is published.
     PassingFaultError
-        If a disk is full; nothing half written is visible, and the work can be done again.
+        If a disk is full, or a product in `reused` was overwritten meanwhile; nothing half written
+        is visible, and the work can be done again.
     ValueError
         If an output is of another step, or two outputs share a name.
     """
     made, kept = tuple(outputs), tuple(reused)
     failed, moments = tuple(failures), dict(events or {})
     _require_outputs_of(step, made)
-    changes = (*transitions, *_left_behind(root, made, kept))
+    changes = tuple(transitions)
     if not made and not failed and not changes and (kept or not moments):
         return StepResult(reused=kept)
     journal = Journal(root)
@@ -195,13 +196,14 @@ def publish_step(
         committing.enter_context(archive.claiming())
         with _Staging(archive) as staging:
             products = tuple(staging.entry(output) for output in made)
-            committing.enter_context(_versions_reserved(root, made))
+            publication = Publication({output.name: output.inputs for output in made}, kept)
+            outcome = committing.enter_context(decided(root, publication))
             record = CommitRecord(
                 step=step,
                 partition=partition,
-                products=products,
+                products=tuple(map(outcome.shown, products)),
                 sections=staging.sections.collected,
-                transitions=changes,
+                transitions=(*changes, *outcome.overwritten),
                 failures=failed,
                 events=moments,
                 run_id=run_id,
@@ -214,55 +216,6 @@ def publish_step(
         attempt.published = True
     fold(root)
     return StepResult(record.products, kept, failed, record.record_id)
-
-
-def _left_behind(
-    root: DataRoot, outputs: Sequence[Output], kept: Sequence[ProductEntry]
-) -> Iterator[ProductTransition]:
-    """Give what goes with the products that are made again, since it was not made with them."""
-    present = {str(output.name) for output in outputs} | {entry.name for entry in kept}
-    leaders = {
-        str(follower): str(output.name)
-        for output in outputs
-        for follower in output.name.followers
-        if str(follower) not in present
-        and Transition.OVERWRITTEN in lifecycle_of(follower).transitions
-    }
-    if not leaders:
-        return
-    with Registry(root) as registry:
-        available = registry.current(leaders)
-    for name, entry in available.items():
-        yield ProductTransition(
-            transition=Transition.OVERWRITTEN,
-            name=name,
-            made_by=entry.record_id,
-            sha256=entry.sha256,
-            reason="what it follows was made again without it (R14)",
-            cause=leaders[name],
-        )
-
-
-@contextmanager
-def _versions_reserved(root: DataRoot, outputs: Sequence[Output]) -> Iterator[None]:
-    """Keep the versioned names among the outputs free until the block ends (R13)."""
-    versioned = {str(output.name) for output in outputs if is_versioned(output.name)}
-    if not versioned:
-        yield
-        return
-    with all_folded(root):
-        with Registry(root) as registry:
-            taken = registry.current(versioned)
-        for name, entry in taken.items():
-            raise BadInputError(
-                name,
-                "release",
-                f"it was published on {entry.committed_at:%Y-%m-%d %H:%M:%S} UTC by record "
-                f"{entry.record_id}, and a product of a data release is never overwritten",
-                "publish under the next release (if the file is damaged, let "
-                "`roman-assets fsck --mend` state so, then publish it again)",
-            )
-        yield
 
 
 class _Staging:

@@ -24,6 +24,8 @@ class State(StrEnum):
     """A later generation took its place (R6), or it went with what it was made from (R14)."""
     REMOVED = "removed"
     """It was taken out of the archive (R13)."""
+    WITHDRAWN = "withdrawn"
+    """It should not have been made: the observatory's documents say otherwise by now."""
     LOST = "lost"
     """Its file is gone or damaged; only making it again brings it back."""
     REFUSED = "refused"
@@ -41,6 +43,8 @@ class Transition(StrEnum):
     OVERWRITTEN = "overwritten"
     SUPERSEDED = "superseded"
     REMOVED = "removed"
+    WITHDRAWN = "withdrawn"
+    """A corrected executed visit has another optical element, or no such exposure or detector."""
     LOST = "lost"
     PUBLISHED = "published"
     """What only operators could see is shown to everyone: a data release, all at once (R13)."""
@@ -67,6 +71,7 @@ CHANGES: Mapping[Transition, Change] = {
     Transition.OVERWRITTEN: Change(AVAILABLE, State.OVERWRITTEN),
     Transition.SUPERSEDED: Change(frozenset({State.CURRENT}), State.SUPERSEDED),
     Transition.REMOVED: Change(AVAILABLE, State.REMOVED),
+    Transition.WITHDRAWN: Change(AVAILABLE, State.WITHDRAWN),
     Transition.LOST: Change(AVAILABLE, State.LOST),
     Transition.PUBLISHED: Change(frozenset({State.CURRENT}), State.CURRENT),
 }
@@ -101,10 +106,12 @@ _OF_EXPOSURES = frozenset(KIND_BY_NAME.values()) - _OF_GROUPS
 LIFECYCLES: tuple[Lifecycle, ...] = (
     Lifecycle(
         "L1, L2 and L4 of L2: only the latest is available, until the next overwrites it "
-        "(R6, R7, R14).",
+        "(R6, R7, R14), or a corrected executed visit says that there is no such image.",
         kinds=_OF_EXPOSURES,
         versioned=False,
-        transitions=frozenset({Transition.MADE, Transition.OVERWRITTEN, Transition.LOST}),
+        transitions=frozenset(
+            {Transition.MADE, Transition.OVERWRITTEN, Transition.WITHDRAWN, Transition.LOST}
+        ),
     ),
     Lifecycle(
         "Prompt L3 and their L4: superseded by a data release, and some time later removed "

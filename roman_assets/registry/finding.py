@@ -20,6 +20,9 @@ class FindingKind(StrEnum):
     UNKNOWN_PUBLIC_NAME = "public name without a product"
     DANGLING_INPUT = "dangling input"
     PARTIAL_SET = "partial file set"
+    LEFT_BEHIND = "made from an overwritten product"
+    NEVER_TAKEN = "product of what was never taken"
+    HIDDEN_PRODUCT = "hidden product of a published release"
     ORPHAN_BLOB = "orphan blob"
     LEFTOVER = "leftover of a dead writer"
     DAMAGED_CASE = "damaged case of what was set aside"
@@ -42,6 +45,9 @@ REMEDIES: Mapping[FindingKind, str] = {
     FindingKind.DANGLING_INPUT: "restore the commit record of the input from a backup, or make the "
     "product again from what there is",
     FindingKind.PARTIAL_SET: "run its step again",
+    FindingKind.LEFT_BEHIND: f"{_BY_MENDING}, which states it overwritten; then {_MAKE_AGAIN}",
+    FindingKind.NEVER_TAKEN: f"{_BY_MENDING}, which withdraws it; it can still be cited",
+    FindingKind.HIDDEN_PRODUCT: f"{_BY_MENDING}, which shows it to everyone",
     FindingKind.ORPHAN_BLOB: _BY_MENDING,
     FindingKind.LEFTOVER: _BY_MENDING,
     FindingKind.DAMAGED_CASE: f"{_BY_MENDING}, then judge by the file itself",

@@ -22,6 +22,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.completeness import Ask, dangling_inputs, partial_sets
+from roman_assets.registry.contradiction import contradictions
 from roman_assets.registry.finding import REMEDIES, Finding, FindingKind
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fold_lock import fold_lock
@@ -84,6 +85,7 @@ def fsck(
     if not damage or mend:
         findings += _check_records(root, mend)
         findings += _check_archive(root, mend, grace, read_blobs)
+        findings += _check_rules(root, mend)
         findings += _check_products(root)
     findings += _check_set_aside(root, mend)
     return findings
@@ -133,6 +135,14 @@ def _check_archive(
     for finding in found.values():
         # What is on record as lost is a finding of its own.
         yield replace(finding, mended=mend)
+
+
+def _check_rules(root: DataRoot, mend: bool) -> list[Finding]:
+    with _asking(root) as ask:
+        found = list(contradictions(ask))
+    if mend:
+        _state(root, tuple(one.change for one in found))
+    return [one.finding(mended=mend) for one in found]
 
 
 def _check_products(root: DataRoot) -> Iterator[Finding]:
@@ -329,6 +339,10 @@ def _state_lost(root: DataRoot, products: list[_Product]) -> None:
         for product in products
         if not archive.has_blob(product.sha256, product.size)
     )
+    _state(root, changes)
+
+
+def _state(root: DataRoot, changes: tuple[ProductTransition, ...]) -> None:
     if changes:
         record = CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE, transitions=changes)
         Journal(root).write(record)

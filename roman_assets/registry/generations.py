@@ -116,6 +116,20 @@ class Generations(SnapshotReader):
             found[row["name"]] = (*found.get(row["name"], ()), _entry(row))
         return found
 
+    def lost_partitions(self, partitions: Iterable[str]) -> frozenset[str]:
+        """Return those of some partitions of which a product is lost and was not made again."""
+        rows = self._rows(
+            f"""
+            select distinct "partition" from (
+                select "partition", name from products where "partition" in $partitions
+                group by "partition", name
+                having bool_or(state = '{State.LOST}') and not bool_or({IS_AVAILABLE})
+            )
+            """,
+            {"partitions": list(partitions)},
+        )
+        return frozenset(row["partition"] for row in rows)
+
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
         """Tell what was made from files: name and commit record of each generation."""
         wanted = {(item.name, item.sha256): item for item in inputs}
@@ -141,8 +155,8 @@ class Generations(SnapshotReader):
             ``name``, ``kind``, ``file_set``, ``survey``, ``visit``, ``size`` (bytes), ``sha256``,
             ``state`` and ``record_id`` of each, ordered by name; ``superseded_at`` (UTC) and
             ``superseded_by``, the cause on record, null for members that are not superseded
-            themselves; ``replaced``, whether a published data release of the survey has a coadd of
-            the same skycell and optical element.
+            themselves; ``replaced``, whether each exposure that the file set was made from is in a
+            coadd of the same skycell and optical element of a published data release of the survey.
         """
         return self._query(
             f"""
@@ -153,16 +167,31 @@ class Generations(SnapshotReader):
             ), sets as (
                 select distinct name_key, file_set from products
                 where state = '{State.SUPERSEDED}'
-            ), released as (
-                select distinct survey, skycell, optical_element from products
+            ), taken_over as (
+                select distinct coadd.survey, coadd.skycell, coadd.optical_element,
+                    {_EXPOSURE_OF_INPUT} as exposure
+                from products as coadd join inputs using (name_key, record_id, name)
                 where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and kind = 'coadd'
                     and "release" <> '{PROMPT_RELEASE}'
+                    and (skycell, optical_element) in (
+                        select (skycell, optical_element) from products
+                        semi join sets using (name_key, file_set))
+            ), used as (
+                select distinct file_set, survey, skycell, optical_element,
+                    {_EXPOSURE_OF_INPUT} as exposure
+                from products semi join sets using (name_key, file_set)
+                    join inputs using (name_key, record_id, name)
+                where {IS_AVAILABLE}
+            ), released as (
+                select file_set, bool_and(taken_over.exposure is not null) as replaced
+                from used left join taken_over
+                    using (survey, skycell, optical_element, exposure) group by file_set
             )
             select name, kind, file_set, survey, visit, size, sha256, state, record_id,
-                superseded_at, superseded_by, released.skycell is not null as replaced
+                superseded_at, superseded_by, coalesce(replaced, false) as replaced
             from products semi join sets using (name_key, file_set)
                 left join stated using (name_key, name, record_id)
-                left join released using (survey, skycell, optical_element)
+                left join released using (file_set)
             where {IS_AVAILABLE} order by name
             """,
             {},
@@ -211,6 +240,9 @@ class Generations(SnapshotReader):
         )
         lengths = {row["kind"]: row["length"] for row in rows}
         return {row["kind"]: float(row["size"]) for row in rows}, lengths.get("uncal")
+
+
+_EXPOSURE_OF_INPUT = "array_to_string(split(input_name, '_')[:2], '_')"
 
 
 def _entry(row: Mapping[str, Any]) -> RegisteredProduct:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.registry.condition import of_partitions
 from roman_assets.registry.ledger import DELIVERIES
-from roman_assets.registry.record import ExposureReceipt
+from roman_assets.registry.record import ExposureReceipt, ProductTransition
 from roman_assets.registry.snapshot_reader import SnapshotReader
 
 
@@ -101,6 +102,17 @@ class Receipts(SnapshotReader):
             )
             for row in rows
         }
+
+    def contradicted_by(
+        self, receipts: Mapping[str, ExposureReceipt]
+    ) -> tuple[ProductTransition, ...]:
+        """Return the withdrawal of available products that contradict what is known by now."""
+        from roman_assets.registry.contradiction import contradicted_by
+
+        def ask(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+            return [tuple(row.values()) for row in self._rows(sql, parameters)]
+
+        return tuple(one.change for one in contradicted_by(ask, receipts))
 
     def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
         """Give what the SSC was told last of exposures and visits (R12); others are absent."""

@@ -189,7 +189,9 @@ CONTENT: tuple[Column, ...] = (
 
 LIFE: tuple[Column, ...] = (
     Column("generation", "INTEGER", "how often a product of this name had been made, from 1"),
-    Column("state", "VARCHAR", "current, superseded, overwritten, removed, lost or refused"),
+    Column(
+        "state", "VARCHAR", "current, superseded, overwritten, removed, withdrawn, lost or refused"
+    ),
     Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
     Column("access", "VARCHAR", "public or operations: who may see it (R1)"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
@@ -280,7 +282,7 @@ TRANSITIONS = Table(
         *columns_of(
             ProductTransition,
             {
-                "transition": "superseded, removed, overwritten, lost or published",
+                "transition": "superseded, removed, overwritten, withdrawn, lost or published",
                 "name": "the product",
                 "made_by": "the commit record of the generation",
                 "sha256": "of the generation's file",

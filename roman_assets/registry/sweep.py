@@ -1,8 +1,10 @@
 """The retention sweep: superseded prompt L3 and their L4 go after a set time (R13, R14).
 
-A file set is due when its coadd has been superseded for the period of its survey, and a data
-release has a coadd in its place. It goes as a whole by one commit record, which leaves the records
-of its products to be cited; `collect_blobs` then frees what no product needs any more.
+A file set is due when its coadd has been superseded for the period of its survey, and data releases
+have coadds in its place: of the same skycell and optical element, made from all exposures that it
+was made from. So no sweep takes the only L3 of an exposure. The file set goes as a whole by one
+commit record, which leaves the records of its products to be cited; `collect_blobs` then frees what
+no product needs any more.
 """
 
 from __future__ import annotations
@@ -69,12 +71,12 @@ class Superseded:
 
     @property
     def due(self) -> pd.DataFrame:
-        """Those whose time has come, with a product of a release in their place."""
+        """Those whose time has come, and whose exposures are in products of releases."""
         return self.products[self._is_over & self.products["replaced"]]
 
     @property
     def held(self) -> pd.DataFrame:
-        """Those whose time has come, which stay as no release has anything in their place."""
+        """Those whose time has come, which stay as releases lack an exposure of theirs."""
         return self.products[self._is_over & ~self.products["replaced"]]
 
     @property

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from roman_assets.archive.file_archive import FileArchive
 from roman_assets.assets import exposure as exposure_assets
 from roman_assets.assets import visit as visit_assets
 from roman_assets.assets.exposure import level2
@@ -24,7 +22,6 @@ from roman_assets.pipelines.visit import mosaic_visit
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.registry.fold import fold
-from roman_assets.registry.fsck import fsck
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
@@ -37,7 +34,6 @@ from roman_assets_tests.pipelines.release.survey_night import (
     START,
     Night,
 )
-from roman_assets_tests.registry.installation import damage
 
 ROUTINE = {"dagster/sensor_name": "some_sensor"}
 EXPOSURE = ExposureId(FIRST, 1)
@@ -95,16 +91,6 @@ def products(night: Night, **search: object) -> dict[str, RegisteredProduct]:
         return registry.current(registry.find(**search)["name"])
 
 
-def lose(night: Night, names: Iterable[str]) -> None:
-    """Damage the files of products, and let `fsck` state that they are lost."""
-    archive = FileArchive(night.root)
-    with Registry(night.root) as registry:
-        contents = {entry.sha256 for entry in registry.current(names).values()}
-    for sha256 in contents:
-        damage(archive.blob(sha256), b"something else")
-    fsck(night.root, mend=True)
-
-
 def is_calibrated(night: Night) -> bool:
     with Registry(night.root) as registry:
         return bool(registry.exposure_progress([str(EXPOSURE)])["calibrated"].all())
@@ -118,7 +104,7 @@ def test_a_routine_run_replaces_no_l2_of_the_same_l1(night):
 
 def test_a_routine_run_makes_lost_l2_with_its_context_and_for_its_release(night):
     before = products(night, exposure=str(EXPOSURE), step="exposure")
-    lose(night, before)
+    night.lose(before)
     assert not products(night, exposure=str(EXPOSURE), step="exposure")
     run(night, str(EXPOSURE))
     after = products(night, exposure=str(EXPOSURE), step="exposure")
@@ -133,7 +119,7 @@ def test_a_lost_product_is_made_as_it_was_and_the_others_stay(night, kind):
     before = products(night, exposure=str(EXPOSURE), step="exposure")
     (lost,) = (name for name, one in before.items() if one.product_name.kind.name == kind)
     assert is_calibrated(night)
-    lose(night, [lost])
+    night.lose([lost])
     assert not is_calibrated(night), "a sensor asks for a run"
     run(night, str(EXPOSURE))
     assert is_calibrated(night)
@@ -153,7 +139,7 @@ def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):
     with_other_software(monkeypatch)
     before = products(night, exposure=str(EXPOSURE))
     (catalog,) = (name for name in before if name.endswith("cat.parquet"))
-    lose(night, [catalog])
+    night.lose([catalog])
     run(night, str(EXPOSURE))
     assert products(night, exposure=str(EXPOSURE)).keys() == before.keys() - {catalog}
     with Registry(night.root) as registry:
@@ -166,7 +152,7 @@ def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):
 def test_a_lost_l2_that_other_software_makes_is_no_product_of_the_release(night, monkeypatch):
     with_other_software(monkeypatch)
     before = products(night, exposure=str(EXPOSURE), step="exposure")
-    lose(night, [name for name in before if name.endswith("cal.asdf")])
+    night.lose([name for name in before if name.endswith("cal.asdf")])
     run(night, str(EXPOSURE))
     after = products(night, exposure=str(EXPOSURE), step="exposure")
     assert after.keys() == before.keys()
@@ -225,7 +211,7 @@ def test_a_routine_run_makes_coadds_of_other_l2_with_the_best_context(night):
 def test_lost_products_of_a_visit_are_made_as_they_were(night, lost):
     before = products(night, partition=str(FIRST))
     gone = {name for name in before if name.endswith(lost)}
-    lose(night, gone)
+    night.lose(gone)
     run(night, str(FIRST))
     after = products(night, partition=str(FIRST))
     assert {name for name in before if after[name].generation == 2} == gone

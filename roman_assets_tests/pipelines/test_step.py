@@ -1,6 +1,7 @@
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +14,11 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
+from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold
+from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.registry.record import CommitRecord, ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.registry.installation import (
     ANY_FINGERPRINT,
@@ -24,6 +27,7 @@ from roman_assets_tests.registry.installation import (
     association_output,
     cal,
     change_of,
+    exposure,
     moment,
     output,
     public_content,
@@ -31,6 +35,7 @@ from roman_assets_tests.registry.installation import (
     publish_skycells,
     sha256,
     skycell_set,
+    staged_entry,
 )
 
 FAILURE = WorkFailure(file_set="x", error="ValueError", message="no stars")
@@ -162,6 +167,90 @@ def test_what_follows_an_image_that_is_made_again_without_it_is_overwritten_too(
     assert set(public_content(root)) == {image, cal(2), cal(2).replace("cal.asdf", "cat.parquet")}
     (row,) = Registry(root).find(name=catalogue, overwritten=True).to_dict("records")
     assert row["state"] == "overwritten"
+
+
+IMAGE = cal()
+SPECTRA = cal().replace("cal.asdf", "specdqa2d.json")
+
+
+def made_from(root, name, image):
+    """Give an output that names the image it was made from."""
+    stated = output(root, name, "spectra")
+    return replace(stated, inputs=(ProductInput(name=image.name, sha256=image.sha256),))
+
+
+def publish_images(root, text, names=(IMAGE,), **fields):
+    outputs = [output(root, name, text) for name in names]
+    return publish_step(root, step=Step.EXPOSURE, partition=exposure(), outputs=outputs, **fields)
+
+
+def while_staging(monkeypatch, do):
+    """Do something once while a publication stages its files."""
+    whole, pending = FileArchive.stage, [do]
+
+    def stage(archive, path):
+        if pending:
+            pending.pop()()
+        return whole(archive, path)
+
+    monkeypatch.setattr(FileArchive, "stage", stage)
+
+
+def test_what_was_made_from_an_image_that_is_overwritten_meanwhile_is_refused(root, monkeypatch):
+    (image,) = publish_images(root, "first").made
+    while_staging(monkeypatch, lambda: publish_images(root, "second"))
+    with pytest.raises(BadInputError, match=r"not made from the present .*R14"):
+        publish_step(
+            root,
+            step=Step.SPECTRA,
+            partition=exposure(),
+            outputs=[made_from(root, SPECTRA, image)],
+        )
+    assert set(public_content(root)) == {cal()}
+
+
+def test_what_is_published_from_an_image_while_that_is_made_again_is_overwritten(root, monkeypatch):
+    (image,) = publish_images(root, "first").made
+
+    def deliver():
+        publish_step(
+            root,
+            step=Step.SPECTRA,
+            partition=exposure(),
+            outputs=[made_from(root, SPECTRA, image)],
+        )
+        assert SPECTRA in public_content(root)
+
+    while_staging(monkeypatch, deliver)
+    publish_images(root, "second")
+    assert set(public_content(root)) == {cal()}
+    (row,) = Registry(root).find(name=SPECTRA, overwritten=True).to_dict("records")
+    assert row["state"] == "overwritten"
+
+
+def test_work_for_an_image_that_is_made_again_meanwhile_is_to_be_done_again(root, monkeypatch):
+    catalogue = cal().replace("cal.asdf", "cat.parquet")
+    first = publish_images(root, "first")
+    while_staging(monkeypatch, lambda: publish_images(root, "second"))
+    with pytest.raises(PassingFaultError, match="do the work again"):
+        publish_images(root, "first", [catalogue], reused=first.made)
+    assert set(public_content(root)) == {cal()}
+
+
+def test_fsck_finds_what_was_made_from_an_overwritten_image_and_ends_it(root):
+    (image,) = publish_images(root, "first").made
+    publish_images(root, "second")
+    late = staged_entry(
+        root, SPECTRA, b"{}", inputs=(ProductInput(name=image.name, sha256=image.sha256),)
+    )
+    record = CommitRecord(step=Step.SPECTRA, partition=exposure(), products=(late,))
+    Journal(root).write(record)
+    fold(root)
+    found = {finding.subject: finding.kind for finding in fsck(root)}
+    assert found[SPECTRA] is FindingKind.LEFT_BEHIND
+    fsck(root, mend=True)
+    assert set(public_content(root)) == {cal()}
+    assert SPECTRA not in {finding.subject for finding in fsck(root)}
 
 
 def test_what_is_reused_with_an_image_that_is_made_again_stays(root):

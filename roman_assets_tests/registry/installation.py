@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.step import Output, StepResult, publish_step
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import Scope, Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.registry.journal import Journal
@@ -27,6 +27,7 @@ from roman_assets.registry.record import (
     ArchivedMetadata,
     CommitRecord,
     ProductEntry,
+    ProductInput,
     ProductTransition,
     Sections,
     fingerprint,
@@ -210,9 +211,21 @@ def moment(seconds: float) -> datetime:
 SUPERSEDED_AT = moment(100)
 
 
+def image_input(number: int = 1) -> ProductInput:
+    """Give an image as `commit_names` commits it, as an input."""
+    content = f"{cal(number)} {moment(0)}".encode()
+    return ProductInput(name=cal(number), sha256=sha256(content))
+
+
 def commit_names(root: DataRoot, names: Iterable[str], **fields: Any) -> CommitRecord:
-    """Commit products of HLWAS, made at the beginning of time unless said otherwise."""
+    """Commit products of HLWAS, made at the beginning of time unless said otherwise.
+
+    Those of skycells are made from the first image that was committed so.
+    """
     about = {"committed_at": moment(0), "metadata": {"survey": "HLWAS"}, **fields}
+    names = list(names)
+    if ProductName.parse(names[0]).kind.scope is Scope.SKYCELL:
+        about.setdefault("inputs", (image_input(),))
     contents = {name: f"{name} {about['committed_at']}".encode() for name in names}
     record = record_of(root, contents, **about)
     Journal(root).write(record)

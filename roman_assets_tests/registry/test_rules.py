@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +45,7 @@ from roman_assets.registry.record import (
     CommitRecord,
     Decision,
     ProductEntry,
+    ProductInput,
     ProductTransition,
     Proposal,
     Statement,
@@ -80,6 +81,7 @@ class Event(StrEnum):
     RUN_RELEASE = "L3 and L4 of the release are made"
     PUBLISH_RELEASE = "the release is published"
     LOSE = "a file is found to be lost"
+    CORRECT = "a corrected executed visit says that it was not taken so"
     PROPOSE = "somebody proposes to make it again early"
     APPROVE = "somebody approves"
     REJECT = "somebody rejects"
@@ -121,6 +123,7 @@ class Made:
     public: bool = True
     superseded_at: datetime | None = None
     data_release: str | None = None
+    exposures: frozenset[str] = frozenset()
 
     @property
     def is_available(self) -> bool:
@@ -139,6 +142,7 @@ class VisitModel:
     generations: dict[str, list[Made]] = field(default_factory=dict)
     proposed: bool = False
     verdict: str = ""
+    published: set[str] = field(default_factory=set)
 
     @property
     def survey(self) -> Survey:
@@ -147,6 +151,11 @@ class VisitModel:
     @property
     def exposure(self) -> ExposureId:
         return ExposureId(VisitId(self.number + 1, 1, 1, 1, 1, 1), 1)
+
+    def some_exposures(self, what: Happening) -> list[str]:
+        """Give one or both exposures that a coadd is made from."""
+        both = [str(ExposureId(self.exposure.visit, number)) for number in (1, 2)]
+        return [both[:1], both[1:], both][what.chosen % 3]
 
     def names(self, *kinds: str, release: str = "p") -> list[str]:
         """Give names of products of the visit."""
@@ -183,11 +192,19 @@ class VisitModel:
         made_by: str,
         when: datetime,
         data_release: str | None = None,
+        exposures: Iterable[str] = (),
     ) -> None:
-        """R6: what is made again overwrites; R13: a versioned name is given once."""
+        """R6: what is made again overwrites; R13: a versioned name is given once.
+
+        What a release lost is public again when it is made again, if the release is.
+        """
         for name in names:
             versioned = "_r0_" in name or "_r1_" in name
-            made = Made(content, made_by, public=not versioned, data_release=data_release)
+            public = not versioned or name.split("_")[1] in self.published
+            made = Made(
+                content, made_by, public=public, data_release=data_release,
+                exposures=frozenset(exposures),
+            )  # fmt: skip
             earlier = self.generations.setdefault(name, [])
             if versioned and any(one.state in ("current", "refused") for one in earlier):
                 made.state, made.ended_at = "refused", when
@@ -211,6 +228,7 @@ class VisitModel:
             for name, one in self.available(self.mosaics("p")).items()
             if one.state == "current"
         }
+        self.published.add(release)
         for one in shown.values():
             one.public = True
         for one in replaced.values():
@@ -218,16 +236,23 @@ class VisitModel:
         return {Transition.PUBLISHED: shown, Transition.SUPERSEDED: replaced}
 
     def sweep(self, when: datetime) -> int:
-        """R13, R14: what was superseded long enough goes, L4 together with their L3."""
+        """R13, R14: what was superseded long enough goes, L4 together with their L3.
+
+        It stays where the releases have not added up all that it was made from.
+        """
         prompt = self.available(self.mosaics("p"))
         (coadd,) = self.names("coadd")
         decisive = [prompt[coadd]] if coadd in prompt else list(prompt.values())
         since = [one.superseded_at for one in decisive if one.state == "superseded"]
-        replaced = any(
-            one.public
+        taken_over = {
+            exposure
             for release in RELEASES
             for one in self.available(self.names("coadd", release=release)).values()
-        )
+            if one.public
+            for exposure in one.exposures
+        }
+        used = {exposure for one in prompt.values() for exposure in one.exposures}
+        replaced = used <= taken_over
         if not since or not replaced or max(since) + PERIODS.of(self.survey) > when:
             return 0
         for one in prompt.values():
@@ -265,6 +290,7 @@ class Installation:
         when: datetime,
         transitions: Mapping[Transition, Mapping[str, Made]] | None = None,
         data_release: str | None = None,
+        exposures: Sequence[str] = (),
     ) -> CommitRecord:
         """Make the record of a step; the model does as the rules say."""
         staged = self.staged[what.content]
@@ -291,14 +317,19 @@ class Installation:
                     sha256=staged.sha256,
                     size=staged.size,
                     fingerprint=ANY_FINGERPRINT,
+                    inputs=tuple(
+                        ProductInput(name=f"{one}_l0", sha256=staged.sha256) for one in exposures
+                    ),
                     metadata={"survey": visit.survey.value, "exposure_type": "WFI_IMAGE", **mark},
-                    access=Role.OPERATIONS if step is Step.RELEASE else Role.PUBLIC,
+                    access=Role.OPERATIONS
+                    if step is Step.RELEASE and what.release not in visit.published
+                    else Role.PUBLIC,
                 )
                 for name in names
             ),
             transitions=tuple(changes),
         )
-        visit.make(names, what.content, record.record_id, when, data_release)
+        visit.make(names, what.content, record.record_id, when, data_release, exposures)
         return record
 
     def commit(self) -> None:
@@ -346,13 +377,18 @@ def _calibrate_without_l4(
 
 
 def _mosaic(at: Installation, visit: VisitModel, what: Happening, when: datetime) -> CommitRecord:
-    return at.record(visit, Step.VISIT, visit.mosaics("p"), what, when)
+    return at.record(
+        visit, Step.VISIT, visit.mosaics("p"), what, when, exposures=visit.some_exposures(what)
+    )
 
 
 def _run_release(
     at: Installation, visit: VisitModel, what: Happening, when: datetime
 ) -> CommitRecord:
-    return at.record(visit, Step.RELEASE, visit.mosaics(what.release), what, when)
+    return at.record(
+        visit, Step.RELEASE, visit.mosaics(what.release), what, when,
+        exposures=visit.some_exposures(what),
+    )  # fmt: skip
 
 
 def _publish_release(
@@ -372,6 +408,21 @@ def _lose(
     lost = {name: there[name]}
     record = at.record(visit, Step.UPKEEP, [], what, when, {Transition.LOST: lost})
     lost[name].end("lost", when)
+    return record
+
+
+def _correct(
+    at: Installation, visit: VisitModel, what: Happening, when: datetime
+) -> CommitRecord | None:
+    """What was never taken is withdrawn; products of releases stay (R13)."""
+    wrong = {
+        name: one
+        for name, one in visit.available(sorted(visit.generations)).items()
+        if "_r0_" not in name and "_r1_" not in name
+    }
+    record = at.record(visit, Step.UPKEEP, [], what, when, {Transition.WITHDRAWN: wrong})
+    for made in wrong.values():
+        made.end("withdrawn", when)
     return record
 
 
@@ -426,6 +477,7 @@ _EVENTS = {
     Event.RUN_RELEASE: _run_release,
     Event.PUBLISH_RELEASE: _publish_release,
     Event.LOSE: _lose,
+    Event.CORRECT: _correct,
     Event.PROPOSE: _propose,
     Event.APPROVE: _decide(Verdict.APPROVED),
     Event.REJECT: _decide(Verdict.REJECTED),

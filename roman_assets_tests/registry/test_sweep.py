@@ -26,6 +26,7 @@ from roman_assets_tests.registry.installation import (
     cal,
     commit_names,
     damage,
+    image_input,
     installed_with_release,
     public_content,
     registry_content,
@@ -99,6 +100,24 @@ def test_a_product_without_any_of_a_release_in_its_place_is_held_back_and_told(r
     assert set(Superseded.of(root, OVER).held["name"]) == set(skycell_set(2))
     swept(root, OVER)
     assert set(skycell_set(2)) <= set(public_content(root))
+
+
+@pytest.mark.parametrize("used", [(2,), (1,), (1, 2)], ids=["none", "one of two", "all"])
+def test_a_release_takes_the_place_of_a_visit_only_with_all_its_exposures(tmp_path, used):
+    root = DataRoot(tmp_path)
+    for number in (1, 2, 3):
+        commit_names(root, [cal(number)])
+    made_from = (1,) if used == (2,) else (1, 2)
+    commit_names(root, skycell_set(), inputs=tuple(map(image_input, made_from)))
+    # of that skycell, released with another visit's image in any case
+    inputs = tuple(map(image_input, (3, *used)))
+    commit_names(root, skycell_set(1, "r0"), inputs=inputs, committed_at=SUPERSEDED_AT)
+    supersede(root, [COADD], reason="r0", cause="r0", clock=lambda: SUPERSEDED_AT)
+    swept(root, OVER)
+    is_there = set(skycell_set()) <= set(public_content(root))
+    assert is_there is (used != (1, 2))
+    held = set(Superseded.of(root, OVER).held["name"])
+    assert held == (set(skycell_set()) if is_there else set())
 
 
 def test_the_record_of_what_was_swept_can_be_cited(root):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 
@@ -34,6 +34,9 @@ def record_receipts(
     the verdict on its deadlines does not depend on what the landing area still remembers. Several
     processes may do this at once.
 
+    A corrected executed visit withdraws, by the same records, what was made of exposures and
+    detectors that it does not have, or under an optical element that it does not name.
+
     Parameters
     ----------
     root
@@ -60,21 +63,23 @@ def record_receipts(
             fold(root)
         with nullcontext(registry) if registry else Registry(root) as opened:
             known = opened.receipts(str(receipt.exposure) for receipt in receipts)
-        moments = {
-            receipt.exposure: receipt.events | _settled(known.get(str(receipt.exposure)))
-            for receipt in receipts
-        }
-        new = [
-            receipt
-            for receipt in receipts
-            if known.get(str(receipt.exposure))
-            != (statement_of(receipt), moments[receipt.exposure])
-        ]
+            moments = {
+                receipt.exposure: receipt.events | _settled(known.get(str(receipt.exposure)))
+                for receipt in receipts
+            }
+            new = [
+                receipt
+                for receipt in receipts
+                if known.get(str(receipt.exposure))
+                != (statement_of(receipt), moments[receipt.exposure])
+            ]
+            withdrawn = opened.contradicted_by(_corrected(known, new))
         Journal(root).write_all(
             CommitRecord(
                 step=Step.FORMATTING,
                 partition=str(receipt.exposure),
                 committed_at=clock(),
+                transitions=withdrawn if receipt is new[0] else (),
                 statement=Statement.RECEIPT,
                 receipt=statement_of(receipt),
                 events=moments[receipt.exposure],
@@ -93,6 +98,23 @@ def _settled(
     if known is None or ClockEvent.ALL_RECEIVED not in known[1]:
         return {}
     return {event: moment for event, moment in known[1].items() if event in RECEIPT_EVENTS}
+
+
+def _corrected(
+    known: Mapping[str, tuple[ExposureReceipt, Mapping[ClockEvent, datetime]]],
+    new: Iterable[Receipt],
+) -> dict[str, ExposureReceipt]:
+    """Return what is said now of exposures of which an executed visit said something else."""
+    corrected = {}
+    for receipt in new:
+        before, _ = known.get(str(receipt.exposure), (ExposureReceipt(), {}))
+        now = statement_of(receipt)
+        if before.optical_element is not None and (
+            before.optical_element,
+            before.detectors,
+        ) != (now.optical_element, now.detectors):
+            corrected[str(receipt.exposure)] = now
+    return corrected
 
 
 def statement_of(receipt: Receipt) -> ExposureReceipt:

@@ -162,13 +162,14 @@ class ReleaseState:
     images
         The current L1 and L2 of its exposures.
     calibrated
-        Exposures of which every detector has L2 as the release fixes it, or failed.
+        Exposures of which every detector has L2 as the release fixes it, or failed; once the
+        release is published, any L2.
     failed_images
         File sets of single detectors of which the latest attempt failed.
     units
         All units that are made of them.
     made
-        Units that were made to the end.
+        Units that were made to the end, and of which nothing is lost.
     failed_skycells
         File sets of units of which the latest attempt failed.
     """
@@ -217,8 +218,9 @@ def release_state(registry: Registry, release: Release) -> ReleaseState:
     recent = (failures["step"] == Step.EXPOSURE) & (failures["committed_at"] >= release.begun_at)
     failed = frozenset(failures[recent]["file_set"])
     units = units_of(release.declaration, images)
-    finished = registry.finished_partitions(Step.RELEASE, map(str, units))
-    unmade = registry.failures(list(map(str, units)))["file_set"] if units else ()
+    keys = list(map(str, units))
+    finished = registry.finished_partitions(Step.RELEASE, keys) - registry.lost_partitions(keys)
+    unmade = registry.failures(keys)["file_set"] if units else ()
     return ReleaseState(
         release=release,
         images=images,
@@ -255,5 +257,14 @@ def _calibrated(
     for image in images:
         by_exposure.setdefault(image.exposure, []).append(image)
     for exposure, of_exposure in by_exposure.items():
-        if all(release.has(image) or image.file_set in failed for image in of_exposure):
+        if all(_is_done(release, image, failed) for image in of_exposure):
             yield ExposureId.parse(exposure)
+
+
+def _is_done(release: Release, image: CalibratedImage, failed: frozenset[str]) -> bool:
+    """Tell whether nothing is to be done for an image: once published, unless it is lost.
+
+    Then L2 may be of a later release, or made again by a person's decision (R7, R15).
+    """
+    stands = release.published_at is not None and image.name is not None
+    return stands or release.has(image) or image.file_set in failed

@@ -250,7 +250,15 @@ def _take_in_one(
         if faults := [*faults, *findings.faults]:
             reject(root, delivery, faults, arrived, clock())
             raise summary(delivery, faults)
-        result = _publish(root, findings.files, address, attempt)
+        try:
+            result = _publish(root, findings.files, address, attempt)
+        except BadInputError as fault:
+            # an image was replaced since the checks; what was staged is gone from the copies
+            again = directory / "again" / delivery.name
+            again.mkdir(parents=True)
+            _, unreadable = delivery.fetch(again)
+            reject(root, delivery, [fault, *unreadable], again, clock())
+            raise
         report = DeliveryReport.on(delivery, clock(), (*result.made, *result.reused))
         report.write(delivery.exchange)
         _remove(delivery)

@@ -21,7 +21,13 @@ from roman_assets.pipelines.formatting.receipt_record import record_receipts
 from roman_assets.pipelines.formatting.step import format_exposure, make_level1, why_again
 from roman_assets.pipelines.formatting.telemetry import GuideWindowPhase
 from roman_assets.products.deadline import ClockEvent
+from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
+from roman_assets.products.observation import ExposureId, OpticalElement
+from roman_assets.registry.finding import FindingKind
+from roman_assets.registry.fold import fold
+from roman_assets.registry.fsck import fsck
+from roman_assets.registry.journal import Journal
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.pipelines.formatting.telemetry_samples import (
     EXPOSURE,
@@ -32,6 +38,7 @@ from roman_assets_tests.pipelines.formatting.telemetry_samples import (
     telemetry_of,
     write_oem,
 )
+from roman_assets_tests.registry.installation import public_content, record_of
 
 
 @pytest.fixture
@@ -144,6 +151,69 @@ def test_moments_on_record_outlive_packets_and_index(root, orbit):
     assert record_receipts(root, landing.receipts())
     assert not record_receipts(root, landing.receipts())
     assert verdicts(root) == before
+
+
+SECOND = ExposureId(EXPOSURE.visit, 2)
+COADD = "r00001_p_v01001001001001_270p65x49y70_f158_coadd.asdf"
+CORRECTIONS = {
+    "another optical element": ({"optical_element": OpticalElement.F106}, "", True),
+    "one detector less": ({"detectors": ONE}, "_wfi02_", False),
+    "no such exposure": ({"exposures": (SECOND,)}, str(EXPOSURE), False),
+}
+
+
+@pytest.mark.parametrize("by", CORRECTIONS)
+def test_a_corrected_executed_visit_withdraws_what_was_never_taken(root, orbit, by):
+    changes, wrong, with_coadd = CORRECTIONS[by]
+    downlink = deliver(root, orbit, detectors=TWO)
+    format_exposure(root, EXPOSURE)
+    images = [f"{EXPOSURE}_{detector.lower()}_f158_cal.asdf" for detector in TWO]
+    for step, names in ((Step.EXPOSURE, images), (Step.VISIT, [COADD])):
+        Journal(root).write(
+            record_of(root, dict.fromkeys(names, b"made"), step=step, partition=str(EXPOSURE))
+        )
+    fold(root)
+    before = set(public_content(root))
+    downlink.send_document(executed_visit(**{"detectors": TWO, "revision": 2, **changes}))
+    landing = LandingArea(root)
+    landing.scan()
+    record_receipts(root, landing.receipts())
+    gone = before - set(public_content(root))
+    assert gone == {name for name in before if wrong in name or (with_coadd and name == COADD)}
+    with Registry(root) as registry:
+        for name, (made,) in registry.generations(gone).items():
+            assert (name, made.state, made.ended_at is not None) == (name, "withdrawn", True)
+    kinds = {finding.kind for finding in fsck(root)}
+    assert FindingKind.NEVER_TAKEN not in kinds
+
+
+def test_l1_of_a_corrected_executed_visit_is_all_there_is(root, orbit):
+    downlink = deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    downlink.send_document(
+        executed_visit(detectors=ONE, revision=2, optical_element=OpticalElement.F106)
+    )
+    landing = LandingArea(root)
+    landing.scan()
+    result = format_exposure(root, EXPOSURE)
+    assert {entry.name for entry in result.made} == set(public_content(root))
+    assert all("_f106_" in entry.name for entry in result.made)
+    with Registry(root) as registry:
+        (progress,) = registry.exposure_progress([str(EXPOSURE)]).to_dict("records")
+    assert progress["received"] == landing.receipt(EXPOSURE).content_version
+
+
+def test_fsck_names_and_withdraws_what_was_never_taken(root, orbit):
+    deliver(root, orbit)
+    format_exposure(root, EXPOSURE)
+    wrong = f"{EXPOSURE}_wfi01_f106_cal.asdf"
+    Journal(root).write(record_of(root, {wrong: b"made"}, partition=str(EXPOSURE)))
+    fold(root)
+    found = {finding.subject: finding for finding in fsck(root, mend=True)}
+    assert found[wrong].kind is FindingKind.NEVER_TAKEN
+    assert "was taken with F158" in found[wrong].detail
+    assert wrong not in public_content(root)
+    assert wrong not in {finding.subject for finding in fsck(root)}
 
 
 def test_products_carry_the_facts_that_files_do_not_know(root, orbit, monkeypatch):

@@ -8,7 +8,7 @@ It writes in this process: whether workers do what they are given is for other t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 
+from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines import exposure as exposure_pipeline
 from roman_assets.pipelines import mosaic as mosaic_pipeline
@@ -29,9 +30,11 @@ from roman_assets.products.kind import KIND_BY_NAME, Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
 from roman_assets.registry.fold import fold
+from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.registry import Registry
 from roman_assets.software import installed_version
-from roman_assets_tests.registry.installation import product_bytes, record_of
+from roman_assets_tests.registry.installation import damage, product_bytes, record_of
 
 EARLY, LATE = "roman_0001.pmap", "roman_0002.pmap"
 START = datetime(2027, 1, 10, tzinfo=UTC)
@@ -192,6 +195,14 @@ class Night:
             calibrate_exposure(self.root, exposure, context=context, workers=1)
         for visit in VISITS:
             mosaic_visit(self.root, visit, context=context, workers=1)
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Damage the files of products, and let `fsck` state that they are lost."""
+        with Registry(self.root) as registry:
+            contents = {entry.sha256 for entry in registry.current(names).values()}
+        for sha256 in contents:
+            damage(FileArchive(self.root).blob(sha256), b"something else")
+        fsck(self.root, mend=True)
 
     def declare(self, release: str = "r0", **fields: Any) -> Path:
         """Write a declaration."""

@@ -23,9 +23,11 @@ from roman_assets.pipelines.release.unit import mosaic_release_unit
 from roman_assets.products.lifecycle import State
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.release import parse_unit
+from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.generations import RegisteredProduct
+from roman_assets.registry.journal import Journal
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.pipelines.release.survey_night import (
     BULGE,
@@ -39,7 +41,7 @@ from roman_assets_tests.pipelines.release.survey_night import (
     START,
     Night,
 )
-from roman_assets_tests.registry.installation import registry_content
+from roman_assets_tests.registry.installation import record_of, registry_content
 
 UNITS = ["r00001_r0_p01001", "r00001_r0_v01001001001001", "r00001_r0_v01001002001001"]
 IMAGES = [f"{FIRST}_0001", f"{FIRST}_0002", f"{SECOND}_0001"]
@@ -156,6 +158,57 @@ def test_nobody_sees_a_release_until_everybody_sees_all_of_it(released):
     folded = registry_content(released.root)
     rebuild(released.root)
     assert registry_content(released.root) == folded
+
+
+def test_a_lost_product_of_a_published_release_is_made_and_public_again(released):
+    publish(released)
+    release = begin(released)
+    assert state_of(released.root, release).complete
+    before = contents(released, release="r0")
+    (coadd,) = (one.name for one in coadds(released, UNITS[1]))
+    released.lose([coadd])
+    assert coadd not in contents(released)
+    assert [str(unit) for unit in state_of(released.root, release).units_left] == [UNITS[1]]
+    assert {finding.subject for finding in fsck(released.root)} >= {coadd}
+    assert work_on_release(released.root, release, workers=1).complete
+    after = contents(released, release="r0")
+    assert after.keys() == before.keys()
+    assert {name for name in before if after[name] != before[name]} <= {coadd}
+    assert not fsck(released.root)
+
+
+def test_a_product_that_a_published_release_lacked_is_public_when_it_is_made(night, monkeypatch):
+    release = begin(night)
+    monkeypatch.setenv(FAIL_SKYCELL, UNITS[2])
+    work_on_release(night.root, release, workers=1)
+    publish(night, without_failed=True)
+    monkeypatch.delenv(FAIL_SKYCELL)
+    assert work_on_release(night.root, release, workers=1).complete
+    assert set(public(night, release="r0")["partition"]) == set(UNITS)
+
+
+def test_a_hidden_product_of_a_published_release_is_found_and_shown(released):
+    publish(released)
+    name = next(iter(contents(released, release="r0"))).replace("49y50", "48y50")
+    hidden = record_of(
+        released.root, {name: b"left by another version"}, step="release", partition=UNITS[0],
+        metadata={"survey": "HLWAS"}, access=Role.OPERATIONS,
+    )  # fmt: skip
+    Journal(released.root).write(hidden)
+    fold(released.root)
+    found = {finding.subject: finding.kind for finding in fsck(released.root)}
+    assert found[name] is FindingKind.HIDDEN_PRODUCT
+    assert name not in contents(released)
+    fsck(released.root, mend=True)
+    assert name in contents(released)
+
+
+def test_a_published_release_takes_nothing_back_from_a_later_one(released):
+    publish(released)
+    publish_release(released.root, make(released, "r1", context=EARLY))
+    before = contents(released)
+    assert work_on_release(released.root, begin(released), workers=1).complete
+    assert contents(released) == before
 
 
 def test_a_release_has_no_part_in_prompt_deadlines(night, released):

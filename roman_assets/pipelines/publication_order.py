@@ -1,0 +1,201 @@
+"""What a publication does to other products, decided when its place in the order is (R13, R14).
+
+Staging takes minutes, and meanwhile others publish. Whoever overwrites something, adds to something
+or publishes for a data release therefore decides last, under the lock of the fold: nobody else
+commits such a record between that look at the registry and the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from roman_assets.access import Role
+from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.products.lifecycle import Transition, is_versioned, lifecycle_of
+from roman_assets.products.name import ProductName
+from roman_assets.registry.fold import all_folded
+from roman_assets.registry.record import (
+    ProductEntry,
+    ProductInput,
+    ProductTransition,
+    ReleasePhase,
+)
+from roman_assets.registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published.
+
+    Parameters
+    ----------
+    inputs
+        Of the products, by name.
+    kept
+        The products that were found made, and that the work relied on.
+    """
+
+    inputs: Mapping[ProductName, tuple[ProductInput, ...]]
+    kept: Sequence[ProductEntry]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the products to be published."""
+        return frozenset(map(str, self.inputs))
+
+    @property
+    def versioned(self) -> frozenset[str]:
+        """Those that are given once (R13)."""
+        return frozenset(str(name) for name in self.inputs if is_versioned(name))
+
+    @property
+    def leaders(self) -> dict[ProductName, ProductName]:
+        """The products elsewhere that some of these follow, by the latter."""
+        return {
+            name: name.leader
+            for name in self.inputs
+            if name.leader is not None and str(name.leader) not in self.names
+        }
+
+    @property
+    def followers(self) -> dict[str, str]:
+        """What goes with a product if it is made again alone, and the name of that product."""
+        present = self.names | {entry.name for entry in self.kept}
+        return {
+            str(follower): str(name)
+            for name in self.inputs
+            for follower in name.followers
+            if str(follower) not in present
+            and Transition.OVERWRITTEN in lifecycle_of(follower).transitions
+        }
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a publication does to others, and what others have made of it.
+
+    Parameters
+    ----------
+    overwritten
+        What goes with the products that are made again, as it was not made with them (R14).
+    published
+        The data releases that everyone sees, by identity and survey.
+    """
+
+    overwritten: tuple[ProductTransition, ...] = ()
+    published: frozenset[tuple[str, str]] = frozenset()
+
+    def shown(self, product: ProductEntry) -> ProductEntry:
+        """Return a product as those may see it who see its release (R13)."""
+        file_set = product.product_name.file_set
+        release = getattr(file_set, "release", None), product.metadata.get("survey")
+        if release not in self.published:
+            return product
+        return product.model_copy(update={"access": Role.PUBLIC})
+
+
+@contextmanager
+def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
+    """Decide what a publication does to others; commit its record within the block.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    publication
+        What is to be published.
+
+    Raises
+    ------
+    BadInputError
+        If a name of a data release is taken, or something was made from a product that another has
+        overwritten since.
+    PassingFaultError
+        If what the work relied on was made again meanwhile; the work can be done again.
+    """
+    if not _concerns_others(root, publication):
+        yield Decided()
+        return
+    with all_folded(root):
+        with Registry(root) as registry:
+            _require_free(registry, publication)
+            _require_present(registry, publication)
+            outcome = Decided(
+                tuple(_left_behind(registry, publication)), _published(registry, publication)
+            )
+        yield outcome
+
+
+def _concerns_others(root: DataRoot, publication: Publication) -> bool:
+    """Tell whether anything is there that the publication could contradict.
+
+    Most publish what never was there; they do not wait for each other.
+    """
+    if publication.versioned or publication.leaders:
+        return True
+    followed = {name for name in publication.inputs if name.followers}
+    with Registry(root) as registry:
+        return bool(registry.current({*map(str, followed), *publication.followers}))
+
+
+def _require_free(registry: Registry, publication: Publication) -> None:
+    for name, entry in registry.current(publication.versioned).items():
+        raise BadInputError(
+            name,
+            "release",
+            f"it was published on {entry.committed_at:%Y-%m-%d %H:%M:%S} UTC by record "
+            f"{entry.record_id}, and a product of a data release is never overwritten",
+            "publish under the next release (if the file is damaged, let "
+            "`roman-assets fsck --mend` state so, then publish it again)",
+        )
+
+
+def _require_present(registry: Registry, publication: Publication) -> None:
+    """Refuse what was made from, or for, a product that is not the present one any more."""
+    leaders = publication.leaders
+    present = registry.current(map(str, leaders.values()))
+    relied_on = {entry.name: entry.sha256 for entry in publication.kept}
+    for name, leader in leaders.items():
+        there = present.get(str(leader))
+        content = None if there is None else there.sha256
+        named = {item.sha256 for item in publication.inputs[name] if item.name == str(leader)}
+        if str(leader) in relied_on:
+            if content != relied_on[str(leader)]:
+                raise PassingFaultError(
+                    f"{leader} was made again, or lost, while {name} was made for it. Remedy: do "
+                    "the work again"
+                )
+        elif named and content not in named:
+            raise BadInputError(
+                name,
+                "inputs",
+                f"it was not made from the present {leader}",
+                f"make it from {leader} with the sha256 {content or 'of the next one'} and name "
+                "that among its inputs (R14)",
+            )
+
+
+def _left_behind(registry: Registry, publication: Publication) -> Iterator[ProductTransition]:
+    leaders = publication.followers
+    for name, entry in registry.current(leaders).items():
+        yield ProductTransition(
+            transition=Transition.OVERWRITTEN,
+            name=name,
+            made_by=entry.record_id,
+            sha256=entry.sha256,
+            reason="what it follows was made again without it (R14)",
+            cause=leaders[name],
+        )
+
+
+def _published(registry: Registry, publication: Publication) -> frozenset[tuple[str, str]]:
+    if not publication.versioned:
+        return frozenset()
+    return frozenset(
+        (statement.release, statement.survey.value)
+        for statement, _ in registry.releases()
+        if statement.phase is ReleasePhase.PUBLISHED
+    )
