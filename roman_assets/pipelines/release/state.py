@@ -189,7 +189,12 @@ class ReleaseState:
 
     @property
     def exposures_to_try(self) -> tuple[ExposureId, ...]:
-        """The same, and those of which a detector failed: perhaps what lacked is there now."""
+        """The same, and those of which a detector failed: perhaps what lacked is there now.
+
+        A published release takes no L2 back that a later one, or a person, has replaced.
+        """
+        if self.release.published_at is not None:
+            return self.exposures_left
         failed = {"_".join(name.split("_", 2)[:2]) for name in self.failed_images}
         return tuple(
             one
