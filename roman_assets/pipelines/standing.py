@@ -104,7 +104,8 @@ def standing_of(
     kept: dict[str, dict[str, RegisteredProduct]] = {}
     leaders: dict[str, RegisteredProduct] = {}
     for name, generations in found.items():
-        newest, file_set = generations[-1], str(wanted[name].file_set)
+        file_set = str(wanted[name].file_set)
+        newest = next((one for one in generations if one.is_available), generations[-1])
         if not is_same(newest):
             continue
         if wanted[name].leader is None:

@@ -9,18 +9,20 @@ records that another version wrote, and by documents that were corrected after t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from roman_assets.access import Role
-from roman_assets.products.kind import KINDS
+from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.registry.completeness import Ask
 from roman_assets.registry.finding import Finding, FindingKind
 from roman_assets.registry.record import ExposureReceipt, ProductTransition, ReleasePhase
 from roman_assets.registry.schema import IS_AVAILABLE
+from roman_assets.software import same_software
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,20 @@ def _left_behind(ask: Ask) -> Iterator[Contradiction]:
     """Find what follows a product and was made from, or with, another generation of it (R14).
 
     A product of the SSC names what it follows among its inputs. What the SOC makes was made by the
-    same work as what it follows: with its context and software.
+    same work as what it follows: with its context, and with software of the same results.
     """
     rows = ask(
         f"""
         with follows as (
             select unnest($followers) as kind, unnest($leaders) as leader
         ), available as (
-            select name_key, name, record_id, sha256, file_set, kind, context, software
+            select name_key, name, record_id, sha256, file_set, kind, step, context, software
             from products where {IS_AVAILABLE} and kind in (from (
                 select kind from follows union select leader from follows))
         ), pairs as (
             select follower.*, leader.name as leader, leader.sha256 as present,
-                (leader.context, leader.software)
-                    is not distinct from (follower.context, follower.software) as same_work
+                leader.context is not distinct from follower.context as same_context,
+                leader.software as leading_software
             from available as follower join follows using (kind)
                 join available as leader on leader.kind = follows.leader
                     and leader.file_set = follower.file_set and leader.name_key = follower.name_key
@@ -82,17 +84,26 @@ def _left_behind(ask: Ask) -> Iterator[Contradiction]:
             from pairs join inputs using (name_key, record_id, name)
             where input_name = leader group by all
         )
-        select name, record_id, sha256, leader
+        select name, record_id, sha256, leader,
+            if(not coalesce(fits, same_context), null, step), software, leading_software
         from pairs left join named using (name_key, record_id, name)
-        where not coalesce(fits, same_work) order by all
+        where not coalesce(fits, same_context and software is not distinct from leading_software)
+        order by all
         """,
         {"followers": list(_FOLLOWS), "leaders": list(_FOLLOWS.values())},
     )
-    for name, record_id, sha256, leader in rows:
+    for name, record_id, sha256, leader, step, *software in rows:
+        if step is not None and same_software(Step(step), *map(_versions, software)):
+            continue
         yield _contradiction(
             FindingKind.LEFT_BEHIND, Transition.OVERWRITTEN, name, record_id, sha256,
             f"it was not made from the present {leader} (R14)", leader,
         )  # fmt: skip
+
+
+def _versions(text: str | None) -> dict[str, str]:
+    found: dict[str, str] = json.loads(text or "{}")
+    return found
 
 
 def _hidden(ask: Ask) -> Iterator[Contradiction]:

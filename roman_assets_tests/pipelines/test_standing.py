@@ -26,6 +26,7 @@ from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
 from roman_assets.resources import Installation
+from roman_assets.software import installed_software
 from roman_assets_tests.pipelines.release.survey_night import (
     EARLY,
     EXPOSURES,
@@ -130,9 +131,8 @@ def test_a_lost_product_is_made_as_it_was_and_the_others_stay(night, kind):
 
 
 def with_other_software(monkeypatch: pytest.MonkeyPatch) -> None:
-    for pipeline in (exposure_pipeline, visit_pipeline):
-        versions = pipeline.installed_software(Step.RELEASE) | {"romancal": "9.9.9"}
-        monkeypatch.setattr(pipeline, "installed_software", lambda step, found=versions: found)
+    versions = installed_software(Step.EXPOSURE) | {"romancal": "9.9.9"}
+    monkeypatch.setattr(exposure_pipeline, "installed_software", lambda step: versions)
 
 
 def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):

@@ -237,6 +237,29 @@ def test_work_for_an_image_that_is_made_again_meanwhile_is_to_be_done_again(root
     assert set(public_content(root)) == {cal()}
 
 
+@pytest.mark.parametrize(
+    ("context", "software", "stays"),
+    [
+        ("roman_0001.pmap", {"romancal": "1.1.0", "asdf": "9"}, True),
+        ("roman_0001.pmap", {"romancal": "1.2.0"}, False),
+        ("roman_0002.pmap", {"romancal": "1.1.0"}, False),
+    ],
+)
+def test_fsck_finds_an_l4_that_was_made_with_another_image(root, context, software, stays):
+    catalogue = IMAGE.replace("cal.asdf", "cat.parquet")
+    for name, how in (
+        (IMAGE, {"context": "roman_0001.pmap", "software": {"romancal": "1.1.0"}}),
+        (catalogue, {"context": context, "software": software}),
+    ):
+        entry = staged_entry(root, name, name.encode(), **how)
+        Journal(root).write(
+            CommitRecord(step=Step.EXPOSURE, partition=exposure(), products=(entry,))
+        )
+    fold(root)
+    kinds = {finding.kind for finding in fsck(root)}
+    assert (FindingKind.LEFT_BEHIND not in kinds) is stays
+
+
 def test_fsck_finds_what_was_made_from_an_overwritten_image_and_ends_it(root):
     (image,) = publish_images(root, "first").made
     publish_images(root, "second")
