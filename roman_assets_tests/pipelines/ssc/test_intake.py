@@ -18,7 +18,8 @@ from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets.pipelines.ssc.checks import check_delivery
+from roman_assets.pipelines.ssc import intake
+from roman_assets.pipelines.ssc.checks import Findings, check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     PATIENCE,
     QUIET,
@@ -617,3 +618,26 @@ def test_a_delivery_in_an_object_store_is_taken_in_the_same_way(
     assert in_exchange(root) == []
     reports = [file.key.suffix for file in exchange.files(PurePosixPath("reports"))]
     assert sorted(reports) == [".json", ".txt"]
+
+
+def test_a_delivery_whose_image_is_made_again_after_the_checks_is_rejected_whole(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe(root, spectra=True)
+    center = Center.of(root)
+    written = center.deliver([SPECTRA], images(spectra=True))
+    content = (written / SPECTRA).read_bytes()
+
+    def checked(*arguments: Any) -> Findings:
+        findings = check_delivery(*arguments)
+        observe(root, spectra=True, content="another image")
+        return findings
+
+    monkeypatch.setattr(intake, "check_delivery", checked)
+    (failure,) = take(root, Step.SPECTRA, exposure()).failures
+    assert "not made from the present" in failure.message
+    assert of_ssc(root) == {}
+    assert in_exchange(root) == []
+    assert faults(center) == [(SPECTRA, "inputs")]
+    (aside,) = root.set_aside.rglob(SPECTRA)
+    assert aside.read_bytes() == content
