@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -369,7 +370,8 @@ def tiny_root(tmp_path):
 
 def big_output(tmp_path, cell, size) -> Output:
     path = tmp_path / association(cell)
-    path.write_text('{"note": "' + os.urandom(size // 2).hex() + '"}')
+    notes = [os.urandom(2_000).hex() for _ in range(size // 4_000)]
+    path.write_text(json.dumps({"notes": notes}))
     return Output(ProductName.parse(association(cell)), path, ANY_FINGERPRINT)
 
 

@@ -72,6 +72,7 @@ BY_FIELD: Mapping[tuple[str, str], st.SearchStrategy[Any]] = {
         texts.map("of {}".format), values, min_size=1
     ).map(lambda others: {**FACTS, **others}),
     ("ProductEntry", "archived"): st.just(ArchivedMetadata(rad_schema=ARCHIVED[1], sections=(0,))),
+    ("CommitRecord", "record_id"): st.uuids().map(lambda one: one.hex),
     ("CommitRecord", "sections"): texts.map(lambda text: ({ARCHIVED[2].paths[0]: text},)),
     ("Proposal", "proposal_id"): st.text("0123456789abcdef-", min_size=1, max_size=30),
     ("Decision", "proposal_id"): st.text("0123456789abcdef-", min_size=1, max_size=30),
