@@ -412,7 +412,7 @@ class AlertLog:
         except ValidationError as error:
             raise BadInputError(
                 self.path, "JSON", f"it is damaged ({error.error_count()} errors)",
-                "delete it: what holds is told again",
+                "nothing is to be done: it is written anew, and what holds is told again",
             ) from None  # fmt: skip
         return entries
 
@@ -455,7 +455,12 @@ def deliver(
     all_known
         Whether `alerts` are all that hold: others are forgotten, and told again if they come back.
     """
-    known = log.read()
+    faults = []
+    try:
+        known = log.read()
+    except BadInputError as error:
+        known = {}
+        faults.append(str(error))
     holding = {alert.alert_id for alert in alerts}
     delivered = {
         name: ids & holding if all_known else ids
@@ -467,7 +472,7 @@ def deliver(
         for sender in senders
         if (new := [one for one in alerts if one.alert_id not in delivered.get(sender.name, ())])
     ]
-    sent, faults = {}, []
+    sent: dict[str, int] = {}
     with ThreadPoolExecutor(max_workers=max(len(waiting), 1)) as threads:
         results = threads.map(_fault, *zip(*waiting, strict=True)) if waiting else ()
         for (sender, new), fault in zip(waiting, results, strict=True):
@@ -478,7 +483,7 @@ def deliver(
             delivered[sender.name] = delivered.get(sender.name, set()) | ids
             sent[sender.name] = len(new)
             log.write(delivered)
-    if delivered != known and not sent:
+    if not sent and (delivered != known or faults):
         log.write(delivered)
     return Deliveries(sent, tuple(faults))
 
