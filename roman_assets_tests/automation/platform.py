@@ -149,12 +149,12 @@ def wait_until(
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
-def command(root: DataRoot, *arguments: str) -> str:
+def command(root: DataRoot, *arguments: str, **environment: str) -> str:
     """Run ``roman-assets`` as an operator of an installation; give what it prints."""
     program = Path(sys.executable).with_name("roman-assets")
     done = subprocess.run(
         [str(program), *arguments],
-        env=dagster_environment(root) | {"COLUMNS": "300"},
+        env=dagster_environment(root) | {"COLUMNS": "300"} | environment,
         capture_output=True,
         text=True,
     )
