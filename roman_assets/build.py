@@ -53,7 +53,7 @@ class Build:
 
     @classmethod
     def of_checkout(cls, source: Path) -> Self | None:
-        """Return what git says of a checkout, None if it is none.
+        """Return what git says of a checkout, None if the directory is not a checkout.
 
         Where git does not answer, the commit is unknown: what was written when the checkout was
         installed may be out of date.
@@ -73,7 +73,7 @@ class Build:
 
     @classmethod
     def of_package(cls) -> Self | None:
-        """Return what the package was built from, None in sources that were never built."""
+        """Return the sources of the build, None in sources that were never built."""
         try:
             written = importlib.import_module("roman_assets._build")
         except ModuleNotFoundError:

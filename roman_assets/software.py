@@ -1,4 +1,4 @@
-"""Which software makes products, and which of it decides what is in them (R5, R7).
+"""The software that makes products, and the part of it that decides their content (R5, R7).
 
 Every product records the version of this package and of the libraries that it was made with. Only
 what decides its content enters its fingerprint: the libraries that compute it, and of this package
@@ -226,7 +226,7 @@ def source_digest(*modules: str) -> str:
 
 
 def text_digest(source: str) -> str:
-    """Return a digest of what a module does, given its text."""
+    """Return a digest of a module's behaviour, given its text."""
     tree = ast.parse(source)
     behaviour = _Behaviour()
     body = _plain(behaviour.visit(tree))

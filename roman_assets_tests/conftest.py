@@ -18,7 +18,7 @@ LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make fuzz` give every fuzz target more time."""
+    """Add the options of `make fuzz` and `make test-shard`."""
     parser.addoption(
         "--fuzz-seconds",
         type=float,
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end, so that nobody misses it, what was not tested here and why."""
+    """Report at the end, so that nobody misses it, which tests did not run here and why."""
     skipped = terminalreporter.stats.get("skipped", [])
     if not skipped:
         return
@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the directories whose tests take longest; keep one shard only, if asked."""
+    """Order tests by directory, the slowest first; keep only one shard if requested."""
     ranks = {directory: rank for rank, directory in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: ranks.get(_directory(item), len(ranks)))
     shard = config.getoption("--slow-shard")

@@ -15,19 +15,19 @@ import pytest
 
 SHARDS = 8
 USUAL_S = 30.0
-"""What a unit takes that the table does not name."""
+"""Assumed duration, s, of units missing from the table."""
 
 TABLE = Path(__file__).with_name("slow_durations.json")
 
 
 def durations() -> dict[str, float]:
-    """Give the seconds that units take alone on two idle cores, roughly."""
+    """Return the seconds that units take alone on two idle cores, roughly."""
     found: dict[str, float] = json.loads(TABLE.read_text())
     return found
 
 
 def unit_of(item: pytest.Item, known: Mapping[str, float]) -> str | None:
-    """Give the unit of a slow test, None of another one."""
+    """Return the unit of a slow test, None of another one."""
     if item.get_closest_marker("slow") is None:
         return None
     module = item.getparent(pytest.Module)
@@ -40,7 +40,7 @@ def unit_of(item: pytest.Item, known: Mapping[str, float]) -> str | None:
 
 
 def assigned(seconds: Mapping[str, float]) -> dict[str, int]:
-    """Give each unit a shard: the longest first, each to the shard that is shortest so far."""
+    """Assign each unit to a shard: the longest first, each to the shortest shard so far."""
     lengths = [0.0] * SHARDS
     shards = {}
     for unit in sorted(seconds, key=lambda unit: (-seconds[unit], unit)):

@@ -246,7 +246,7 @@ def _open_directory(name: Path | str, above: int | None = None) -> int:
 
 
 def _walk(directory: int, place: str, levels: int) -> Iterator[ExchangedFile]:
-    """Go through an open directory; of it and of each one below, `MOST_FILES` at most."""
+    """Yield the files below an open directory, at most `MOST_FILES` of each directory."""
     with os.scandir(directory) as entries:
         names = sorted(entry.name for entry in islice(entries, MOST_FILES))
     for name in names:
@@ -315,7 +315,7 @@ class ObjectExchange(Exchange):
         return self._objects.read(str(key))[0][:most]
 
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
-        """Go through all objects; a directory with a key that cannot be listed is named."""
+        """Yield all objects; a directory with a key that cannot be listed is named instead."""
         try:
             yield from self._listed(str(below))
         except OddKeyError:

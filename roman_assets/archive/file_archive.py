@@ -85,7 +85,7 @@ class FileArchive(Archive):
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Keep a list of what is staged in the block, locked as long as this process lives."""
+        """List the blobs staged in the block in a file, locked as long as this process lives."""
         claims = private_directory(self._claims)
         path = claims / uuid.uuid4().hex
         with path.open("x") as claim:

@@ -20,7 +20,7 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.name import GroupedFileSet, ProductName
 
 BLOB_MISSING = "its blob is missing"
-"""Why a name cannot show what it should."""
+"""The reason why a name cannot show its blob."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Archive(ABC):
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Keep what is staged in the block from being removed as unneeded, until the block ends.
+        """Protect blobs staged in the block from removal as unneeded, until the block ends.
 
         A block that stages and commits is one that claims: then no clock decides what it needs.
         """

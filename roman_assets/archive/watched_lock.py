@@ -36,7 +36,7 @@ from roman_assets.archive.durability import (
 from roman_assets.errors import PassingFaultError
 
 LEASE = 30.0
-"""How long a holder may show no heartbeat, s, by the clock of whoever waits for it."""
+"""How long a holder may show no heartbeat, s, by the clock of a process that waits for it."""
 BEAT = 5.0
 """Pause between heartbeats, s."""
 STALLED = 600.0
@@ -95,7 +95,7 @@ class Fence:
             confirm()
 
     def also(self, confirm: Callable[[], None]) -> None:
-        """Let something else confirm, too, that the lock is held."""
+        """Add another check to `confirm`."""
         self._confirmations.append(confirm)
 
     def write(self, path: Path, content: bytes, mode: int | None = None) -> None:
@@ -106,7 +106,7 @@ class Fence:
         fsync_directory(path.parent)
 
     def link(self, source: Path, path: Path) -> None:
-        """Let a name show the file that `source` is, at once; durable with its directory."""
+        """Replace a name by a link to another file, at once; durable with its directory."""
         with self._draft(path) as draft:
             draft.hardlink_to(source)
             draft.replace(path)
@@ -120,7 +120,7 @@ class Fence:
             draft.replace(path)
 
     def remove(self, path: Path) -> bool:
-        """Remove a name; False if there is none."""
+        """Remove a name; return False if it does not exist."""
         try:
             with self._draft(path) as draft:
                 path.replace(draft)
@@ -141,7 +141,7 @@ class Fence:
             draft.unlink(missing_ok=True)
 
     def raise_up(self) -> None:
-        """Make the directories of drafts; those of earlier holders go, and end what they do."""
+        """Create the directories of drafts; remove those of earlier holders to end their work."""
         for drafts in self._drafts.values():
             private_directory(drafts.parent)
             for former in drafts.parent.glob(f"{self._name}.*"):
@@ -165,7 +165,7 @@ def watched_lock(
     trees: Sequence[Path],
     needless: Callable[[], bool] = lambda: False,
 ) -> Iterator[Fence | None]:
-    """Hold a lock, once whoever has it is done, dies or shows no heartbeat.
+    """Hold a lock, once its holder is done, dies or shows no heartbeat.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def watched_lock(
     name
         Of the lock, and of its files.
     purpose
-        What it is held for, for whoever waits.
+        Shown to processes that wait for the lock.
     trees
         Directories in which files are changed under it; each is on one file system.
     needless
@@ -210,7 +210,7 @@ def watched_lock(
 
 
 class _Holding:
-    """A lock that this process has: the open file, and what it says of its holder."""
+    """A lock that this process holds: the open file, and the state of the holder written in it."""
 
     def __init__(self, descriptor: int, purpose: str) -> None:
         self.token = uuid.uuid4().hex

@@ -77,7 +77,7 @@ class PartitionOutcome:
 
 
 def run_of(context: dg.AssetExecutionContext) -> Run:
-    """Tell a pipeline of the run it works in: since when it was queued, and what may follow.
+    """Return the run of a context: when it was queued, and whether it is the last try.
 
     The sensors request prompt products again; what fails for a release waits for a person.
     """
@@ -116,10 +116,10 @@ def reprocessing_of(
 
 
 def is_routine(context: dg.AssetExecutionContext) -> bool:
-    """Tell whether a sensor asked for the run: by itself nothing is replaced (R3, R7, R8, R15).
+    """Return whether a sensor requested the run: such runs replace nothing (R3, R7, R8, R15).
 
-    What a person decided is no routine, though a sensor may carry it out: a proposal, a release.
-    A routine run that somebody executes again from its page stays one.
+    Proposals and releases are not routine: a person decided them, though a sensor carries them
+    out. A routine run that somebody re-executes from its page stays routine.
     """
     tags = context.run.tags
     return _SENSOR_TAG in tags and tags.keys().isdisjoint(_DECIDED_TAGS)

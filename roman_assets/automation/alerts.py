@@ -230,7 +230,7 @@ class MailSender:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Takes a redirection for what it is: an answer that delivers nothing."""
+    """Does not follow redirections: such an answer delivers nothing."""
 
     def redirect_request(self, *_: object) -> None:
         """Follow nowhere; the answer becomes an error."""
@@ -417,7 +417,7 @@ class AlertLog:
         return entries
 
     def write(self, delivered: Mapping[str, Iterable[str]]) -> None:
-        """Replace what is remembered, durably."""
+        """Replace the log, durably."""
         private_directory(self.path.parent)
         content = {sender: sorted(ids) for sender, ids in sorted(delivered.items())}
         write_durably(self.path, json.dumps(content, indent=1).encode())
@@ -442,7 +442,7 @@ class Deliveries:
 def deliver(
     alerts: Sequence[Alert], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
 ) -> Deliveries:
-    """Let every sender deliver what it has not delivered yet, in one message each, all at once.
+    """Deliver to every sender, in parallel and in one message each, the alerts it has not sent yet.
 
     Parameters
     ----------
@@ -489,7 +489,7 @@ def deliver(
 
 
 def _fault(sender: AlertSender, alerts: Sequence[Alert]) -> str | None:
-    """Let a sender deliver; return what failed."""
+    """Send alerts; return the fault, None if the sender delivered them."""
     try:
         sender.send(alerts)
     except PassingFaultError as fault:

@@ -231,7 +231,7 @@ def alert_sensor(
 
 
 def alert_of(standing: Standing, failed: datetime | None = None) -> Alert:
-    """Return what a person must know of a level that is late or at risk.
+    """Return the alert for a level that is late or at risk.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ MAX_RUNTIME_SECONDS_TAG = "dagster/max_runtime"
 def delivery_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request a run for each exposure or visit with a whole delivery; reject what is of neither."""
+    """Request a run for each exposure or visit with a whole delivery; reject other deliveries."""
     from roman_assets.archive.exchange import Exchange
     from roman_assets.pipelines.ssc.delivery import Exchanged
     from roman_assets.pipelines.ssc.intake import remove_remains

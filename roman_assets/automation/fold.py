@@ -27,7 +27,7 @@ MERGED_BY_SENSOR = 256 << 20
 def registry_fold_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
 ) -> dg.SkipReason:
-    """Fold what is left to fold, end attempts that are over, and merge small tiers."""
+    """Fold remaining records, end attempts that are over, and merge small tiers."""
     from roman_assets.registry.fold import fold
     from roman_assets.registry.journal import Journal
     from roman_assets.registry.merging import merge_due_tiers

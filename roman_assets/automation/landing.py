@@ -177,7 +177,7 @@ class LandingWatch(Remembered):
         return RegistryChanges(self.root)
 
     def look_failed(self) -> None:
-        """List the landing area anew: what was found may not have been compared."""
+        """List the landing area anew: files found before may not have been compared."""
         vars(self).pop("landing", None)
 
     def look(self, now: datetime) -> list[Receipt]:

@@ -91,7 +91,7 @@ def _server_of(run: DagsterRun) -> str:
 
 
 def _is_this_host(name: str) -> bool:
-    """Tell whether a host name is one of this host: only its own addresses can be bound."""
+    """Return whether a name is of this host: only its own addresses can be bound."""
     with suppress(OSError):
         for family, kind, protocol, _, address in socket.getaddrinfo(
             name, 0, type=socket.SOCK_DGRAM
@@ -125,7 +125,7 @@ class RunProcess:
 
     @classmethod
     def of(cls, run_id: str, pid: int) -> Self | None:
-        """Return the process of this host with a number, None if there is none."""
+        """Return the process of this host with a number, None if no such process runs."""
         ticks = _start_ticks(pid)
         return None if ticks is None else cls(run_id, _boot(), pid, ticks)
 
@@ -161,7 +161,7 @@ def _boot() -> str:
 
 
 def _runs_our_program(pid: int) -> bool:
-    """Tell whether a process is of our user and of Python: else it only inherited a number."""
+    """Return whether a process is Python and ours: else it only inherited a number."""
     place = _PROC / str(pid)
     if not _PROC.is_dir():
         return True

@@ -22,7 +22,7 @@ from roman_assets.errors import PassingFaultError
 
 
 class Tick(Protocol):
-    """What a look needs of the tick it is done in."""
+    """The tick in which a look is done."""
 
     @property
     def cursor(self) -> str | None:
@@ -33,7 +33,7 @@ class Tick(Protocol):
 
 
 class Remembered:
-    """Base of what a sensor remembers of an installation.
+    """Base of a sensor's memory of an installation.
 
     Dicts, sets and lists among the attributes are copied for each look, and attributes that are
     `Remembered` themselves. What they hold must be immutable. Other attributes are shared by all
@@ -68,7 +68,7 @@ class _Place:
 
 
 class SensorMemory:
-    """What the sensors of one process remember. A new one is what a restart leaves: nothing."""
+    """The memory of all sensors of one process. A restart begins with a new, empty one."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[object, DataRoot], _Place] = {}
@@ -83,14 +83,14 @@ class SensorMemory:
         *,
         hands_over: bool = False,
     ) -> Iterator[_T]:
-        """Look with a copy of what is remembered; it counts when the tick's results have arrived.
+        """Look with a copy of the memory, which counts once the tick's results have arrived.
 
         Parameters
         ----------
         tick
             The tick.
         kind
-            What is remembered, a class: each has one memory for an installation.
+            The class of the memory: each has one for an installation.
         root
             The installation.
         hands_over

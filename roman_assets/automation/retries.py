@@ -36,7 +36,7 @@ def retry_key(run_key: str, failed: FailedRuns | None) -> str:
 
 
 def may_be_requested(failed: FailedRuns | None, pauses: RetryPauses, now: datetime) -> bool:
-    """Tell whether the pause after the last run that failed is over."""
+    """Return whether the pause after the last failed run is over."""
     return failed is None or failed.paused_until(pauses, now) is None
 
 
@@ -47,7 +47,7 @@ def due_requests(
     requests: Sequence[dg.RunRequest],
     now: datetime,
 ) -> list[dg.RunRequest]:
-    """Return those requests for which there is no run yet, and retries of which the pause is over.
+    """Return the requests without a run so far, and the retries whose pause is over.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _has_failed(run: dg.DagsterRun) -> bool:
 
 
 def _runs_that_told(registry: Registry, partitions: Sequence[str]) -> set[str]:
-    """Return the runs of which a failure is on record, or an attempt still counts as running."""
+    """Return the runs with a failure on record or an attempt that still counts as running."""
     from roman_assets.registry.record import Outcome
 
     attempts = registry.attempts(partitions)

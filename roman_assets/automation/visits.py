@@ -272,7 +272,7 @@ class VisitWatch(Remembered):
         return decision
 
     def _is_due(self, state: VisitState, now: datetime, busy: set[VisitId]) -> bool:
-        """Whether it is a first request, or a retry of which the pause is over."""
+        """Whether it is a first request, or a retry whose pause is over."""
         from roman_assets.registry.retry_settings import retry_pauses_of
 
         failed, visit = state.failed, state.manifest.visit

@@ -208,7 +208,7 @@ class Downlink:
 
 
 def _arrive(path: Path) -> None:
-    """Let a file arrive now, by the clock of this process rather than the file system's."""
+    """Set a file's arrival to now, by the clock of this process rather than the file system's."""
     now = time.time_ns()
     os.utime(path, ns=(now, now))
 

@@ -288,7 +288,7 @@ class _Plan:
 
     @property
     def kept(self) -> dict[str, RegisteredProduct]:
-        """What stays of detectors whose L2 is there, by name."""
+        """The products that stay, by name, of detectors with L2."""
         return {
             name: entry
             for ramp in self.ramps
@@ -338,7 +338,7 @@ class _Work:
 
 
 def _standing(root: DataRoot, ramps: Iterable[ProductEntry]) -> dict[str, Standing]:
-    """Look up what was made of ramps, by file set."""
+    """Return the existing products of ramps, by file set."""
     inputs = {_file_set(ramp): as_input(ramp) for ramp in ramps}
     names = [
         ProductName(ramp.product_name.file_set, kind)
@@ -351,7 +351,7 @@ def _standing(root: DataRoot, ramps: Iterable[ProductEntry]) -> dict[str, Standi
 
 
 def _refused(wanted: Mapping[str, _Ramp]) -> dict[str, WorkFailure]:
-    """Give the failures of file sets of which nothing can be added to what is there."""
+    """Return the failures of file sets whose products must stay and cannot be completed."""
     refused = {}
     for key, ramp in wanted.items():
         leader = ramp.standing.leader

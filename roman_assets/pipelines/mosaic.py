@@ -227,7 +227,7 @@ class _Skycell:
         return _COADD_MEMORY + _MEMORY_PER_BYTE * sum(member.size for member in self.members)
 
     def refusal(self) -> WorkFailure | None:
-        """Give the failure of a skycell of which nothing can be added to what is there."""
+        """Return the failure of a skycell whose products must stay and cannot be completed."""
         leader, software = self.standing.leader, self.mosaic.software
         try:
             self.standing.require_possible(
@@ -311,7 +311,7 @@ def _standing(
     *,
     routine: bool,
 ) -> dict[str, Standing]:
-    """Look up what is not to be replaced, by file set."""
+    """Return the products that must not be replaced, by file set."""
     released = mosaic.group.release != PROMPT_RELEASE
     if not routine and not released:
         return {}

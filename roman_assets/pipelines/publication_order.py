@@ -1,4 +1,4 @@
-"""What a publication does to other products, decided when its place in the order is (R13, R14).
+"""The effect of a publication on other products, decided with its place in the order (R13, R14).
 
 Staging takes minutes, and meanwhile others publish. Whoever overwrites something, adds to something
 or publishes for a data release therefore decides last, under the lock of the fold: nobody else
@@ -28,7 +28,7 @@ from roman_assets.registry.registry import Registry
 
 @dataclass(frozen=True)
 class Publication:
-    """What is to be published.
+    """A publication before its commit.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Publication:
 
     @property
     def followers(self) -> dict[str, str]:
-        """What goes with a product if it is made again alone, and the name of that product."""
+        """The products overwritten with one reprocessed alone, each with the name of that one."""
         present = self.names | {entry.name for entry in self.kept}
         return {
             str(follower): str(name)
@@ -75,12 +75,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Decided:
-    """What a publication does to others, and what others have made of it.
+    """The effect of a publication on other products.
 
     Parameters
     ----------
     overwritten
-        What goes with the products that are made again, as it was not made with them (R14).
+        Products that go with their reprocessed leader, as they were not made with it (R14).
     published
         The data releases that everyone sees, by identity and survey.
     """
@@ -106,7 +106,7 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
     root
         The installation.
     publication
-        What is to be published.
+        The publication.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
 
 
 def _concerns_others(root: DataRoot, publication: Publication) -> bool:
-    """Tell whether anything is there that the publication could contradict.
+    """Return whether any product exists that the publication could contradict.
 
     Most publish what never was there; they do not wait for each other.
     """
@@ -154,7 +154,7 @@ def _require_free(registry: Registry, publication: Publication) -> None:
 
 
 def _require_present(registry: Registry, publication: Publication) -> None:
-    """Refuse what was made from, or for, a product that is not the present one any more."""
+    """Refuse products made from, or for, a product that is no longer the current one."""
     leaders = publication.leaders
     present = registry.current(map(str, leaders.values()))
     relied_on = {entry.name: entry.sha256 for entry in publication.kept}

@@ -1,4 +1,4 @@
-"""Products whose state contradicts a rule, and what has to be stated to end that.
+"""Products whose state contradicts a rule, and the transitions that end it.
 
 Publishing keeps these rules. They can be broken by a process that dies at the wrong moment, by
 records that another version wrote, and by documents that were corrected after the products.
@@ -139,12 +139,12 @@ select unnest($exposures) as exposure, unnest($elements) as optical_element,
 
 
 def _never_taken(ask: Ask) -> Iterator[Contradiction]:
-    """Find what the newest executed visit says was never taken so."""
+    """Find products of observations that the newest executed visit no longer lists."""
     yield from _withdrawn(ask(_contradicting(_TOLD), {}))
 
 
 def contradicted_by(ask: Ask, receipts: Mapping[str, ExposureReceipt]) -> list[Contradiction]:
-    """Find the available products that contradict what is known of exposures by now.
+    """Find the available products that contradict the newest executed visit.
 
     Parameters
     ----------

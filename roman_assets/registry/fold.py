@@ -128,7 +128,7 @@ def all_folded(root: DataRoot, purpose: str = "a decision") -> Iterator[None]:
     root
         The installation.
     purpose
-        What the lock is held for, for whoever waits.
+        Shown to processes that wait for the lock.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _rebuild_registry(root: DataRoot, journal: Journal, fence: Fence) -> list[Pa
 
 
 def _link(root: DataRoot, contents: Mapping[str, str], fence: Fence) -> dict[str, str]:
-    """Let public names show their blobs; return why those that cannot do not."""
+    """Update public names to show their blobs; return the reason for each that cannot."""
     shown = {ProductName.parse(name): sha256 for name, sha256 in contents.items()}
     unshown = Archive.of(root).show(shown, fence)
     return {str(name): reason for name, reason in unshown.items()}

@@ -26,7 +26,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 
 LEASE = 30.0
-"""How long a lease lasts that is not renewed, s, by the clock of who waits for it."""
+"""How long a lease lasts that is not renewed, s, by the clock of a process that waits for it."""
 RENEWAL = 10.0
 """Pause between renewals, s."""
 PATIENCE = 900.0
@@ -49,7 +49,7 @@ def fold_lock(root: DataRoot, purpose: str = "folding") -> Iterator[Fence]:
     root
         The installation.
     purpose
-        What for, for whoever waits.
+        Shown to processes that wait for the lock.
 
     Yields
     ------
@@ -95,12 +95,12 @@ def require_fold_lock_not_held(root: DataRoot) -> None:
 
 @dataclass(frozen=True)
 class _State:
-    """What the lease object says.
+    """The content of the lease object.
 
     Parameters
     ----------
     holder
-        Who has the lease, and what for, for people; empty if nobody has.
+        The holder and its purpose, for messages; empty while the lease is free.
     installation
         The data root of the holder: its file lock tells whether the holder is alive.
     token
@@ -224,7 +224,7 @@ def _renew_until(lease: _Lease, fence: Fence, done: threading.Event) -> None:
 
 
 def _installation(root: DataRoot) -> str:
-    """Give the identity of a data root; the file lock is held."""
+    """Return the identity of a data root; the file lock is held."""
     path = root.registry / _INSTALLATION
     try:
         return path.read_text()

@@ -201,7 +201,7 @@ def _check_records(root: DataRoot, mend: bool) -> Iterator[Finding]:
 
 
 def _differing_records(root: DataRoot) -> tuple[set[str], set[str]]:
-    """Return what the registry has and the journal has not, and the reverse.
+    """Return the records missing from the journal, and those missing from the registry.
 
     Without a lock, as the journal takes long to read. What was folded before it was read must be in
     it; what is in it must be folded afterwards, or still wait.

@@ -117,7 +117,7 @@ class Generations(SnapshotReader):
         return found
 
     def lost_partitions(self, partitions: Iterable[str]) -> frozenset[str]:
-        """Return those of some partitions of which a product is lost and was not made again."""
+        """Return the partitions with a product that is lost and was not replaced."""
         rows = self._rows(
             f"""
             select distinct "partition" from (

@@ -41,7 +41,7 @@ LONGEST_TEXT = 64 << 10
 """Characters of one text in the metadata."""
 
 LARGEST_INTEGER = 2**63 - 1
-"""What a column of the registry can hold."""
+"""A value that a column of the registry can hold."""
 
 _TIME_KEYS = frozenset({"value", "format", "base_format", "scale"})
 _PARQUET_PREFIX = "roman.meta."
@@ -56,7 +56,7 @@ _NOT_COMPRESSED = bytes(4)
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself.
+    """The header of a product file.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def read_header(path: Path, name: ProductName) -> Header:
 
 
 def is_time(value: object) -> bool:
-    """Tell whether a value is a time as the ASDF time schema writes it in full."""
+    """Return whether a value is a time in the full form of the ASDF time schema."""
     return isinstance(value, Mapping) and "value" in value and value.keys() <= _TIME_KEYS
 
 
@@ -124,7 +124,7 @@ def _yaml_of(stream: BinaryIO) -> bytes:
 
 
 def _require_modest_blocks(stream: BinaryIO) -> None:
-    """Go through the headers of blocks; what is not compressed is as large as the file at most."""
+    """Check the sizes in the headers of blocks; only compressed ones can exceed the file's."""
     size = 0
     while stream.read(len(_BLOCK_MAGIC)) == _BLOCK_MAGIC:
         (length,) = _BLOCK_SIZE.unpack(stream.read(_BLOCK_SIZE.size))
@@ -137,7 +137,7 @@ def _require_modest_blocks(stream: BinaryIO) -> None:
 
 
 def _require_modest_yaml(text: bytes) -> None:
-    """Go through the events of a YAML text, for which the parser needs neither stack nor tree."""
+    """Check a YAML text by its events, for which the parser needs neither stack nor tree."""
     depth = values = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         values += isinstance(event, NodeEvent)

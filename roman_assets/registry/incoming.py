@@ -278,7 +278,7 @@ _STATEMENTS = {
 
 
 def _stated(part: str, table: Table) -> Iterator[str]:
-    """Give the SQL for the columns of what records are about."""
+    """Return the SQL for the columns that name the subject of a record."""
     record = ("record_id", "step", "partition", "committed_at", "run_id")
     yield from (f'"{name}"' for name in record if name in table.column_names)
     if "partition_key" in table.column_names:
@@ -311,7 +311,7 @@ EVENT_COLUMNS: Mapping[str, Mapping[str, ClockEvent]] = {
 
 
 def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Insert what was made; returns whether rows may have changed that were there before."""
+    """Insert new products; return whether rows that existed before may have changed."""
     kinds = pa.table(
         {
             "kind": [kind.name for kind in KINDS],
@@ -372,14 +372,14 @@ def _insert_among_generations(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _name_matches() -> Iterator[str]:
-    """Give the SQL that takes a name apart with the grammar's own patterns, each once."""
+    """Return the SQL that parses a name with the grammar's own patterns, each once."""
     for scope, pattern in NAME_PATTERNS.items():
         groups = sorted(pattern.groupindex, key=pattern.groupindex.__getitem__)
         yield f"regexp_extract(entry.name, '^{pattern.pattern}$', {groups}) as of_{scope.value}"
 
 
 def _name_cases() -> Iterator[str]:
-    """Give the SQL that chooses the pattern which a name matches."""
+    """Yield the SQL that chooses the pattern of a name."""
     for scope, pattern in NAME_PATTERNS.items():
         parts = ", ".join(
             f"{part} := of_{scope.value}.{part}" if part in pattern.groupindex else f"{part} := ''"

@@ -110,11 +110,11 @@ class Journal:
         return records, damage
 
     def is_retimed(self, pending: PendingRecord) -> bool:
-        """Tell whether `retime` has given a pending record its time."""
+        """Return whether `retime` has set the time of a pending record."""
         return pending.path.name != _file_name(pending.record)
 
     def retime(self, pending: PendingRecord, committed_at: datetime, fence: Fence) -> PendingRecord:
-        """Give a pending record another time of commit, durably; returns it as it is then.
+        """Change the commit time of a pending record, durably, and return the new record.
 
         Parameters
         ----------
@@ -210,9 +210,9 @@ class Journal:
                     yield record
 
     def sealed_ids(self) -> Iterator[str]:
-        """Go through the ids of undamaged folded records, several times through some.
+        """Yield the ids of undamaged folded records, some of them several times.
 
-        What a fold joins meanwhile is read where it is then.
+        Segments that a fold joins meanwhile are read in their new place.
         """
         done: set[Path] = set()
         while left := [path for path in self.segments() if path not in done]:

@@ -28,7 +28,7 @@ _LOCK = "merge"
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was merged.
+    """The result of a merge.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def merge_due_tiers(
     root
         The installation.
     largest
-        Bytes to merge at once at most; what is larger is left for another time.
+        Most bytes to merge at once; larger merges wait.
     waits
         Wait while another process merges; otherwise leave it to that.
 

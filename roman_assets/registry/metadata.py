@@ -223,7 +223,7 @@ def _number(
 
 
 _LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: math.inf}
-"""What the columns of numbers can hold."""
+"""The largest magnitude that the columns of numbers can hold."""
 
 
 def _known(value: Any) -> Any:

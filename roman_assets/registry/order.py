@@ -1,4 +1,4 @@
-"""The order of what is on record, which no clock decides.
+"""The order of commit records, which no clock decides.
 
 Generations, attempts and decisions follow one another by the time of commit, as the clock of the
 host gave it. Clocks are set back, and those of hosts differ. So before a fold seals a record, it
@@ -64,7 +64,7 @@ def _time(item: PendingRecord) -> datetime:
 
 
 def _keys(item: PendingRecord) -> set[tuple[str, str]]:
-    """Return what a record is about: its partition, and products by name."""
+    """Return the subjects of a record: its partition, and products by name."""
     names = {("name", name) for name in item.record.names}
     if item.record.partition == WHOLE_ARCHIVE:
         return names

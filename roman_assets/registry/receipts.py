@@ -106,7 +106,7 @@ class Receipts(SnapshotReader):
     def contradicted_by(
         self, receipts: Mapping[str, ExposureReceipt]
     ) -> tuple[ProductTransition, ...]:
-        """Return the withdrawal of available products that contradict what is known by now."""
+        """Return the withdrawal of available products that contradict the newest executed visit."""
         from roman_assets.registry.contradiction import contradicted_by
 
         def ask(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -75,7 +75,7 @@ def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> N
 
 
 def is_damage(error: duckdb.Error) -> bool:
-    """Tell whether an error can come of a damaged file."""
+    """Return whether a damaged file can cause an error."""
     # A block with a wrong checksum raises an error of no class of its own.
     return type(error) is duckdb.Error or isinstance(
         error, (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
@@ -104,7 +104,7 @@ def passing_disk_faults(root: DataRoot) -> Iterator[None]:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Tell whether DuckDB says that a disk is full."""
+    """Return whether DuckDB reports a full disk."""
     text = str(error)
     return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
 
@@ -119,7 +119,7 @@ def _require_unlocked(error: duckdb.Error) -> None:
 
 
 def _unreadable_tier(root: DataRoot) -> str | None:
-    """Return the name of a tier that cannot be read to its end, None if there is none."""
+    """Return the name of a tier that cannot be read to its end, None if all can."""
     snapshot = read_snapshot(root.registry)
     for tier in snapshot.tiers if snapshot else ():
         with closing(TieredDatabase(root)) as database:
@@ -137,7 +137,7 @@ def _unreadable_tier(root: DataRoot) -> str | None:
 
 
 def _give_notice(root: DataRoot, damaged: str, error: Exception) -> None:
-    """Say that the registry is rebuilt, in the log and among what is set aside."""
+    """Report in the log and among the cases set aside that the registry is rebuilt."""
     path = root.registry / SNAPSHOT if damaged == SNAPSHOT else tier_path(root, damaged)
     damage = BadInputError(
         path,

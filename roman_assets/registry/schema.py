@@ -125,7 +125,7 @@ def columns_of(
     Raises
     ------
     TypeError
-        If a field is neither here nor elsewhere, or is none.
+        If a field is neither here nor elsewhere, or does not exist.
     """
     types = column_types(model)
     if forgotten := types.keys() ^ {*meanings, *elsewhere}:
@@ -216,7 +216,7 @@ INDEX: tuple[Column, ...] = (
         "partition": "exposure or visit it was done for",
         "committed_at": "when the record was written, UTC",
         "run_id": "the Dagster run",
-        "statement": "what it is about: publication, attempt, receipt ...",
+        "statement": "kind of statement: publication, attempt, receipt ...",
     },
     elsewhere=(
         "products", "transitions", "sections", "failures", "events", "attempt", "receipt",
@@ -377,7 +377,7 @@ RELEASES = Table(
             ReleaseStatement,
             {
                 "release": "r0, r1, ...",
-                "survey": "whose release it is",
+                "survey": "survey of the release",
                 "phase": "begun or published",
                 "declaration": "sha256 of the file that declares it",
                 "content": "that file",
@@ -416,8 +416,8 @@ PROPOSALS = Table(
                 "proposal_id": "which one",
                 "author": "who proposes it",
                 "reason": "why",
-                "exposures": "the exposures to be made again",
-                "visits": "the visits whose L3 and L4 are made again",
+                "exposures": "the exposures to be reprocessed",
+                "visits": "the visits whose L3 and L4 are reprocessed",
                 "impact": "what it was said to change and cost",
             },
             elsewhere=("change",),

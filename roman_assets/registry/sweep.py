@@ -76,7 +76,7 @@ class Superseded:
 
     @property
     def held(self) -> pd.DataFrame:
-        """Those whose time has come, which stay as releases lack an exposure of theirs."""
+        """Those whose time has come, which stay as a release is missing an exposure of theirs."""
         return self.products[self._is_over & ~self.products["replaced"]]
 
     @property

@@ -453,14 +453,14 @@ class NewTier:
                 _shared(self._root, role).upload(draft, self.name)
 
     def place(self) -> None:
-        """Give the files their names, which a snapshot can then name."""
+        """Rename the drafts to their final names, for a snapshot to list."""
         for role, draft in self._drafts.items():
             draft.replace(self._files[role])
         for path in self._files.values():
             fsync_directory(path.parent)
 
     def discard(self) -> None:
-        """Remove what has not been placed."""
+        """Remove the drafts that were not placed."""
         self.database.close()
         for draft in self._drafts.values():
             draft.unlink(missing_ok=True)
@@ -513,7 +513,7 @@ def new_tier(
 ) -> Iterator[NewTier]:
     """Write a tier as `draft_tier` does; it is finished and placed at the end.
 
-    Until a snapshot names it, whoever holds the fold lock may remove it: so hold that lock.
+    Hold the fold lock: until a snapshot names the tier, the holder of that lock may remove it.
     """
     with draft_tier(root, older, copied, read, published=published) as tier:
         yield tier

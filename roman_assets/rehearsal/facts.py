@@ -214,7 +214,7 @@ def _moments(
 
 
 def _known(moments: Mapping[ClockEvent, str]) -> str:
-    """Give the SQL for a map of clock events; what has not happened is not in it."""
+    """Return the SQL for a map of clock events, without those that have not happened."""
     entries = ", ".join(f"{{'k': '{event}', 'v': {sql}}}" for event, sql in moments.items())
     return f"map_from_entries(list_filter([{entries}], lambda e: e.v is not null))"
 

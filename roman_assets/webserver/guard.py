@@ -52,7 +52,7 @@ class Guard:
     Parameters
     ----------
     app
-        What is guarded.
+        The application to guard.
     names
         Host names it answers for.
     token
@@ -118,7 +118,7 @@ def _place(origin: str) -> str | None:
 
 
 def _foreign(scope: Scope, headers: Headers) -> bool:
-    """Tell whether a browser sent the request for a page of another site."""
+    """Return whether a browser sent the request for a page of another site."""
     origin = headers.get("origin")
     if origin is not None and _place(origin) != headers["host"].lower():
         return True
@@ -132,7 +132,7 @@ def _foreign(scope: Scope, headers: Headers) -> bool:
 
 
 def _forgeable(scope: Scope, headers: Headers) -> Refusal | None:
-    """Refuse what a page of another site could send even from a browser that names no origin."""
+    """Refuse requests that a page of another site could send even without naming its origin."""
     if scope["method"] == "POST":
         kinds = [kind.partition(";")[0].strip().lower() for kind in headers.getlist("content-type")]
         if len(kinds) != 1 or kinds[0] not in _JSON_TYPES:

@@ -25,7 +25,7 @@ _GOODBYE_SECONDS = 3
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the web server listens, and to whom.
+    """The address of the web server, and the clients it answers.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def serve(listening: Listening, workspace: Iterable[Path]) -> None:
     Parameters
     ----------
     listening
-        Where, and to whom.
+        The address, and the clients to answer.
     workspace
         Dagster's workspace files.
     """

@@ -236,7 +236,7 @@ class Sky:
         return requests
 
     def lose(self, sensor: Any) -> None:
-        """Let a sensor look whose results never arrive: Dagster has given its tick up."""
+        """Run a sensor's look whose results never arrive: Dagster has given up its tick."""
         fold(self.root)
         with suppress(LookupError), self._ticks.look(sensor):
             raise LookupError

@@ -157,7 +157,7 @@ class Story:
             return bool(instance.get_runs(starting))
 
     def light(self) -> str | None:
-        """Give the freshness of the asset ``cal`` as the UI shows it."""
+        """Return the freshness of the asset ``cal`` as the UI shows it."""
         (node,) = self.platform.ask(FRESHNESS)["assetNodes"]
         info = node["freshnessStatusInfo"]
         return info and info["freshnessStatus"]

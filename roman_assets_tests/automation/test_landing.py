@@ -228,7 +228,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ClockOfTests:
 
 
 def fail(sky: Sky, clock: ClockOfTests, fault: Exception | None) -> None:
-    """Let all runs fail now, with an attempt at L1 on record or without a word."""
+    """Fail all runs now, with an attempt at L1 on record or without a word."""
     for run in sky.instance.get_runs():
         if run.is_finished:
             continue

@@ -102,9 +102,9 @@ def asked_for(sky: Sky) -> tuple[list[str], ...]:
 
 
 def observed(parts: Sequence[float]) -> tuple[list[tuple[list[str], ...]], Calls]:
-    """Let all stages happen. Before each look that succeeds, one fails after each of the parts.
+    """Play all stages. Before each look that succeeds, one fails after each of the parts.
 
-    Give what was asked for by the end of each stage, and the calls of each look.
+    Return the requests by the end of each stage, and the calls of each look.
     """
     seen, calls = [], {}
     with place() as (root, instance, patch):
@@ -205,7 +205,7 @@ class Counted(Remembered):
 
 
 class Cursor:
-    """A tick of which only the cursor matters."""
+    """A tick in which only the cursor matters."""
 
     cursor: str | None = None
 

@@ -39,7 +39,7 @@ def image() -> dg.MaterializeResult:
 
 
 def operate(root: DataRoot, instance: dg.DagsterInstance) -> set[str]:
-    """Let an installation publish, fail and report; give what the public must not see of it."""
+    """Publish, fail and report in an installation; return the words the public must not see."""
     journal = Journal(root)
     attempt = Attempt(
         attempt_id=ATTEMPT, outcome=Outcome.PASSING_FAULT, error="OSError", message=FAILURE
@@ -70,7 +70,7 @@ def operate(root: DataRoot, instance: dg.DagsterInstance) -> set[str]:
 
 
 def public_files(root: DataRoot) -> list[Path]:
-    """Give the files that another user of the machine can reach and read."""
+    """Return the files that another user of the machine can reach and read."""
     with another_user():
         return [path for path in sorted(root.path.rglob("*")) if _can_read(path)]
 
@@ -84,7 +84,7 @@ def _can_read(path: Path) -> bool:
 
 
 def content(path: Path) -> str:
-    """Give all that a file says, also what a database has compressed."""
+    """Return the whole content of a file, also the compressed part of a database."""
     told = path.read_bytes().decode("latin-1")
     if path.parent.name == TIERS:
         with duckdb.connect(str(path), read_only=True) as connection:

@@ -28,7 +28,7 @@ class Ticks:
 
     @contextmanager
     def look(self, sensor: Callable[..., Any]) -> Iterator[Any]:
-        """Let a sensor look. Its results have arrived when the block ends without an error."""
+        """Run a sensor's look. Its results have arrived when the block ends without an error."""
         from roman_assets.definitions import defs
 
         name = str(sensor.name)  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ def _record(stream: Stream, content: bytes) -> DataUnit:
 
 @st.composite
 def _records(draw: st.DrawFn) -> DataUnit:
-    """A good record of which the index says something else, or some bytes are others."""
+    """A good record with a wrong index entry or some changed bytes."""
     stream = draw(st.sampled_from(list(_RECORDS)))
     data = _RECORDS[stream]
     (length,) = struct.unpack_from(">I", data)

@@ -35,7 +35,7 @@ ODD = (
 
 @st.composite
 def _documents(draw: st.DrawFn) -> Any:
-    """A good document of which some values are others, or gone."""
+    """A good document with some values changed or removed."""
     good = draw(st.sampled_from([executed_visit(), MA_TABLE]))
     document = good.model_dump(mode="json")
     rng = random.Random(draw(st.integers(0, 2**32)))

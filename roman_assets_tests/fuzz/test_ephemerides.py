@@ -32,7 +32,7 @@ ODD = ["", "nan", "inf", "1e400", "-1", "0", "2016-12-31T23:59:60", "0001-01-01T
 
 @st.composite
 def _orbits(draw: st.DrawFn) -> str:
-    """A good file of which some words or lines are others, again or gone."""
+    """A good file with some words or lines changed, repeated or removed."""
     lines = GOOD.splitlines()
     rng = random.Random(draw(st.integers(0, 2**32)))
     for _ in range(draw(st.integers(0, 4))):

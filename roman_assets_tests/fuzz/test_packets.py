@@ -27,7 +27,7 @@ FALSE_HEADER = bytes.fromhex("0901c000ffff40") + bytes(6) + b"RW\x01"
 
 
 def _checked(packet: bytes) -> bytes:
-    """Give a packet the checksum that it should have."""
+    """Return a packet with a valid checksum."""
     return packet[:-2] + binascii.crc_hqx(packet[:-2], 0xFFFF).to_bytes(2, "big")
 
 

@@ -63,7 +63,7 @@ def night(_prompt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nig
 
 
 def run(night: Night, key: str) -> None:
-    """Do what a run does that a sensor asked for."""
+    """Do the work of a run that a sensor requested."""
     if "_" in key:
         calibrate_exposure(night.root, ExposureId.parse(key), routine=True, workers=1)
     else:

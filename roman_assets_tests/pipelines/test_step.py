@@ -175,7 +175,7 @@ SPECTRA = cal().replace("cal.asdf", "specdqa2d.json")
 
 
 def made_from(root, name, image):
-    """Give an output that names the image it was made from."""
+    """Return an output that names the image it was made from."""
     stated = output(root, name, "spectra")
     return replace(stated, inputs=(ProductInput(name=image.name, sha256=image.sha256),))
 

@@ -212,7 +212,7 @@ SUPERSEDED_AT = moment(100)
 
 
 def image_input(number: int = 1) -> ProductInput:
-    """Give an image as `commit_names` commits it, as an input."""
+    """Return an image as `commit_names` commits it, as an input."""
     content = f"{cal(number)} {moment(0)}".encode()
     return ProductInput(name=cal(number), sha256=sha256(content))
 

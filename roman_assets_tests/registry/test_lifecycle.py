@@ -180,7 +180,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.what_is_shown_is_what_was_committed()
 
     def all_is_visible(self) -> None:
-        """Take over the times that the fold has set: what is folded later is later."""
+        """Replace commit times by those that the fold has set: records folded later are later."""
         kept = {record.record_id: record for record in Journal(self.root).records()}
         self.records = [kept[record.record_id] for record in self.records]
         times = [record.committed_at for record in self.records]

@@ -90,7 +90,7 @@ def is_lawful(change: ProductTransition) -> bool:
 
 
 def of_model(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """Give models with every field set."""
+    """Return models with every field set."""
     built = st.builds(
         model,
         **{
@@ -137,7 +137,7 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]
 
 
 def fields_of(model: type[BaseModel], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a row says of a model; JSON as values."""
+    """Return the part of a row that describes a model; JSON as values."""
     structure = structure_of(model)
     return {
         name: json.loads(row[name]) if structure[name] == "JSON" else row[name]
@@ -197,7 +197,7 @@ def fields_of_change(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_order(record: CommitRecord) -> dict[str, Any]:
-    """Give a record as values, with what has no order sorted."""
+    """Return a record as values, with unordered values sorted."""
     said = record.model_dump(mode="json")
     for part in ("products", "transitions", "failures"):
         said[part] = sorted(said[part], key=lambda one: json.dumps(one, sort_keys=True))

@@ -153,7 +153,7 @@ class VisitModel:
         return ExposureId(VisitId(self.number + 1, 1, 1, 1, 1, 1), 1)
 
     def some_exposures(self, what: Happening) -> list[str]:
-        """Give one or both exposures that a coadd is made from."""
+        """Return one or both exposures that a coadd is made from."""
         both = [str(ExposureId(self.exposure.visit, number)) for number in (1, 2)]
         return [both[:1], both[1:], both][what.chosen % 3]
 

@@ -55,7 +55,7 @@ def subtract_dark_decay(
 
 @contextmanager
 def _small_frames() -> Iterator[None]:
-    """Let both functions see a frame of a few rows."""
+    """Make both functions work on a frame of a few rows."""
     original = dark_decay.frame_read_times
     pattern = np.arange(8 * 128).reshape(8, 128) * 4.9e-6
     base = np.tile(np.concatenate([pattern, pattern[:, ::-1]], axis=1), (1, 2))[::-1]

@@ -187,7 +187,7 @@ class LocatedUnit:
 
 
 class _UnreadableRow(sqlite3.DatabaseError):
-    """A row of the index is not what was written into it."""
+    """A row of the index differs from the one written."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 

@@ -247,7 +247,7 @@ class LandingArea:
         return sorted(arrived, key=lambda file: (file.mtime_ns, file.name)), unreadable
 
     def _still_left(self) -> set[str]:
-        """Return what is left alone and has not changed since."""
+        """Return the files that are left alone and have not changed since."""
         left = self._inventory.left()
         changed = [name for name, (stamp, _) in left.items() if _stamp(self.path / name) != stamp]
         if changed:
@@ -359,7 +359,7 @@ def definitive_ephemerides(root: DataRoot) -> list[str]:
 def _chosen_units(
     located: Iterable[LocatedUnit], exposure: ExposureId, stream: Stream, detector: str | None
 ) -> list[UnitHeader]:
-    """Return the valid version of each data unit; raise `BadInputError` if there is none."""
+    """Return the valid version of each data unit; raise `BadInputError` if one has none."""
     held = (
         HeldUnit(part.header, part.file.arrival, sum(1 << chunk for chunk in part.offsets))
         for part in located
@@ -521,7 +521,7 @@ def _read(path: Path, spacecraft: Spacecraft) -> Reading:
 
 
 def _read_until(end: float, reading: Reading) -> FileContent | None:
-    """Go on with a file; None if time is over before its end."""
+    """Continue with a file; return None if time is over before its end."""
     try:
         while True:
             next(reading)

@@ -267,9 +267,9 @@ def _calibrated(
 
 
 def _is_done(release: Release, image: CalibratedImage, failed: frozenset[str]) -> bool:
-    """Tell whether nothing is to be done for an image: once published, unless it is lost.
+    """Return whether an image needs no work: once published, unless it is lost.
 
-    Then L2 may be of a later release, or made again by a person's decision (R7, R15).
+    Then L2 may be of a later release, or reprocessed by a person's decision (R7, R15).
     """
     stands = release.published_at is not None and image.name is not None
     return stands or release.has(image) or image.file_set in failed

@@ -284,7 +284,7 @@ def deliveries(exchange: Exchange) -> list[Delivery]:
 
 
 def strays(exchange: Exchange) -> list[str]:
-    """List what lies among the deliveries and is none: files in no directory, odd names."""
+    """List entries among the deliveries that are no deliveries: lone files, odd names."""
     return sorted(str(file.key) for file in exchange.files(FROM_SSC) if _delivery_of(file) is None)
 
 

@@ -142,7 +142,7 @@ class DeliveryReport:
 def take_in(
     root: DataRoot, step: Step, partition: str, *, run: Run | None = None, clock: Clock = utc_now
 ) -> StepResult:
-    """Take in all whole deliveries for an exposure or visit, oldest first.
+    """Publish all whole deliveries for an exposure or visit, oldest first.
 
     Parameters
     ----------
@@ -343,7 +343,7 @@ def reject_unaddressed(
 
 
 def remove_remains(exchange: Exchange) -> None:
-    """Remove what a crash left of deliveries that were reported on.
+    """Remove the files that a crash left of deliveries with a report.
 
     A delivery loses its notification first. What is left without one, and is just as the report
     says it was, is not a delivery that is arriving under the same name.

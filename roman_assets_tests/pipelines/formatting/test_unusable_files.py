@@ -34,7 +34,7 @@ def area(tmp_path):
 
 
 def first(path: Path) -> Path:
-    """Let a file arrive before all others."""
+    """Set the arrival of a file before all others."""
     arrive(path, -1000)
     return path
 
