@@ -3,9 +3,10 @@
 The command delivers like the SSC does, and what it delivers is taken in like what comes from
 outside. So the graph does not know the difference.
 
-A command that fails may succeed later, so its step is tried again as for any passing fault. It says
-that it will not, by the status `UNUSABLE_INPUT`; then, and when it leaves no notification, a person
-has to act. Either way a new hand-over asks for another run.
+A command that fails may succeed later, so its step is tried again as for any passing fault, and
+then requested again by `roman_assets.automation.deliveries`. It says that it will not, by the
+status `UNUSABLE_INPUT`; then, and when it leaves no notification, a person has to act. Either way a
+new hand-over asks for another run.
 """
 
 import os
@@ -17,6 +18,7 @@ from dagster._core.errors import DagsterPipesExecutionError
 
 from roman_assets.assets.partition_work import RETRY_POLICY, as_failure
 from roman_assets.assets.specs import PARTITIONS
+from roman_assets.automation.run_history import mark_bad_input
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
@@ -46,6 +48,7 @@ def _command_job(step: Step) -> dg.JobDefinition:
         try:
             run_command(context, installation, pipes, step)
         except BadInputError as error:
+            mark_bad_input(context.instance, context.run_id, error)
             raise as_failure(error) from error
         yield dg.Output(None)
 

@@ -3,13 +3,14 @@
 It looks at the deliveries there are, and each leaves the exchange when it has been taken in or
 rejected: so none is forgotten, whatever the daemon or a run missed. A run is requested once for
 each state of a delivery; written again, it is another state. Where a command is configured, a run
-is requested once for each manifest that was handed over and has not been answered.
+is requested for each manifest that was handed over and has not been answered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -18,6 +19,7 @@ from roman_assets.automation.commands import COMMAND_JOBS
 from roman_assets.automation.in_progress import PARTITION_TAG, UNFINISHED, requested_run_keys
 from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.automation.retries import due_requests
+from roman_assets.automation.run_history import WORK_TAG, due_run_keys
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
 from roman_assets.products.kind import (
@@ -34,6 +36,7 @@ from roman_assets.resources import Installation
 if TYPE_CHECKING:
     from roman_assets.data_root import DataRoot
     from roman_assets.pipelines.ssc.delivery import Address, Delivery
+    from roman_assets.registry.registry import Registry
 
 OF_SSC = tuple(kind.name for kind in KINDS if kind.maker is Maker.SSC)
 
@@ -82,7 +85,7 @@ def delivery_sensor(
         )
     ]
     requests = _one_of_each(context.instance, due)
-    requests += commissioned(context.instance, installation.root)
+    requests += commissioned(context.instance, installation.root, datetime.now(UTC))
     if not requests:
         return dg.SkipReason(f"{len(seen.arriving)} deliveries are arriving")
     return _result(by_urgency(installation.root, requests[:DELIVERIES_PER_TICK]))
@@ -170,38 +173,48 @@ def run_request(delivery: Delivery, address: Address) -> dg.RunRequest:
     )
 
 
-def commissioned(instance: dg.DagsterInstance, root: DataRoot) -> list[dg.RunRequest]:
-    """Ask for what waits and is to be computed by a command, once for each manifest."""
-    from roman_assets.pipelines.ssc.command import Mode, command_for, has_commands
-    from roman_assets.pipelines.ssc.handover import handed_over_manifest
+def commissioned(
+    instance: dg.DagsterInstance, root: DataRoot, now: datetime
+) -> list[dg.RunRequest]:
+    """Ask for what waits and is to be computed by a command, and again after passing faults."""
+    from roman_assets.pipelines.ssc.command import has_commands
     from roman_assets.registry.registry import Registry
+    from roman_assets.registry.retry_settings import retry_pauses_of
 
     if not has_commands(root):
         return []
-    requests = []
     with Registry(root) as registry:
         waiting = registry.unanswered_handovers()
-        run_keys = {partition: f"{partition}:{told.digest}" for partition, told in waiting.items()}
-        requested = requested_run_keys(instance, run_keys.values())
-        fresh = [partition for partition, key in run_keys.items() if key not in requested]
-        for partition in fresh[:DELIVERIES_PER_TICK]:
-            manifest = handed_over_manifest(root, partition, registry)
-            if manifest is None or not command_for(
-                root, manifest.survey, Mode.of(manifest.optical_element)
-            ):
-                continue
-            expected = expected_kinds(manifest.survey, manifest.exposure_type, DELIVERY_STEPS)
-            step = next(
-                kind.step
-                for kind in expected
-                if (kind.step in VISIT_STEPS) is not is_exposure(partition)
+        works = {partition: f"{partition}:{told.digest}" for partition, told in waiting.items()}
+        due = due_run_keys(instance, works.values(), retry_pauses_of(root), now)
+        commanded = (
+            (partition, work, step)
+            for partition, work in works.items()
+            if work in due and (step := _step_of_command(root, partition, registry)) is not None
+        )
+        return [
+            dg.RunRequest(
+                run_key=due[work],
+                job_name=COMMAND_JOBS[step].name,
+                partition_key=partition,
+                tags={PARTITION_TAG: partition, WORK_TAG: work},
             )
-            requests.append(
-                dg.RunRequest(
-                    run_key=run_keys[partition],
-                    job_name=COMMAND_JOBS[step].name,
-                    partition_key=partition,
-                    tags={PARTITION_TAG: partition},
-                )
-            )
-    return requests
+            for partition, work, step in islice(commanded, DELIVERIES_PER_TICK)
+        ]
+
+
+def _step_of_command(root: DataRoot, partition: str, registry: Registry) -> Step | None:
+    """Return the step that takes in what a command delivers, None if there is no command."""
+    from roman_assets.pipelines.ssc.command import Mode, command_for
+    from roman_assets.pipelines.ssc.handover import handed_over_manifest
+
+    manifest = handed_over_manifest(root, partition, registry)
+    if manifest is None or not command_for(
+        root, manifest.survey, Mode.of(manifest.optical_element)
+    ):
+        return None
+    return next(
+        kind.step
+        for kind in expected_kinds(manifest.survey, manifest.exposure_type, DELIVERY_STEPS)
+        if (kind.step in VISIT_STEPS) is not is_exposure(partition)
+    )

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from roman_assets.automation.deliveries import delivery_sensor
+from roman_assets.automation.deliveries import commissioned, delivery_sensor
+from roman_assets.automation.in_progress import WILL_RETRY_TAG
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
 from roman_assets.definitions import build_defs
@@ -303,15 +304,52 @@ def test_a_command_that_cannot_use_its_input_is_run_again_for_a_new_hand_over_on
     assert not run(root, instance, request)
     assert (root.path / "runs").read_text() == "run\n"
     assert not (center.place / "from_ssc").exists()
-    instance.create_run_for_job(
-        build_defs(dict(installation(root))).resolve_job_def(str(request.job_name)),
-        tags={RUN_KEY_TAG: str(request.run_key)},
-    )
-    assert look(root, instance) == []
+    assert commissioned(instance, root, datetime.now(UTC) + timedelta(days=2)) == []
     observe(root, content="made again")
     told(root)
     (again,) = look(root, instance)
     assert again.run_key != request.run_key
+
+
+def end_run(
+    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, **tags: str
+) -> None:
+    tags |= {**request.tags, RUN_KEY_TAG: str(request.run_key)}
+    instance.add_run(dg.DagsterRun(job_name=str(request.job_name), status=status, tags=tags))
+
+
+def test_a_command_is_run_again_with_growing_pauses_until_the_fault_has_passed(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center
+) -> None:
+    told(root)
+    configure(root, '["true"]')
+    ended, keys = datetime.now(UTC), set()
+
+    def asked_for(minutes: float) -> list[dg.RunRequest]:
+        return commissioned(instance, root, ended + timedelta(minutes=minutes))
+
+    for pause in (2, 4, 8, 16, 32, 60, 60):
+        (request,) = asked_for(pause + 1)
+        keys.add(request.run_key)
+        end_run(instance, request, dg.DagsterRunStatus.FAILURE, **{WILL_RETRY_TAG: "true"})
+        assert asked_for(100) == [], "the daemon starts it again"
+        end_run(instance, request, dg.DagsterRunStatus.FAILURE)
+        assert asked_for(pause - 1) == []
+    assert len(keys) == 7
+    (request,) = asked_for(62)
+    end_run(instance, request, dg.DagsterRunStatus.STARTED)
+    assert asked_for(200) == []
+
+
+@pytest.mark.parametrize("status", ["CANCELED", "SUCCESS"])
+def test_a_command_that_was_cancelled_or_has_delivered_is_not_run_again(
+    root: DataRoot, instance: dg.DagsterInstance, center: Center, status: str
+) -> None:
+    told(root)
+    configure(root, '["true"]')
+    (request,) = look(root, instance)
+    end_run(instance, request, dg.DagsterRunStatus[status])
+    assert commissioned(instance, root, datetime.now(UTC) + timedelta(days=1)) == []
 
 
 @pytest.mark.slow
