@@ -6,6 +6,7 @@ looks and writes in separate steps, copies whatever the condition, and knows no 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,15 @@ def environment(endpoint: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_REGION": "us-east-1",
     }
+
+
+def put_object(url: str, key: str, content: bytes = b"x") -> None:
+    """Write an object with any key below a URL, as clients of the SSC can."""
+    import boto3
+
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=content)
 
 
 def serve() -> None:

@@ -17,17 +17,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from roman_assets.archive.durability import disk_space, make_directory
-from roman_assets.archive.object_store import ObjectStore, OddKeyError
+from roman_assets.archive.object_store import ObjectStore, StoredObject, is_odd
 from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import printable
 
 _CHUNK = 8 << 20
+_ODD_PARTS = {"": "%", ".": "%2E", "..": "%2E%2E"}
+"""How the parts of a key that a path cannot have are shown."""
 
 TO_SSC = PurePosixPath("to_ssc")
 """Manifests of L2 images that are ready."""
@@ -315,31 +317,12 @@ class ObjectExchange(Exchange):
         return self._objects.read(str(key))[0][:most]
 
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
-        """Yield all objects; a directory with a key that cannot be listed is named instead."""
-        try:
-            yield from self._listed(str(below))
-        except OddKeyError:
-            for directory in self._objects.directories(str(below)):
-                yield from self._listed_or_named(directory)
-
-    def _listed(self, prefix: str) -> list[ExchangedFile]:
-        return [
-            ExchangedFile(
-                PurePosixPath(printable(str(meta["path"]))),
-                int(meta["size"]),
-                f"{meta['e_tag']}.{meta['last_modified'].isoformat()}",
-                meta["last_modified"].timestamp(),
-                raw=str(meta["path"]),
-            )
-            for meta in sorted(self._objects.list(prefix), key=lambda meta: str(meta["path"]))
-        ]
-
-    def _listed_or_named(self, directory: str) -> list[ExchangedFile]:
-        try:
-            return self._listed(directory)
-        except OddKeyError as odd:
-            place = PurePosixPath(printable(directory))
-            return [ExchangedFile(place, 0, "", 0, odd.reason, directory, is_directory=True)]
+        """Yield all objects, whatever their keys."""
+        listed = self._objects.list_any(str(below))
+        depth = len(below.parts)
+        for _, group in groupby(listed, key=lambda found: found.key.split("/")[depth]):
+            files = (_object(found) for found in group if not _marks_directory(found))
+            yield from islice(files, MOST_FILES)
 
     def fetch(self, file: ExchangedFile, path: Path) -> None:
         """Download an object."""
@@ -348,11 +331,30 @@ class ObjectExchange(Exchange):
 
     def remove(self, files: Iterable[ExchangedFile]) -> None:
         """Remove objects."""
-        gone = [file for file in files if not file.is_directory]
+        gone = list(files)
         places = {PurePosixPath(*file.key.parts[:2]) for file in gone}
         present = {(one.raw, one.version) for place in places for one in self.files(place)}
-        self._objects.delete(file.raw for file in gone if (file.raw, file.version) in present)
+        keys = [file.raw for file in gone if (file.raw, file.version) in present]
+        self._objects.delete(key for key in keys if not is_odd(key))
+        for key in filter(is_odd, keys):
+            self._objects.delete_odd(key)
 
     def location(self, key: PurePosixPath) -> str:
         """Return the URL."""
         return f"{self._objects.url}/{key}"
+
+
+def _marks_directory(found: StoredObject) -> bool:
+    """Return whether an object only stands for a directory, as some clients create them."""
+    return found.key.endswith("/") and found.size == 0
+
+
+def _object(found: StoredObject) -> ExchangedFile:
+    return ExchangedFile(
+        key=PurePosixPath(*(_ODD_PARTS.get(part, part) for part in found.key.split("/"))),
+        size=found.size,
+        version=f"{found.e_tag}.{found.changed.isoformat()}",
+        changed=found.changed.timestamp(),
+        obstacle=f"is an object with the odd key {found.key!r}" if is_odd(found.key) else "",
+        raw=found.key,
+    )

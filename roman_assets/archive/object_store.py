@@ -10,9 +10,10 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(minutes
 _METADATA_SERVICE = "169.254.169.254"
 _WRONG = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 _REQUEST = re.compile(r"(?:GET|HEAD|PUT|POST|DELETE) \S+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CODE = re.compile("<Code>([^<]*)</Code>")
 _REFUSED = ("AccessDenied", "403 Forbidden", "401 Unauthorized")
 
@@ -47,8 +49,23 @@ class ConflictError(Exception):
     """Somebody else has written the object since it was looked at."""
 
 
-class OddKeyError(BadInputError):
-    """Objects that cannot be listed, as one has a key such as ``a//b`` or ``a/../b``."""
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as S3 lists it, with its key below the prefix of the store."""
+
+    key: str
+    size: int
+    e_tag: str
+    changed: datetime
+
+
+def is_odd(key: str) -> bool:
+    """Return whether only `ObjectStore.list_any` and `ObjectStore.delete_odd` take a key.
+
+    obstore refuses empty parts, ``.``, ``..`` and control characters, and a whole listing that
+    contains one.
+    """
+    return _CONTROL.search(key) is not None or not {"", ".", ".."}.isdisjoint(key.split("/"))
 
 
 class ObjectStore:
@@ -132,10 +149,19 @@ class ObjectStore:
             for batch in obstore.list(self._store, prefix):
                 yield from batch
 
-    def directories(self, prefix: str) -> Sequence[str]:
-        """List the prefixes one level below a prefix."""
-        with self._explained():
-            return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+    def list_any(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield all objects below a prefix, by key, including those with odd keys (`is_odd`)."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, above = self._place()
+        pages = _any_key_client(_settings()).get_paginator("list_objects_v2")
+        try:
+            for page in pages.paginate(Bucket=bucket, Prefix=f"{above}{prefix}/"):
+                for found in page.get("Contents", ()):
+                    key = found["Key"].removeprefix(above)
+                    yield StoredObject(key, found["Size"], found["ETag"], found["LastModified"])
+        except (BotoCoreError, ClientError) as error:
+            raise _fault(self.url, error) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there do not matter."""
@@ -143,6 +169,21 @@ class ObjectStore:
         if gone:
             with self._explained():
                 obstore.delete(self._store, gone)
+
+    def delete_odd(self, key: str) -> None:
+        """Remove an object with an odd key (`is_odd`)."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, above = self._place()
+        try:
+            _any_key_client(_settings()).delete_object(Bucket=bucket, Key=f"{above}{key}")
+        except (BotoCoreError, ClientError) as error:
+            raise _fault(self.url, error) from error
+
+    def _place(self) -> tuple[str, str]:
+        """Return the bucket, and what all keys in it begin with."""
+        prefix = self._store.prefix
+        return str(self._store.config["bucket"]), f"{prefix}/" if prefix else ""
 
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """Write a file's content under a key that follows from it, with its sha256 beside it.
@@ -260,8 +301,31 @@ class ObjectStore:
 
 def _connected(url: str, copy_if_not_exists: str | None = None) -> S3Store:
     """Give a store whose connections all of this process share."""
-    settings = (item for item in os.environ.items() if item[0].startswith("AWS_"))
-    return _shared(url, copy_if_not_exists, frozenset(settings))
+    return _shared(url, copy_if_not_exists, _settings())
+
+
+def _settings() -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
+
+
+@functools.lru_cache(maxsize=16)
+def _any_key_client(settings: frozenset[tuple[str, str]]) -> Any:
+    """Return a client that takes any key, with the settings and patience of obstore's."""
+    import botocore.session
+    from botocore.config import Config
+
+    given = dict(settings)
+    return botocore.session.get_session().create_client(
+        "s3",
+        region_name=given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or "us-east-1",
+        endpoint_url=given.get("AWS_ENDPOINT_URL") or given.get("AWS_ENDPOINT"),
+        config=Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 7},
+            s3={"addressing_style": "path"},
+        ),
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -331,13 +395,13 @@ def _no_bucket(url: str) -> BadInputError:
     )
 
 
-def _fault(url: str, error: BaseError) -> Exception:
+def _fault(url: str, error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, InvalidPathError):
-        return OddKeyError(url, "key", _cause(text), "remove the object of this key")
+        return BadInputError(url, "key", _cause(text), "remove the object of this key")
     if "NoSuchBucket" in text:
         return _no_bucket(url)
-    if _METADATA_SERVICE in text:
+    if _METADATA_SERVICE in text or "Unable to locate credentials" in text:
         return _wrong_credentials(url, "none are set, and this machine has no role that gives some")
     if any(code in text for code in _WRONG):
         return _wrong_credentials(url, f"{_endpoint()} does not know them: {_cause(text)}")

@@ -17,7 +17,9 @@ from roman_assets.archive.exchange import (
     ExchangedFile,
     ObjectExchange,
 )
-from roman_assets.pipelines.ssc.delivery import deliveries
+from roman_assets.errors import AccessDeniedError, BadInputError
+from roman_assets.pipelines.ssc.delivery import deliveries, strays
+from roman_assets_tests.s3_server import PUBLIC_KEY, put_object
 
 SECRET = b"a packet nobody but the operator may see"
 
@@ -147,24 +149,58 @@ def test_what_the_platform_writes_appears_whole_and_leaves_no_draft(
     assert list((tmp_path / "ssc").rglob(".*")) == []
 
 
-def test_an_object_with_an_odd_key_is_named_and_hides_no_other_delivery(
+def test_an_object_with_an_odd_key_is_named_hides_no_other_and_can_be_removed(
     object_store: str, tmp_path: Path
 ) -> None:
-    import boto3
-
     exchange = ObjectExchange(object_store)
-    bucket, _, prefix = object_store.removeprefix("s3://").partition("/")
-    exchange.write(PurePosixPath("from_ssc/good/a"), b"x")
-    exchange.write(PurePosixPath(f"from_ssc/long/{'x' * 300}"), b"x")
-    for key in ("odd//b", "up/../b"):
-        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).put_object(
-            Bucket=bucket, Key=f"{prefix}/from_ssc/{key}", Body=b"x"
-        )
+    for key in ("good/a", f"long/{'x' * 300}", "odd//b", "odd/a", "up/../b", "c/\x01", "/x", "./b"):
+        put_object(object_store, f"from_ssc/{key}")
+    for key in ("from_ssc/", "from_ssc//", "from_ssc/good/", "from_ssc/marker/"):
+        put_object(object_store, key, b"")
     found = {delivery.name: delivery for delivery in deliveries(exchange)}
-    assert set(found) == {"good", "long", "odd", "up"}
-    assert [bool(found[name].files[0].obstacle) for name in found] == [False, False, True, True]
+    odd = {name: [file.obstacle != "" for file in found[name].files] for name in sorted(found)}
+    assert odd == {
+        "c": [True], "good": [False], "long": [False], "odd": [True, False], "up": [True]
+    }  # fmt: skip
+    assert "'from_ssc/odd//b'" in found["odd"].files[0].obstacle
     copies, faults = found["long"].fetch(tmp_path)
     assert (len(copies), faults) == (1, [])
     for delivery in found.values():
         delivery.remove()
-    assert [delivery.name for delivery in deliveries(exchange)] == ["odd", "up"]
+    assert deliveries(exchange) == []
+    assert [file.raw for file in strays(exchange)] == ["from_ssc/./b", "from_ssc//x"]
+
+
+def test_without_credentials_a_listing_says_that_none_are_set(
+    object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(BadInputError, match="none are set"):
+        list(ObjectExchange(object_store).files(FROM_SSC))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "error", "message"),
+    [
+        ("AWS_ACCESS_KEY_ID", "stranger", BadInputError, "does not know them"),
+        ("AWS_ACCESS_KEY_ID", PUBLIC_KEY, AccessDeniedError, "refuses this"),
+    ],
+)
+def test_a_listing_that_is_refused_says_why(
+    object_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(error, match=message):
+        list(ObjectExchange(object_store).files(FROM_SSC))
+
+
+def test_a_listing_of_a_bucket_that_is_not_there_says_so(object_store: str) -> None:
+    with pytest.raises(BadInputError, match="no such bucket"):
+        list(ObjectExchange("s3://nowhere/x").files(FROM_SSC))

@@ -3,10 +3,11 @@
 from rich.console import Console
 
 from roman_assets.cli.report import status_tables
-from roman_assets.data_root import DataRoot
+from roman_assets.data_root import SSC_VARIABLE, DataRoot
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets_tests.registry.installation import archived, cal, record_of
+from roman_assets_tests.s3_server import put_object
 
 
 def printed(root):
@@ -36,3 +37,15 @@ def test_nothing_is_said_of_metadata_that_fit(tmp_path):
     Journal(root).write(record_of(root, {cal(): b"1"}, **archived("wfi_image", said)))
     fold(root)
     assert "not fit" not in printed(root)
+
+
+def test_an_object_that_nothing_can_be_done_with_is_named_by_its_key(
+    tmp_path, object_store, monkeypatch
+):
+    monkeypatch.setenv(SSC_VARIABLE, object_store)
+    root = DataRoot(tmp_path)
+    fold(root)
+    put_object(object_store, "from_ssc/first/a")
+    put_object(object_store, "from_ssc//x")
+    (line,) = [line for line in printed(root).splitlines() if "belongs to no delivery" in line]
+    assert "'from_ssc//x'" in line

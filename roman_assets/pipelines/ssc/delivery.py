@@ -283,9 +283,9 @@ def deliveries(exchange: Exchange) -> list[Delivery]:
     ]
 
 
-def strays(exchange: Exchange) -> list[str]:
+def strays(exchange: Exchange) -> list[ExchangedFile]:
     """List entries among the deliveries that are no deliveries: lone files, odd names."""
-    return sorted(str(file.key) for file in exchange.files(FROM_SSC) if _delivery_of(file) is None)
+    return [file for file in exchange.files(FROM_SSC) if _delivery_of(file) is None]
 
 
 def _by_delivery(files: Iterable[ExchangedFile]) -> dict[str, list[ExchangedFile]]:
@@ -325,7 +325,7 @@ class Exchanged:
     def look(cls, exchange: Exchange, now: datetime) -> Self:
         """Look at all deliveries; whatever one of them does, the others are looked at."""
         whole, arriving = [], []
-        stuck = [_stray(name) for name in strays(exchange)]
+        stuck = [_stray(file) for file in strays(exchange)]
         for delivery in deliveries(exchange):
             try:
                 if delivery.reported:
@@ -340,9 +340,12 @@ class Exchanged:
         return cls(tuple(oldest_first), tuple(arriving), tuple(stuck))
 
 
-def _stray(name: str) -> BadInputError:
+def _stray(file: ExchangedFile) -> BadInputError:
     return BadInputError(
-        name, "directory", "belongs to no delivery", "move it into a directory, or remove it"
+        file.key,
+        "directory",
+        f"{file.obstacle} and belongs to no delivery".removeprefix(" and "),
+        "move it into a directory, or remove it",
     )
 
 
