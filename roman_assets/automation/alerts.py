@@ -1,9 +1,10 @@
-"""Alerts: who is told, and how, that products are late or about to be.
+"""Alerts: who is told, and how, that products are late or about to be, or the registry damaged.
 
-`Alert` says what a person must know; an `AlertSender` brings several of them to someone, by mail or
-to a webhook. `AlertLog` remembers what each sender has delivered of what holds. An alert is sent at
-least once by every sender, and again only after a crash between its delivery and its record, or
-when it holds anew. A sender that fails holds up no other, and tries again at the next tick.
+`Alert` and `DamageAlert` say what a person must know; an `AlertSender` brings several of them to
+someone, by mail or to a webhook. `AlertLog` remembers what each sender has delivered of what holds.
+An alert is sent at least once by every sender, and again only after a crash between its delivery
+and its record, or when it holds anew. A sender that fails holds up no other, and tries again at the
+next tick.
 """
 
 from __future__ import annotations
@@ -116,6 +117,48 @@ class Alert:
         return ": ".join([parts[0], ", ".join(parts[1:])])
 
 
+@dataclass(frozen=True)
+class DamageAlert:
+    """Damage to the registry that a person must know of.
+
+    Parameters
+    ----------
+    case
+        Name of its case among what is set aside.
+    source
+        What was damaged.
+    reason
+        What was found and done.
+    remedy
+        What a person can do.
+    when
+        When it was found, UTC, ISO 8601.
+    state, severity
+        As in `Alert`.
+    """
+
+    case: str
+    source: str
+    reason: str
+    remedy: str
+    when: str
+    state: str = "damaged"
+    severity: str = "ERROR"
+
+    @property
+    def alert_id(self) -> str:
+        """The case: damage that recurs has another."""
+        return f"registry:{self.case}"
+
+    @property
+    def line(self) -> str:
+        """The alert in one line for people."""
+        return f"registry: {self.source}: {self.reason}. Remedy: {self.remedy} ({self.when})"
+
+
+AnyAlert = Alert | DamageAlert
+
+
 class AlertSender(Protocol):
     """Brings alerts to someone."""
 
@@ -123,7 +166,7 @@ class AlertSender(Protocol):
     def name(self) -> str:
         """Whom it tells: what it has delivered is remembered by this name."""
 
-    def send(self, alerts: Sequence[Alert]) -> None:
+    def send(self, alerts: Sequence[AnyAlert]) -> None:
         """Deliver alerts in one message; must not return before they are.
 
         Raises
@@ -133,13 +176,13 @@ class AlertSender(Protocol):
         """
 
 
-def summary(alerts: Sequence[Alert]) -> str:
+def summary(alerts: Sequence[AnyAlert]) -> str:
     """Return one line that counts alerts by state."""
     counts = Counter(alert.state for alert in alerts)
     return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
-def text(alerts: Sequence[Alert]) -> str:
+def text(alerts: Sequence[AnyAlert]) -> str:
     """Return the body of a message."""
     lines = [alert.line for alert in alerts[:MOST_LINES]]
     if left := len(alerts) - len(lines):
@@ -208,7 +251,7 @@ class MailSender:
         """Whom it tells."""
         return f"mail to {self.recipient}"
 
-    def send(self, alerts: Sequence[Alert]) -> None:
+    def send(self, alerts: Sequence[AnyAlert]) -> None:
         """Send one message."""
         message = EmailMessage()
         message["Subject"] = f"[roman-assets] {summary(alerts)}"
@@ -253,7 +296,7 @@ class WebhookSender:
         """Whom it tells, without what may be secret in the address."""
         return f"webhook {urlsplit(self.url).hostname}"
 
-    def send(self, alerts: Sequence[Alert]) -> None:
+    def send(self, alerts: Sequence[AnyAlert]) -> None:
         """Post one message; any answer but success counts as not delivered."""
         message = {
             "text": f"{summary(alerts)}\n{text(alerts)}",
@@ -440,7 +483,7 @@ class Deliveries:
 
 
 def deliver(
-    alerts: Sequence[Alert], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
+    alerts: Sequence[AnyAlert], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
 ) -> Deliveries:
     """Deliver to every sender, in parallel and in one message each, the alerts it has not sent yet.
 
@@ -488,7 +531,7 @@ def deliver(
     return Deliveries(sent, tuple(faults))
 
 
-def _fault(sender: AlertSender, alerts: Sequence[Alert]) -> str | None:
+def _fault(sender: AlertSender, alerts: Sequence[AnyAlert]) -> str | None:
     """Send alerts; return the fault, None if the sender delivered them."""
     try:
         sender.send(alerts)

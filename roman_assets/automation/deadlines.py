@@ -20,7 +20,14 @@ from typing import Any
 
 import dagster as dg
 
-from roman_assets.automation.alerts import Alert, AlertLog, deliver, senders_from_environment
+from roman_assets.automation.alerts import (
+    Alert,
+    AlertLog,
+    AnyAlert,
+    DamageAlert,
+    deliver,
+    senders_from_environment,
+)
 from roman_assets.automation.check_reports import ReportedState, report, reported_states
 from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
@@ -205,7 +212,8 @@ def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsReque
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells people of products that are late or at risk, by mail or a webhook.",
+    description="Sends alerts of products that are late or at risk, and of damage to the registry, "
+    "by mail or to a webhook.",
 )
 def alert_sensor(
     context: dg.SensorEvaluationContext,
@@ -216,10 +224,17 @@ def alert_sensor(
     setup = senders_from_environment()
     if not setup.senders and not setup.errors:
         return dg.SkipReason("nobody is to be told: no sender is set up (docs/operating.md)")
-    with memory.look(context, AlertWatch, installation.root, hands_over=True) as watch:
-        watch.look(datetime.now(UTC))
-    alerts = watch.alerts()
-    done = deliver(alerts, setup.senders, AlertLog.of(installation.root), all_known=watch.all_known)
+    log, damage = AlertLog.of(installation.root), damage_alerts(installation.root)
+    try:
+        with memory.look(context, AlertWatch, installation.root, hands_over=True) as watch:
+            watch.look(datetime.now(UTC))
+        alerts: list[AnyAlert] = [*damage, *watch.alerts()]
+    except Exception as error:
+        # The ledger cannot be read in a damaged registry, which people must know of all the same.
+        for fault in deliver(damage, setup.senders, log, all_known=False).faults:
+            error.add_note(fault)
+        raise
+    done = deliver(alerts, setup.senders, log, all_known=watch.all_known)
     if setup.errors or done.faults:
         errors = [str(error) for error in setup.errors]
         raise PassingFaultError(
@@ -228,6 +243,22 @@ def alert_sensor(
         )
     told = ", ".join(f"{number} by {name}" for name, number in done.sent.items())
     return dg.SkipReason(f"delivered {told}" if told else f"{len(alerts)} hold, all delivered")
+
+
+def damage_alerts(root: DataRoot) -> list[DamageAlert]:
+    """Return an alert for each case of a damaged registry; it holds as long as the case is kept."""
+    from roman_assets.registry.repair import notices_of_damage
+
+    return [
+        DamageAlert(
+            case=case.path.name,
+            source=case.source,
+            reason=case.reason,
+            remedy=case.remedy,
+            when=case.when.isoformat(timespec="seconds"),
+        )
+        for case in notices_of_damage(root)
+    ]
 
 
 def alert_of(standing: Standing, failed: datetime | None = None) -> Alert:

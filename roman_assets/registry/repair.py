@@ -14,7 +14,7 @@ import duckdb
 
 from roman_assets.access import Role
 from roman_assets.archive.durability import disk_space
-from roman_assets.archive.set_aside import SetAside
+from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.registry.journal import Journal
@@ -31,13 +31,17 @@ REBUILD_VARIABLE = "ROMAN_ASSETS_REBUILD_MIB"
 DEFAULT_REBUILD_MIB = 512
 """Commit records of some 100,000 products, from which a rebuild takes some ten seconds."""
 
+_NOTICE = "registry"
+"""Field of the cases that tell of damage to the registry."""
+
 _log = logging.getLogger(__name__)
 
 
 def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> None:
-    """Raise an error of a fold, unless it comes of damage that a quick rebuild repairs.
+    """Raise an error of a fold, unless a quick rebuild repairs what it comes of.
 
-    The damage is set aside, so that a person learns of it.
+    Damage leaves a case among what is set aside, which `alert_sensor` reports. A registry of
+    another version is no damage.
 
     Parameters
     ----------
@@ -62,12 +66,16 @@ def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> N
     if size > most:
         if isinstance(error, duckdb.Error) and not is_damage(error):
             raise error
+        _give_notice_of_large(root, error)
         raise PassingFaultError(
             f"the registry below {root.registry} cannot be folded: {error}. Its commit records "
             f"have {size / 2**20:.0f} MiB, more than the {most / 2**20:.0f} MiB up to which it "
             "rebuilds itself. Remedy: run `roman-assets rebuild`; the committed records are safe "
             f"(or set {REBUILD_VARIABLE})"
         ) from error
+    if _is_of_another_version(root):
+        _log.info("the registry below %s is rebuilt for this version", root.registry)
+        return
     damaged = SNAPSHOT if isinstance(error, SnapshotError) else _unreadable_tier(root)
     if damaged is None:
         raise error
@@ -118,6 +126,14 @@ def _require_unlocked(error: duckdb.Error) -> None:
         ) from error
 
 
+def _is_of_another_version(root: DataRoot) -> bool:
+    try:
+        snapshot = read_snapshot(root.registry)
+    except SnapshotError:
+        return False
+    return snapshot is not None and not snapshot.is_of_this_version
+
+
 def _unreadable_tier(root: DataRoot) -> str | None:
     """Return the name of a tier that cannot be read to its end, None if all can."""
     snapshot = read_snapshot(root.registry)
@@ -141,13 +157,36 @@ def _give_notice(root: DataRoot, damaged: str, error: Exception) -> None:
     path = root.registry / SNAPSHOT if damaged == SNAPSHOT else tier_path(root, damaged)
     damage = BadInputError(
         path,
-        "registry",
+        _NOTICE,
         f"it was damaged, so the registry was rebuilt from the commit records: {error}",
         "none is needed for the registry; look after the disk",
     )
     _log.error("%s", damage)
     content = path if path.is_file() else str(error).encode()
     SetAside(root).add(content, damage, move=False, name=damaged)
+
+
+def _give_notice_of_large(root: DataRoot, error: Exception) -> None:
+    """Say that a person has to rebuild the registry, once for each snapshot it has."""
+    damage = BadInputError(
+        root.registry,
+        _NOTICE,
+        f"it cannot be folded, and is too large to rebuild itself: {error}",
+        "run `roman-assets rebuild`; if a file was damaged, look after the disk",
+    )
+    snapshot = root.registry / SNAPSHOT
+    published = snapshot.stat().st_mtime if snapshot.exists() else 0.0
+    if not any(
+        case.source == str(damage.source) and case.when.timestamp() >= published
+        for case in notices_of_damage(root)
+    ):
+        _log.error("%s", damage)
+        SetAside(root).add(str(error).encode(), damage, name=_NOTICE)
+
+
+def notices_of_damage(root: DataRoot) -> list[SetAsideCase]:
+    """Return the cases that tell of damage to the registry, oldest first."""
+    return [case for case in SetAside(root).list() if case.field == _NOTICE]
 
 
 def _most_bytes() -> int:

@@ -25,11 +25,13 @@ from roman_assets.automation.deadlines import DeadlineWatch, alert_sensor, deadl
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.kind import Step
+from roman_assets.registry.fold import rebuild
 from roman_assets.registry.record import Outcome
+from roman_assets.registry.repair import REBUILD_VARIABLE
 from roman_assets_tests.automation.test_alerts import Posts, web_server
 from roman_assets_tests.automation.ticks import Ticks
 from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names
-from roman_assets_tests.registry.installation import VISIT, exposure
+from roman_assets_tests.registry.installation import VISIT, damage, exposure, tiers
 
 FIRST = exposure(1)
 OTHER_VISIT = "r0001001001001001002"
@@ -225,6 +227,52 @@ def test_what_fails_again_after_a_repair_alerts_again(
     told = [{(one["level"], one["state"]) for one in body["alerts"]} for body in posts.bodies]
     assert ("L1", "failed") in told[0]
     assert told[1:] == [{("L1", "failed")}]
+
+
+def test_each_damage_that_rebuilds_the_registry_alerts_once(
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
+) -> None:
+    posts = Posts()
+    with web_server(posts) as url:
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
+        for number in (1, 2):
+            facts.receipt(exposure(number))
+            facts.fold()
+            damage(tiers(facts.root)[0], b"garbage" * 1000)
+            facts.receipt(exposure(number + 2))
+            for _ in range(2):
+                look(facts, ticks, alert_sensor)
+                ticks.restart()
+    told = [[(one["state"], one["reason"]) for one in body["alerts"]] for body in posts.bodies]
+    assert [[state for state, _ in alerts] for alerts in told] == [["damaged"]] * 2
+    assert "the registry was rebuilt" in told[0][0][1]
+    assert "rebuilt" in posts.bodies[0]["text"]
+
+
+def test_a_damaged_registry_that_waits_for_a_person_alerts_once_though_it_cannot_be_read(
+    facts: Facts, ticks: Ticks, clock: Clock, monkeypatch
+) -> None:
+    posts = Posts()
+    monkeypatch.setenv(REBUILD_VARIABLE, "0.0001")
+    with web_server(posts) as url:
+        monkeypatch.setenv("ROMAN_ASSETS_ALERT_WEBHOOK", url)
+        for number in (1, 2):
+            facts.receipt(exposure(number))
+            facts.fold()
+            damage(tiers(facts.root)[0], b"garbage" * 1000)
+            facts.receipt(exposure(number + 2))
+            for _ in range(2):
+                with pytest.raises(PassingFaultError, match="roman-assets rebuild"):
+                    facts.fold()
+                with pytest.raises(PassingFaultError), ticks.look(alert_sensor):
+                    pass
+                ticks.restart()
+            rebuild(facts.root)
+            look(facts, ticks, alert_sensor)
+    told = [[one["remedy"] for one in body["alerts"]] for body in posts.bodies]
+    assert [["roman-assets rebuild" in one for one in remedies] for remedies in told] == [
+        [True]
+    ] * 2
 
 
 def test_a_setting_that_cannot_be_used_fails_the_tick_after_the_others_were_told(

@@ -1,5 +1,6 @@
 """Faults that stop no fold, and the damage after which the registry rebuilds itself."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -108,6 +109,17 @@ def test_damage_rebuilds_a_small_registry_and_is_told(root):
     assert len(Registry(root).find()) == 2
     (case,) = SetAside(root).list()
     assert "the registry was rebuilt" in case.reason
+
+
+def test_a_registry_of_another_version_is_rebuilt_and_no_damage(root):
+    commit(root, {cal(1): b"a"})
+    fold(root)
+    snapshot = root.registry / SNAPSHOT
+    damage(snapshot, json.dumps(json.loads(snapshot.read_bytes()) | {"schema": "old"}).encode())
+    commit(root, {cal(2): b"b"})
+    fold(root)
+    assert len(Registry(root).find()) == 2
+    assert SetAside(root).list() == ()
 
 
 @pytest.mark.parametrize("place", ["tier", "snapshot"])
