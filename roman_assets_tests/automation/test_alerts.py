@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from roman_assets.automation.alerts import (
 )
 from roman_assets.errors import PassingFaultError
 from roman_assets_tests.automation.platform import free_port
+from roman_assets_tests.web_server import Quiet, serving
 
 OVERDUE = Alert(
     "r0001001001001001001_0001", "formatting", "L1", "overdue", "ERROR", 37,
@@ -83,7 +84,7 @@ class Posts:
 
 @contextmanager
 def web_server(posts: Posts) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.headers["Content-Type"] == "application/json"
@@ -99,16 +100,8 @@ def web_server(posts: Posts) -> Iterator[str]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/alerts"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}/alerts"
 
 
 @pytest.fixture

@@ -93,6 +93,13 @@ def record_of(root: DataRoot, contents: Mapping[str, bytes], **fields: Any) -> C
     return CommitRecord(products=tuple(products), **fields)
 
 
+def commit(root: DataRoot, contents: Mapping[str, bytes], **fields: Any) -> CommitRecord:
+    """Commit contents by name; a fold takes them into the registry."""
+    record = record_of(root, contents, **fields)
+    Journal(root).write(record)
+    return record
+
+
 def change_of(entry: ProductEntry, made_by: str, transition: Transition) -> ProductTransition:
     """State that something happened to a generation."""
     return ProductTransition(
@@ -227,9 +234,7 @@ def commit_names(root: DataRoot, names: Iterable[str], **fields: Any) -> CommitR
     if ProductName.parse(names[0]).kind.scope is Scope.SKYCELL:
         about.setdefault("inputs", (image_input(),))
     contents = {name: f"{name} {about['committed_at']}".encode() for name in names}
-    record = record_of(root, contents, **about)
-    Journal(root).write(record)
-    return record
+    return commit(root, contents, **about)
 
 
 def installed_with_release(root: DataRoot) -> DataRoot:

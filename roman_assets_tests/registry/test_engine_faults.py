@@ -18,16 +18,15 @@ from roman_assets.registry import fold as fold_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import all_folded, fold, rebuild
 from roman_assets.registry.fsck import collect_blobs, fsck
-from roman_assets.registry.journal import Journal
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.repair import REBUILD_VARIABLE
 from roman_assets.registry.tiers import SNAPSHOT, TieredDatabase
 from roman_assets_tests.registry.installation import (
     cal,
+    commit,
     damage,
     moment,
     public_content,
-    record_of,
     tiers,
 )
 
@@ -35,12 +34,6 @@ from roman_assets_tests.registry.installation import (
 @pytest.fixture
 def root(tmp_path):
     return DataRoot(tmp_path)
-
-
-def commit(root, contents, **fields):
-    record = record_of(root, contents, **fields)
-    Journal(root).write(record)
-    return record
 
 
 def test_nothing_that_may_fold_runs_under_the_fold_lock(root):

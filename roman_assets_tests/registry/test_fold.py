@@ -44,6 +44,7 @@ from roman_assets_tests.registry.installation import (
     association,
     cal,
     change_of,
+    commit,
     damage,
     exposure,
     moment,
@@ -58,12 +59,6 @@ from roman_assets_tests.registry.installation import (
 @pytest.fixture
 def root(tmp_path):
     return DataRoot(tmp_path)
-
-
-def commit(root, contents, **fields):
-    record = record_of(root, contents, **fields)
-    Journal(root).write(record)
-    return record
 
 
 def generations(root, name):

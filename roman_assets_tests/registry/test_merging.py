@@ -16,7 +16,6 @@ from roman_assets.products.lifecycle import Transition
 from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fold_lock import fold_lock
-from roman_assets.registry.journal import Journal
 from roman_assets.registry.merging import MergeReport, merge_due_tiers
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import tables_seen_by
@@ -24,6 +23,7 @@ from roman_assets_tests.registry.installation import (
     archived,
     cal,
     change_of,
+    commit,
     moment,
     public_content,
     record_of,
@@ -44,16 +44,15 @@ def root(tmp_path, every_fold_fills_a_tier):
     return DataRoot(tmp_path)
 
 
-def commit(root, contents, **fields):
-    record = record_of(root, contents, **fields)
-    Journal(root).write(record)
+def published(root, contents, **fields):
+    record = commit(root, contents, **fields)
     fold(root)
     return record
 
 
 def filled(root, number=4):
     for one in range(number):
-        commit(root, {cal(1): b"%d" % one, cal(one + 2): b"b"}, committed_at=moment(one))
+        published(root, {cal(1): b"%d" % one, cal(one + 2): b"b"}, committed_at=moment(one))
 
 
 def test_publishing_merges_nothing(root):
@@ -81,7 +80,7 @@ def test_publishing_goes_on_while_tiers_are_merged(root, monkeypatch):
     def publish_meanwhile(*arguments):
         monkeypatch.undo()
         fill(*arguments)
-        commit(root, {cal(1): b"meanwhile"}, committed_at=moment(50))
+        published(root, {cal(1): b"meanwhile"}, committed_at=moment(50))
 
     monkeypatch.setattr("roman_assets.registry.merging.fill_merged", publish_meanwhile)
     merge_due_tiers(root)
@@ -133,7 +132,7 @@ def test_a_merge_that_is_stopped_or_killed_holds_up_nobody_and_leaves_nothing_wr
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "stopped\n"
-    commit(root, {cal(1): b"meanwhile"}, committed_at=moment(50))
+    published(root, {cal(1): b"meanwhile"}, committed_at=moment(50))
     assert merge_due_tiers(root, waits=False) == MergeReport()
     os.kill(process.pid, then)
     process.communicate()
@@ -170,13 +169,13 @@ MOSAIC = "r00010_r0_v01001001001001_270p65x01y50_f158_coadd.asdf"
 
 def test_publishing_a_release_shows_all_of_it_and_rewrites_no_older_tier(root):
     values = archived("wfi_mosaic", {"instrument.optical_element": "F158"})
-    hidden = commit(
+    hidden = published(
         root, {MOSAIC: b"mosaic"}, access=Role.OPERATIONS, committed_at=moment(0), **values
     )
     filled(root, 3)
     before = {path: path.stat().st_mtime_ns for path in tiers(root)}
     (entry,) = hidden.products
-    commit(
+    published(
         root,
         {},
         transitions=(change_of(entry, hidden.record_id, Transition.PUBLISHED),),
@@ -196,7 +195,7 @@ def test_publishing_a_release_shows_all_of_it_and_rewrites_no_older_tier(root):
 
 def test_what_a_published_product_was_made_from_is_public_once_whatever_follows(root):
     inputs = tuple(entry for entry in record_of(root, {cal(9): b"x"}).products)
-    hidden = commit(
+    hidden = published(
         root,
         {MOSAIC: b"mosaic"},
         access=Role.OPERATIONS,
@@ -206,7 +205,7 @@ def test_what_a_published_product_was_made_from_is_public_once_whatever_follows(
     (entry,) = hidden.products
     for second, transition in enumerate([Transition.PUBLISHED, Transition.LOST], start=1):
         change = change_of(entry, hidden.record_id, transition)
-        commit(root, {}, transitions=(change,), committed_at=moment(second))
+        published(root, {}, transitions=(change,), committed_at=moment(second))
         with Registry(root, Role.PUBLIC) as registry, registry.connection() as connection:
             found = connection.execute("select name, input_name from inputs").fetchall()
         assert found == [(MOSAIC, cal(9))]
@@ -225,7 +224,7 @@ def test_what_the_public_knows_is_the_same_however_it_was_folded(tmp_path):
     root = DataRoot(tmp_path)
     source = {"name": cal(9), "sha256": "0" * 64}
     for number, access in enumerate([Role.PUBLIC, Role.PUBLIC, Role.OPERATIONS, Role.PUBLIC]):
-        commit(
+        published(
             root,
             {cal(number + 1): b"%d" % number},
             access=access,
@@ -233,8 +232,8 @@ def test_what_the_public_knows_is_the_same_however_it_was_folded(tmp_path):
             committed_at=moment(number),
             metadata={"ra": 10.0, "dec": 5.0},
         )
-    commit(root, {cal(1): b"new"}, committed_at=moment(10))
-    commit(root, {cal(5): b"last"}, committed_at=moment(11))
+    published(root, {cal(1): b"new"}, committed_at=moment(10))
+    published(root, {cal(5): b"last"}, committed_at=moment(11))
     appended = public_rows(root)
     assert len(appended["products"]) == 5
     rebuild(root)

@@ -23,6 +23,7 @@ from roman_assets_tests.registry.installation import (
     VISIT,
     association,
     cal,
+    commit,
     damage,
     exposure,
     moment,
@@ -35,12 +36,6 @@ from roman_assets_tests.registry.installation import (
 @pytest.fixture
 def root(tmp_path):
     return DataRoot(tmp_path)
-
-
-def commit(root, contents, **fields):
-    record = record_of(root, contents, **fields)
-    Journal(root).write(record)
-    return record
 
 
 def names(frame):

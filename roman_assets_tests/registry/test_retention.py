@@ -14,12 +14,13 @@ from roman_assets.registry import retention
 from roman_assets.registry.fold import fold
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import CommitRecord, ProductInput
+from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
 from roman_assets_tests.registry.installation import (
     cal,
     change_of,
+    commit,
     moment,
     public_content,
     record_of,
@@ -48,12 +49,6 @@ def root(tmp_path):
         )
     fold(root)
     return root
-
-
-def commit(root, contents, **fields) -> CommitRecord:
-    record = record_of(root, contents, **fields)
-    Journal(root).write(record)
-    return record
 
 
 def states(root, *names):

@@ -6,11 +6,10 @@ import base64
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from dagster import DagsterInstance
@@ -25,6 +24,7 @@ from roman_assets_tests.automation.platform import (
     wait_until,
 )
 from roman_assets_tests.browser import needs_browser, open_browser
+from roman_assets_tests.web_server import Quiet, serving
 
 MUTATION = """mutation ($key: String!) { addDynamicPartition(
   partitionsDefName: "exposure", partitionKey: $key,
@@ -124,23 +124,15 @@ def running_server(directory: Path, *options: str, socket: Path | None = None) -
 def foreign_page(content: str) -> Iterator[str]:
     """Serve a page as a site of another origin; give its address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
             self.wfile.write(content.encode())
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://localhost:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as port:
+        yield f"http://localhost:{port}/"
 
 
 @needs_browser
