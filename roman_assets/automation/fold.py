@@ -1,21 +1,43 @@
 """Tidies up behind runs that were lost: folds their records and ends their attempts.
 
 A run folds its own records as it publishes, and records the end of its attempts; one whose process
-is gone can do neither.
+is gone can do neither. That a run was cancelled, only Dagster knows.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from roman_assets.assets.partition_work import RELEASE_TAG
-from roman_assets.automation.in_progress import UNFINISHED, will_be_retried
+from roman_assets.automation.in_progress import (
+    PARTITION_TAG,
+    RUN_KEY_TAG,
+    UNFINISHED,
+    will_be_retried,
+)
+from roman_assets.automation.jobs import DELIVERY_JOBS, exposure_products, visit_products
 from roman_assets.data_root import DataRoot
+from roman_assets.products.kind import Step
 from roman_assets.products.retry import CANCELLED
 from roman_assets.resources import Installation
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MERGED_BY_SENSOR = 256 << 20
 """Bytes of tiers that a look merges at once at most: seconds. The daily sweep merges the rest."""
+
+CANCELLED_RUNS = 500
+"""So many of the newest cancelled runs are looked at: more than the sensors keep in the queue."""
+
+_FIRST_STEPS = {
+    exposure_products.name: Step.FORMATTING,
+    visit_products.name: Step.VISIT,
+    **{job.name: step for step, job in DELIVERY_JOBS.items()},
+}
 
 
 @dg.sensor(
@@ -36,9 +58,11 @@ def registry_fold_sensor(
     if waiting:
         fold(installation.root)
     ended = end_attempts_of_lost_runs(context.instance, installation.root)
+    cancelled = record_cancelled_runs(context.instance, installation.root)
     merged = merge_due_tiers(installation.root, largest=MERGED_BY_SENSOR, waits=False).merged
     return dg.SkipReason(
-        f"{waiting} records folded, {ended} lost attempts ended, {merged} tiers merged"
+        f"{waiting} records folded, {ended} lost attempts ended, {cancelled} cancelled runs put "
+        f"on record, {merged} tiers merged"
     )
 
 
@@ -70,3 +94,61 @@ def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> i
             last_try=cancelled or of_release,
         )
     return ended
+
+
+def record_cancelled_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
+    """Put on record which requested runs somebody has cancelled; return how many are new.
+
+    Nobody requests them again, so what they were to make waits for a person.
+    """
+    from roman_assets.pipelines.attempt import record_failed_run
+    from roman_assets.registry.fold import fold
+    from roman_assets.registry.registry import Registry
+
+    newest = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELED]), limit=CANCELLED_RUNS
+    )
+    cancelled = {
+        record.dagster_run.run_id: record for record in newest if _is_requested(record.dagster_run)
+    }
+    if not cancelled:
+        return 0
+    with Registry(root) as registry:
+        attempts = registry.attempts(
+            [record.dagster_run.tags[PARTITION_TAG] for record in cancelled.values()]
+        )
+    told = set(attempts["run_id"][attempts["error"] == CANCELLED])
+    untold = sorted(cancelled.keys() - told)
+    for run_id in untold:
+        run = cancelled[run_id].dagster_run
+        step, ended = _end_of(cancelled[run_id], attempts[attempts["run_id"] == run_id])
+        record_failed_run(
+            root,
+            step,
+            run.tags[PARTITION_TAG],
+            run_id,
+            f"somebody cancelled run {run_id}; re-execute it if its products are wanted",
+            ended,
+            error=CANCELLED,
+            last_try=True,
+        )
+    if untold:
+        fold(root)
+    return len(untold)
+
+
+def _is_requested(run: dg.DagsterRun) -> bool:
+    return run.job_name in _FIRST_STEPS and {RUN_KEY_TAG, PARTITION_TAG} <= run.tags.keys()
+
+
+def _end_of(record: dg.RunRecord, attempts: pd.DataFrame) -> tuple[Step, datetime]:
+    """Return the step at which a run ended, and when, not before its attempts."""
+    ended = (
+        record.update_timestamp.astimezone(UTC)
+        if record.end_time is None
+        else datetime.fromtimestamp(record.end_time, UTC)
+    )
+    if attempts.empty:
+        return _FIRST_STEPS[record.dagster_run.job_name], ended
+    last = attempts["finished"].max().to_pydatetime()
+    return Step(attempts["step"].iloc[-1]), max(ended, last.astimezone(UTC))

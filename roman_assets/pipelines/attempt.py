@@ -145,9 +145,17 @@ class StepAttempt:
 
 
 def record_failed_run(
-    root: DataRoot, step: Step, partition: str, run_id: str, message: str, ended: datetime
+    root: DataRoot,
+    step: Step,
+    partition: str,
+    run_id: str,
+    message: str,
+    ended: datetime,
+    *,
+    error: str = "RunFailed",
+    last_try: bool = False,
 ) -> None:
-    """Record that a run failed without leaving a word, as a full disk lets it.
+    """Record that a run failed without leaving a word, as a full disk lets it, or was cancelled.
 
     Parameters
     ----------
@@ -161,6 +169,10 @@ def record_failed_run(
         How it failed.
     ended
         When (UTC).
+    error
+        What kind of error it counts as.
+    last_try
+        Whether no other run takes its place by itself.
     """
     Journal(root).write(
         CommitRecord(
@@ -171,8 +183,9 @@ def record_failed_run(
             attempt=Attempt(
                 attempt_id=f"{run_id}-end",
                 outcome=Outcome.PASSING_FAULT,
-                error="RunFailed",
+                error=error,
                 message=message,
+                last_try=last_try,
             ),
             events={ClockEvent.STARTED: ended, ClockEvent.FINISHED: ended},
             run_id=run_id,

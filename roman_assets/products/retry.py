@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 _MOST_DOUBLINGS = 30
 
 CANCELLED = "RunCancelled"
-"""The error of an attempt whose run somebody cancelled, and whose process died of it."""
+"""The error of the last attempt of a run that somebody cancelled: it waits for a person."""
 
 INTERRUPTIONS = (CANCELLED, "DagsterExecutionInterruptedError", "KeyboardInterrupt")
 """Errors of attempts that were stopped from outside: they say nothing about the work."""

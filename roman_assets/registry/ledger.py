@@ -33,7 +33,7 @@ from roman_assets.products.kind import (
     expected_kinds,
 )
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
-from roman_assets.products.retry import INTERRUPTIONS, RetryPauses
+from roman_assets.products.retry import CANCELLED, INTERRUPTIONS, RetryPauses
 
 GROUPS = "ledger_groups"
 """Macro ``ledger_groups(moment, visits)``: a row for the products of one kind that share a fate.
@@ -90,7 +90,7 @@ def attempts_as_far(condition: str = "true") -> str:
 def failed_runs(tries: str) -> str:
     """Return SQL for the runs that failed for passing faults, by work and partition.
 
-    L1 and L2 of an exposure are one work. A run that somebody interrupted does not count.
+    L1 and L2 of an exposure are one work. A run that somebody cancelled does not count.
 
     Parameters
     ----------
@@ -112,7 +112,11 @@ def failed_runs(tries: str) -> str:
                     arg_max(coalesce(fault, error || ': ' || message), (started, finished))
                         as reason,
                     arg_max(outcome = 'finished', (started, finished)) as partial
-                from ({tries}) where outcome <> 'running' and error not in {INTERRUPTIONS}
+                from (
+                    select *, bool_or(error = '{CANCELLED}') over (
+                        partition by "partition", coalesce(run_id, attempt_id)) as cancelled
+                    from ({tries})
+                ) where outcome <> 'running' and error not in {INTERRUPTIONS} and not cancelled
                 group by work, "partition", run
             )
         ) group by work, "partition" having total > 0

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_sensor_context
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from roman_assets.assets.partition_work import RELEASE_TAG
 from roman_assets.automation.fold import registry_fold_sensor
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.products.kind import Step
 from roman_assets.registry.fold import fold
 from roman_assets.registry.record import Outcome
 from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
+from roman_assets_tests.registry.facts import Facts, at
 from roman_assets_tests.registry.installation import exposure
 
 
@@ -73,3 +79,43 @@ def test_the_attempt_of_a_run_that_was_deleted_is_ended(
 ) -> None:
     begin(root, "deleted")
     assert "1 lost" in look(root, instance)
+
+
+REQUESTED = {"dagster/partition": exposure(), "dagster/run_key": "key"}
+
+
+@pytest.mark.parametrize("errors", [[], [PassingFaultError("the disk is full")]])
+def test_work_whose_run_somebody_cancelled_is_said_to_wait_for_a_person(
+    root: DataRoot, instance: DagsterInstance, errors: list[Exception]
+) -> None:
+    facts = Facts(root)
+    facts.receipt()
+    status = DagsterRunStatus.CANCELED
+    run = DagsterRun(job_name="exposure_products", status=status, tags=REQUESTED)
+    run_id = instance.add_run(run).run_id
+    for hour, error in enumerate([*errors, DagsterExecutionInterruptedError()], 2):
+        clock = partial(next, iter((at(hour), at(hour + 0.5))))
+        with (
+            suppress(type(error)),
+            StepAttempt(root, Step.FORMATTING, exposure(), Run(run_id, last_try=False), clock),
+        ):
+            raise error
+    assert "1 cancelled" in look(root, instance)
+    assert "0 cancelled" in look(root, instance)
+    with Registry(root) as registry:
+        found = registry.ledger(partition=exposure(), now=at(5))
+        assert registry.failed_runs(Step.EXPOSURE, [exposure()]) == {}
+    found = found[found["kind"].isin(["uncal", "cal"])]
+    assert set(found["state"]) == {"failed"}
+    (reason,) = set(found["reason"])
+    assert reason.startswith(f"RunCancelled: somebody cancelled run {run_id}")
+
+
+def test_a_run_that_was_cancelled_before_it_began_is_put_on_record(
+    root: DataRoot, instance: DagsterInstance
+) -> None:
+    status = DagsterRunStatus.CANCELED
+    instance.add_run(DagsterRun(job_name="exposure_products", status=status, tags=REQUESTED))
+    instance.add_run(DagsterRun(job_name="sweep", status=status, tags=REQUESTED))
+    assert "1 cancelled" in look(root, instance)
+    assert attempts_of(root) == [(Outcome.PASSING_FAULT, True)]
