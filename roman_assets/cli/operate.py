@@ -78,7 +78,7 @@ def webserver(
         typer.Option("--workspace", "-w", dir_okay=False, help="Dagster's workspace file."),
     ] = None,
 ) -> None:
-    """Run Dagster's UI alone, where daemon and code server run by themselves."""
+    """Run Dagster's UI alone; daemon and code server run as processes of their own."""
     from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
     from roman_assets.webserver.serve import Listening, serve
 

@@ -149,7 +149,7 @@ def provenance(
         int | None, typer.Option(min=1, help="Which one; the newest by default.")
     ] = None,
 ) -> None:
-    """Print from what and with which software a product was made, and what was made from it."""
+    """Print the inputs and software of a product, and the products made from it."""
     with _reader() as reader:
         graph = reader.provenance(name, generation)
     console = terminal()

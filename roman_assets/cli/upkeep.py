@@ -85,7 +85,7 @@ def rebuild(as_json: AsJson = False) -> None:
 
 
 def merge() -> None:
-    """Merge the registry's tiers that are due, as the daemon does; publishing goes on meanwhile."""
+    """Merge due tiers of the registry, as the daemon does; publishing continues meanwhile."""
     from roman_assets.registry.merging import merge_due_tiers
 
     report = merge_due_tiers(DataRoot.from_environment())
