@@ -130,6 +130,15 @@ class Exchange(ABC):
     def location(self, key: PurePosixPath) -> str:
         """Give a place for people: a path or a URL."""
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same place."""
+        top = PurePosixPath()
+        return type(other) is type(self) and other.location(top) == self.location(top)
+
+    def __hash__(self) -> int:
+        """Return a hash of the place."""
+        return hash(self.location(PurePosixPath()))
+
 
 class DirectoryExchange(Exchange):
     """An exchange on a file system.

@@ -9,7 +9,7 @@ is requested for each manifest that was handed over and has not been answered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,9 @@ DELIVERIES_PER_TICK = 100
 """So many runs are requested at once; those that came first first."""
 
 
+LONGEST_READING = timedelta(seconds=20)
+"""Time of one look for reading notifications; each version of one is read once."""
+
 LONGEST_INTAKE = 6 * 3600
 """Seconds after which run monitoring ends a run that takes deliveries in."""
 MAX_RUNTIME_SECONDS_TAG = "dagster/max_runtime"
@@ -65,7 +68,7 @@ def delivery_sensor(
 
     exchange = Exchange.of(installation.root)
     remove_remains(exchange)
-    seen = Exchanged.look(exchange, datetime.now(UTC))
+    seen = Exchanged.look(exchange, datetime.now(UTC), reading=LONGEST_READING)
     for remaining in seen.stuck:
         context.log.warning(str(remaining))
     addressed: list[tuple[Delivery, Address]] = []

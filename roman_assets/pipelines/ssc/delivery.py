@@ -6,15 +6,22 @@ import errno
 import hashlib
 import re
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from roman_assets.archive.exchange import FROM_SSC, REPORTS, Exchange, ExchangedFile
+from roman_assets.archive.exchange import (
+    FROM_SSC,
+    MOST_FILES,
+    REPORTS,
+    Exchange,
+    ExchangedFile,
+)
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.ssc.notification import (
     LARGEST_NOTIFICATION,
@@ -117,6 +124,11 @@ class Delivery:
         BadInputError
             If there is no notification, or none that can be read.
         """
+        content = _content(self.exchange, self.name, self._notification_file)
+        return Notification.parse(content, f"{self.name}/{NOTIFICATION}")
+
+    @property
+    def _notification_file(self) -> ExchangedFile:
         source = f"{self.name}/{NOTIFICATION}"
         file = self.by_name.get(NOTIFICATION)
         if file is None:
@@ -126,11 +138,14 @@ class Delivery:
         if file.obstacle or file.size > LARGEST_NOTIFICATION:
             reason = file.obstacle or f"has {file.size} bytes, more than {LARGEST_NOTIFICATION}"
             raise BadInputError(source, "file", reason, "write the file itself")
-        try:
-            content = self.exchange.read(file.key, LARGEST_NOTIFICATION)
-        except OSError as error:
-            raise _unreadable(source, error) from error
-        return Notification.parse(content, source)
+        return file
+
+    def _stated(self) -> _Stated:
+        """Return the essence of the notification, which is read once for each version of it."""
+        stated = _stated(self.exchange, self.name, self._notification_file)
+        if isinstance(stated, BadInputError):
+            raise BadInputError(*stated.args)
+        return stated
 
     def arrival(self, now: datetime) -> Arrival:
         """Tell whether it can be looked at.
@@ -151,8 +166,8 @@ class Delivery:
     def _is_whole(self) -> bool:
         """Whether no file lacks or is shorter than stated; longer ones will not get shorter."""
         return all(
-            file.filename in self.by_name and self.by_name[file.filename].size >= file.file_size
-            for file in self.notification.files
+            name in self.by_name and self.by_name[name].size >= size
+            for name, size in self._stated().sizes
         )
 
     def address(self) -> Address:
@@ -164,34 +179,10 @@ class Delivery:
             If it has no notification that can be read, or its files are not of one exposure or
             visit, or none of them is the SSC's to deliver.
         """
-        found: dict[Address, str] = {}
-        bad: list[BadInputError] = []
-        for file in self.notification.files:
-            try:
-                name = delivered_name(file.filename, self.name)
-            except BadInputError as error:
-                bad.append(error)
-                continue
-            step = name.kind.step
-            partition = name.visit if step in VISIT_STEPS else name.exposure
-            if partition is None:
-                raise BadInputError(
-                    f"{self.name}/{name}", "filename", "is of no visit",
-                    "deliver prompt products by visit",
-                )  # fmt: skip
-            found.setdefault(Address(step, str(partition)), file.filename)
-        if not found:
-            raise bad[0]
-        if len(found) > 1:
-            (one, first), (other, second), *_ = found.items()
-            raise BadInputError(
-                f"{self.name}/{second}",
-                "filename",
-                f"is of {other.step} {other.partition}, while {first} is of {one.step} "
-                f"{one.partition}",
-                "deliver what is of several exposures or visits, or of exposures and visits, apart",
-            )
-        return next(iter(found))
+        address = self._stated().address
+        if isinstance(address, BadInputError):
+            raise BadInputError(*address.args)
+        return address
 
     def fetch(self, directory: Path) -> tuple[dict[str, Path], list[BadInputError]]:
         """Copy its files into an empty directory.
@@ -238,6 +229,69 @@ class Delivery:
     def remove(self) -> None:
         """Take it out of the exchange, its notification first: it cannot seem whole again."""
         self.exchange.remove(sorted(self.files, key=lambda file: file.key.name != NOTIFICATION))
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What each look needs of a notification, which may be a thousand times larger."""
+
+    sizes: tuple[tuple[str, int], ...]
+    address: Address | BadInputError
+
+
+def _content(exchange: Exchange, delivery: str, file: ExchangedFile) -> bytes:
+    try:
+        return exchange.read(file.key, LARGEST_NOTIFICATION)
+    except OSError as error:
+        raise _unreadable(f"{delivery}/{NOTIFICATION}", error) from error
+
+
+@lru_cache(maxsize=MOST_FILES)
+def _stated(exchange: Exchange, delivery: str, file: ExchangedFile) -> _Stated | BadInputError:
+    """Read one version of a notification; the cache also keeps the fault of an invalid one.
+
+    Cached faults are raised as copies: without traceback and cause, they take little memory.
+    """
+    content = _content(exchange, delivery, file)
+    try:
+        notification = Notification.parse(content, f"{delivery}/{NOTIFICATION}")
+    except BadInputError as fault:
+        return BadInputError(*fault.args)
+    try:
+        address: Address | BadInputError = _addressed(notification, delivery)
+    except BadInputError as fault:
+        address = BadInputError(*fault.args)
+    return _Stated(tuple((file.filename, file.file_size) for file in notification.files), address)
+
+
+def _addressed(notification: Notification, delivery: str) -> Address:
+    found: dict[Address, str] = {}
+    bad: list[BadInputError] = []
+    for file in notification.files:
+        try:
+            name = delivered_name(file.filename, delivery)
+        except BadInputError as error:
+            bad.append(error)
+            continue
+        step = name.kind.step
+        partition = name.visit if step in VISIT_STEPS else name.exposure
+        if partition is None:
+            raise BadInputError(
+                f"{delivery}/{name}", "filename", "is of no visit",
+                "deliver prompt products by visit",
+            )  # fmt: skip
+        found.setdefault(Address(step, str(partition)), file.filename)
+    if not found:
+        raise bad[0]
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise BadInputError(
+            f"{delivery}/{second}",
+            "filename",
+            f"is of {other.step} {other.partition}, while {first} is of {one.step} {one.partition}",
+            "deliver what is of several exposures or visits, or of exposures and visits, apart",
+        )
+    return next(iter(found))
 
 
 def _unreadable(source: str, error: OSError) -> BadInputError:
@@ -322,18 +376,32 @@ class Exchanged:
     stuck: tuple[BadInputError, ...]
 
     @classmethod
-    def look(cls, exchange: Exchange, now: datetime) -> Self:
-        """Look at all deliveries; whatever one of them does, the others are looked at."""
-        whole, arriving = [], []
+    def look(cls, exchange: Exchange, now: datetime, *, reading: timedelta = timedelta.max) -> Self:
+        """Look at all deliveries; whatever one of them does, the others are looked at.
+
+        Parameters
+        ----------
+        exchange
+            The exchange.
+        now
+            UTC.
+        reading
+            Longest time for reading notifications. Deliveries that are not reached count as
+            arriving: the next look of the same process goes on with them.
+        """
+        whole: list[Delivery] = []
+        arriving: list[Delivery] = []
+        read = timedelta()
         stuck = [_stray(file) for file in strays(exchange)]
         for delivery in deliveries(exchange):
             try:
                 if delivery.reported:
                     stuck.append(_remaining(delivery))
-                elif delivery.arrival(now) is Arrival.HERE:
-                    whole.append(delivery)
-                else:
-                    arriving.append(delivery)
+                    continue
+                begun = time.monotonic()
+                is_here = read <= reading and delivery.arrival(now) is Arrival.HERE
+                read += timedelta(seconds=time.monotonic() - begun)
+                (whole if is_here else arriving).append(delivery)
             except Exception as error:  # a fault of one place of the exchange, or our own
                 stuck.append(_not_looked_at(delivery, error))
         oldest_first = sorted(whole, key=lambda one: (one.changed, one.name))

@@ -171,7 +171,7 @@ def take_in(
     made: dict[str, ProductEntry] = {}
     failures: list[WorkFailure] = []
     faults: list[Exception] = []
-    with _claimed(root, address):
+    with sole_intake(root, address):
         fold(root)
         remove_remains(exchange)
         for delivery in Exchanged.look(exchange, clock()).whole:
@@ -202,10 +202,15 @@ def take_in(
 
 
 @contextmanager
-def _claimed(root: DataRoot, address: Address) -> Iterator[None]:
-    """Hold the lock of one exposure or visit, a byte of a file that is shared by all of them.
+def sole_intake(root: DataRoot, address: Address) -> Iterator[None]:
+    """Keep other runs from taking in deliveries of one exposure or visit.
 
-    So nobody waits for the deliveries of others, however long these take.
+    Its lock is a byte of a file that all of them share: nobody waits for the deliveries of others.
+
+    Raises
+    ------
+    PassingFaultError
+        If another run is doing so.
     """
     place = hashlib.sha256(f"{address.step} {address.partition}".encode()).digest()
     byte = int.from_bytes(place[:7])

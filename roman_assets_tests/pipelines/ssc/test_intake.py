@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from roman_assets.pipelines.ssc.delivery import (
     deliveries,
     strays,
 )
-from roman_assets.pipelines.ssc.intake import _claimed, reject_unaddressed, take_in
+from roman_assets.pipelines.ssc.intake import reject_unaddressed, sole_intake, take_in
 from roman_assets.pipelines.step import StepResult
 from roman_assets.products.kind import KINDS, Maker, Step
 from roman_assets.products.name import ProductName
@@ -578,12 +579,56 @@ def test_a_closed_directory_is_named_and_stops_nobody(root: DataRoot, center: Ce
 def test_an_intake_that_hangs_holds_up_no_other(root: DataRoot, center: Center) -> None:
     center.deliver([EVENTS], images())
     hanging, free = Address(Step.MICROLENSING, exposure()), Address(Step.MICROLENSING, VISIT)
-    with _claimed(root, hanging):
+    with sole_intake(root, hanging):
         assert len(take(root).made) == 1
-        with pytest.raises(PassingFaultError, match="another run"), _claimed(root, hanging):
-            pass
-    with _claimed(root, hanging), _claimed(root, free):
+        with pytest.raises(PassingFaultError, match="another run"):
+            take(root, hanging.step, hanging.partition)
+    with sole_intake(root, hanging), sole_intake(root, free):
         pass
+
+
+class SlowExchange(DirectoryExchange):
+    """Notes what is read, and takes its time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read_keys: list[str] = []
+
+    def read(self, key: PurePosixPath, most: int) -> bytes:
+        self.read_keys.append(str(key))
+        time.sleep(0.3)
+        return super().read(key, most)
+
+
+def test_each_version_of_a_notification_is_read_once_by_all_looks(center: Center) -> None:
+    exchange = SlowExchange(center.place)
+    center.deliver([EVENTS], images())
+    invalid = center.deliver([EVENTS], images(), delivery="invalid") / "notification.json"
+    invalid.write_text("{")
+    now = datetime.now(UTC)
+    for _ in range(3):
+        seen = Exchanged.look(exchange, now + QUIET)
+        assert [delivery.name for delivery in seen.whole] == ["first", "invalid"]
+        assert seen.whole[0].address() == Address(Step.MICROLENSING, VISIT)
+        with pytest.raises(BadInputError, match="Invalid JSON"):
+            seen.whole[1].address()
+    assert len(exchange.read_keys) == 2
+    invalid.write_text("[]")
+    with pytest.raises(BadInputError, match="should be an object"):
+        Exchanged.look(exchange, now + 2 * QUIET).whole[1].address()
+    assert len(exchange.read_keys) == 3
+
+
+def test_a_look_ends_in_time_and_the_next_goes_on_where_it_ended(center: Center) -> None:
+    exchange = SlowExchange(center.place)
+    for name in ("a", "b", "c"):
+        center.deliver([EVENTS], images(), delivery=name)
+    looks = [
+        Exchanged.look(exchange, datetime.now(UTC), reading=timedelta(seconds=0.25))
+        for _ in range(3)
+    ]
+    assert [[one.name for one in seen.whole] for seen in looks] == [["a"], ["a", "b"], [*"abc"]]
+    assert [one.name for one in looks[0].arriving] == ["b", "c"]
 
 
 def test_a_file_that_is_written_again_while_its_delivery_is_taken_in_stays(
