@@ -48,6 +48,11 @@ RELEASE_TAG = "roman_assets/release"
 REPROCESSING_TAG = "roman_assets/reprocessing"
 """Tag of both: ``dagster.yaml`` lets one such run go at a time, so that prompt products go on."""
 
+BAD_INPUT_TAG = "roman_assets/bad_input"
+"""Tag of runs that found their input unusable, and are not requested again: what is not right."""
+
+_MOST_OF_TAG = 200
+
 
 @dataclass(frozen=True)
 class Materialized:
@@ -77,9 +82,9 @@ class PartitionOutcome:
 
 
 def run_of(context: dg.AssetExecutionContext) -> Run:
-    """Return the run of a context: when it was queued, and whether it is the last try.
+    """Return the run of a context, and when it was queued.
 
-    The sensors request prompt products again; what fails for a release waits for a person.
+    It is never the last try, since sensors request again what fails for a passing fault.
     """
     from roman_assets.pipelines.attempt import Run
 
@@ -87,8 +92,7 @@ def run_of(context: dg.AssetExecutionContext) -> Run:
     return Run(
         context.run.run_id,
         queued=None if record is None else record.create_timestamp.astimezone(UTC),
-        last_try=RELEASE_TAG in context.run.tags
-        and context.retry_number >= RETRY_POLICY.max_retries,
+        last_try=False,
     )
 
 
@@ -187,6 +191,7 @@ def _single(
         if _check_key(check) in context.selected_asset_check_keys:
             yield check
     if outcome.error is not None:
+        mark_bad_input(context, outcome.error)
         raise as_failure(outcome.error)
 
 
@@ -265,6 +270,14 @@ def _evaluation(check: dg.AssetCheckResult, partition: str) -> dg.AssetCheckEval
         description=check.description,
         partition=partition,
     )
+
+
+def mark_bad_input(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, error: Exception
+) -> None:
+    """Mark a run that fails for bad input, so that only a person has it done again."""
+    if isinstance(error, BadInputError):
+        context.instance.add_run_tags(context.run_id, {BAD_INPUT_TAG: str(error)[:_MOST_OF_TAG]})
 
 
 def as_failure(error: Exception) -> Exception:

@@ -16,9 +16,8 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 
-from roman_assets.assets.partition_work import RETRY_POLICY, as_failure
+from roman_assets.assets.partition_work import RETRY_POLICY, as_failure, mark_bad_input
 from roman_assets.assets.specs import PARTITIONS
-from roman_assets.automation.run_history import mark_bad_input
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
@@ -48,7 +47,7 @@ def _command_job(step: Step) -> dg.JobDefinition:
         try:
             run_command(context, installation, pipes, step)
         except BadInputError as error:
-            mark_bad_input(context.instance, context.run_id, error)
+            mark_bad_input(context, error)
             raise as_failure(error) from error
         yield dg.Output(None)
 

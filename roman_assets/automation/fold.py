@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from roman_assets.assets.partition_work import RELEASE_TAG
 from roman_assets.automation.in_progress import (
     PARTITION_TAG,
     RUN_KEY_TAG,
     UNFINISHED,
-    will_be_retried,
 )
 from roman_assets.automation.jobs import DELIVERY_JOBS, exposure_products, visit_products
 from roman_assets.data_root import DataRoot
@@ -85,13 +83,12 @@ def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> i
             continue
         became = "is not known to Dagster any more" if run is None else f"ended: {run.status.value}"
         cancelled = run is not None and run.status is dg.DagsterRunStatus.CANCELED
-        of_release = run is not None and RELEASE_TAG in run.tags and not will_be_retried(run)
         ended += end_lost_attempts(
             root,
             run_id,
             f"run {run_id} {became}",
             error=CANCELLED if cancelled else "RunLost",
-            last_try=cancelled or of_release,
+            last_try=cancelled,
         )
     return ended
 

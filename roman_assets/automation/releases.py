@@ -2,14 +2,16 @@
 
 `roman-assets release run` begins a release and launches its first backfill. The sensor goes on: it
 launches the first backfill where that command died before, and that over the units when the L2 are
-made. Nothing else is launched by itself: what failed, or was cancelled, waits for a person to run
-the release again. What there is to do says the registry, so that a backfill is over what is left.
+made. What failed for a passing fault is launched again with growing pauses. What was cancelled, or
+found its input unusable, waits for a person to run the release again. What there is to do says the
+registry, so that a backfill is over what is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,11 @@ from dagster._core.execution.backfill import (
 from roman_assets.assets.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
 from roman_assets.assets.specs import asset_key
 from roman_assets.automation.backfill import launch_backfill
+from roman_assets.automation.run_history import keys_to_try_again
 from roman_assets.partitions import exposure_partitions, release_partitions
 from roman_assets.products.kind import KIND_BY_NAME, Level, Step
 from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY
+from roman_assets.products.retry import RetryPauses
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
@@ -91,6 +95,8 @@ def launch(
     state: ReleaseState,
     *,
     by_person: bool = False,
+    pauses: RetryPauses = RetryPauses(),  # noqa: B008 (frozen)
+    now: datetime | None = None,
 ) -> str | None:
     """Launch the next backfill of a release, if there is something to do and none is under way.
 
@@ -103,7 +109,11 @@ def launch(
     state
         How far the release is.
     by_person
-        Whether somebody asks for it: then also what failed is tried again.
+        Whether somebody asks for it: then also what failed for bad input is tried again.
+    pauses
+        Between backfills that fail.
+    now
+        UTC; the present if left out.
 
     Returns
     -------
@@ -115,7 +125,9 @@ def launch(
     if any(one.status not in BULK_ACTION_TERMINAL_STATUSES for one in known):
         return None
     wanted = next((one for one in stages(state, try_again=by_person) if one.keys), None)
-    if wanted is None or (not by_person and not _goes_on(known, wanted)):
+    if wanted is not None and not by_person:
+        wanted = _by_itself(instance, known, wanted, pauses, now or datetime.now(UTC))
+    if wanted is None:
         return None
     backfill_id = _backfill_id(release, len(known) + 1)
     launch_backfill(
@@ -155,10 +167,23 @@ def release_tags(release: Release) -> dict[str, str]:
     }
 
 
-def _goes_on(known: Sequence[PartitionBackfill], wanted: Stage) -> bool:
-    """Tell whether a backfill is launched without a person: each stage once, after a success."""
-    succeeded = all(one.status is BulkActionStatus.COMPLETED_SUCCESS for one in known)
-    return succeeded and all(one.tags.get(LEVEL_TAG) != wanted.level for one in known)
+def _by_itself(
+    instance: dg.DagsterInstance,
+    known: Sequence[PartitionBackfill],
+    wanted: Stage,
+    pauses: RetryPauses,
+    now: datetime,
+) -> Stage | None:
+    """Return what is launched without a person: each stage once, and what may succeed now."""
+    if known and known[-1].status is BulkActionStatus.CANCELED:
+        return None
+    levels = [one.tags.get(LEVEL_TAG) for one in known]
+    if wanted.level not in levels:
+        return wanted
+    if levels[-1] != wanted.level:
+        return None
+    keys = keys_to_try_again(instance, known, wanted.keys, pauses, now)
+    return replace(wanted, keys=keys) if keys else None
 
 
 @dg.sensor(
@@ -172,16 +197,19 @@ def release_sensor(
     """Launch what is next of every release that was begun and is not published."""
     from roman_assets.pipelines.release.state import begun_releases, release_state
     from roman_assets.registry.registry import Registry
+    from roman_assets.registry.retry_settings import retry_pauses_of
 
     assert context.repository_def is not None
-    launched = []
+    launched, pauses = [], retry_pauses_of(installation.root)
     with Registry(installation.root) as registry:
         open_releases = [
             release for release in begun_releases(registry).values() if release.published_at is None
         ]
         for release in open_releases:
             state = release_state(registry, release)
-            backfill = launch(context.instance, context.repository_def.asset_graph, state)
+            backfill = launch(
+                context.instance, context.repository_def.asset_graph, state, pauses=pauses
+            )
             launched += [] if backfill is None else [backfill]
     if launched:
         return dg.SkipReason(f"launched {', '.join(launched)}")

@@ -2,7 +2,8 @@
 
 It compares states: approved proposals of which something is still to be made again, with the
 backfills and runs there are. A backfill bears the id of its proposal, so that it is launched once,
-whatever becomes of cursors; killed, Dagster's daemon goes on with it. Visits are made again by
+whatever becomes of cursors; killed, Dagster's daemon goes on with it. What failed for a passing
+fault gets another, numbered, after growing pauses. Visits are made again by
 `roman_assets.automation.visits` when the backfill has done all their exposures; those of which only
 L3 and L4 change are asked for here.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -19,13 +22,15 @@ import dagster as dg
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS, proposals_markdown
 from roman_assets.automation.backfill import launch_backfill
-from roman_assets.automation.in_progress import PARTITION_TAG, requested_run_keys
+from roman_assets.automation.in_progress import PARTITION_TAG
 from roman_assets.automation.jobs import visit_products
 from roman_assets.automation.memory import Remembered, SensorMemory
+from roman_assets.automation.run_history import WORK_TAG, due_run_keys, keys_to_try_again
 from roman_assets.automation.visits import Approval, approval_tags
 from roman_assets.data_root import DataRoot
 from roman_assets.partitions import exposure_partitions, visit_of, visit_partitions
 from roman_assets.products.kind import Step
+from roman_assets.products.retry import RetryPauses
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
@@ -54,17 +59,19 @@ def reprocessing_sensor(
 ) -> dg.SensorResult:
     """Launch what is approved and was never launched; report what there is."""
     from roman_assets.pipelines.reprocessing.proposal import proposals
+    from roman_assets.registry.retry_settings import retry_pauses_of
 
-    root, instance = installation.root, context.instance
+    root, instance, now = installation.root, context.instance, datetime.now(UTC)
+    pauses = retry_pauses_of(root)
     with memory.look(context, ProposalWatch, root) as watch:
         shown = [(one, left_of(root, one, watch.done)) for one in proposals(root)]
     running = [(one, left) for one, left in shown if left is not None and not left.is_done]
     launched = [
         one.proposal.proposal_id
         for one, left in running
-        if left.exposures and launch(context, instance, one, sorted(left.exposures))
+        if left.exposures and launch(context, instance, one, sorted(left.exposures), pauses, now)
     ]
-    requests = list(visit_requests(instance, running))[:RUNS_PER_TICK]
+    requests = list(visit_requests(instance, running, pauses, now))[:RUNS_PER_TICK]
     keys = sorted({str(request.partition_key) for request in requests})
     return dg.SensorResult(
         run_requests=requests,
@@ -124,26 +131,40 @@ def launch(
     instance: dg.DagsterInstance,
     decided: DecidedProposal,
     exposures: Sequence[str],
+    pauses: RetryPauses,
+    now: datetime,
 ) -> bool:
-    """Launch the backfill of an approved proposal, once; tell whether it was launched now."""
+    """Launch a backfill of an approved proposal if one lacks; tell whether it was launched now."""
     from roman_assets.pipelines.reprocessing.change import STEPS
 
     proposal = decided.proposal
-    if instance.get_backfill(proposal.proposal_id) is not None:
+    known = backfills_of(instance, proposal.proposal_id)
+    keys = keys_to_try_again(instance, known, exposures, pauses, now) if known else exposures
+    if not keys:
         return False
     assert context.repository_def is not None
     launch_backfill(
         instance,
         context.repository_def.asset_graph,
-        proposal.proposal_id,
+        _backfill_id(proposal.proposal_id, len(known) + 1),
         partitions=exposure_partitions,
-        keys=exposures,
+        keys=keys,
         assets=[_BACKFILLED[step] for step in STEPS[proposal.change.cause]],
         tags=approval_tags(Approval(proposal.proposal_id, decided.context)),
         title=f"Proposal {proposal.proposal_id}: {proposal.change}",
         description=_why(decided),
     )
     return True
+
+
+def backfills_of(instance: dg.DagsterInstance, proposal_id: str) -> list[dg.PartitionBackfill]:
+    """Return the backfills of a proposal, in the order in which they were launched."""
+    found = (instance.get_backfill(_backfill_id(proposal_id, number)) for number in count(1))
+    return [backfill for backfill in takewhile(lambda one: one is not None, found) if backfill]
+
+
+def _backfill_id(proposal_id: str, number: int) -> str:
+    return proposal_id if number == 1 else f"{proposal_id}_{number}"
 
 
 def _why(decided: DecidedProposal) -> str:
@@ -156,21 +177,25 @@ def _why(decided: DecidedProposal) -> str:
 
 
 def visit_requests(
-    instance: dg.DagsterInstance, running: Sequence[tuple[DecidedProposal, Progress]]
+    instance: dg.DagsterInstance,
+    running: Sequence[tuple[DecidedProposal, Progress]],
+    pauses: RetryPauses,
+    now: datetime,
 ) -> Iterator[dg.RunRequest]:
-    """Ask for the visits of which no exposure is to be made again, once for each proposal."""
+    """Ask for the visits of which no exposure is to be made again, and after passing faults."""
     for decided, left in running:
         proposal = decided.proposal
         by_exposures = {str(visit_of(exposure)) for exposure in proposal.exposures}
         wanted = {visit: f"{visit}:{proposal.proposal_id}" for visit in left.visits - by_exposures}
-        requested = requested_run_keys(instance, wanted.values())
-        for visit, run_key in sorted(wanted.items()):
-            if run_key not in requested:
+        due = due_run_keys(instance, wanted.values(), pauses, now)
+        for visit, work in sorted(wanted.items()):
+            if work in due:
                 yield dg.RunRequest(
-                    run_key=run_key,
+                    run_key=due[work],
                     partition_key=visit,
                     tags={
                         PARTITION_TAG: visit,
+                        WORK_TAG: work,
                         **approval_tags(Approval(proposal.proposal_id, decided.context)),
                     },
                 )

@@ -1,39 +1,29 @@
 """When work is requested again of whose runs Dagster alone keeps a record.
 
-Commands in the place of the SSC leave no attempts in the registry. So the runs themselves say how
-often the work has failed, and whether a person has to act: its input is bad, or somebody cancelled
-the last run.
+Commands in the place of the SSC leave no attempts in the registry, nor do backfills as a whole. So
+the runs and backfills themselves say how often the work has failed, and whether a person has to
+act: its input is bad, or somebody cancelled the last of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 
 import dagster as dg
 from dagster import DagsterRunStatus
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 
-from roman_assets.automation.in_progress import RUN_KEY_TAG, will_be_retried
+from roman_assets.assets.partition_work import BAD_INPUT_TAG
+from roman_assets.automation.in_progress import PARTITION_TAG, RUN_KEY_TAG, will_be_retried
 from roman_assets.products.retry import FailedRuns, RetryPauses
 
 WORK_TAG = "roman_assets/work"
 """Tag of all runs of one piece of work: the run key of the first of them."""
 
-BAD_INPUT_TAG = "roman_assets/bad_input"
-"""Tag of runs that found their input unusable: what is not right."""
-
-_MOST_OF_TAG = 200
-
-
-def mark_bad_input(instance: dg.DagsterInstance, run_id: str, error: Exception) -> None:
-    """Mark a run that failed for bad input, so that it is not requested again."""
-    instance.add_run_tags(run_id, {BAD_INPUT_TAG: str(error)[:_MOST_OF_TAG]})
-
-
-def failed_for_passing_fault(run: dg.DagsterRun) -> bool:
-    """Tell whether a run failed, for good, for a fault that may have passed."""
-    failed = run.status is DagsterRunStatus.FAILURE and not will_be_retried(run)
-    return failed and BAD_INPUT_TAG not in run.tags
+_FAILED = (BulkActionStatus.COMPLETED_FAILED, BulkActionStatus.FAILED)
 
 
 def due_run_keys(
@@ -68,7 +58,7 @@ def _next_run_key(
     if not newest_first:
         return work
     last = newest_first[0]
-    if not failed_for_passing_fault(last.dagster_run):
+    if not _failed_for_passing_fault(last.dagster_run):
         return None
     # runs that the daemon started again have the key of the lost one
     requested = len({one.dagster_run.tags.get(RUN_KEY_TAG) for one in newest_first})
@@ -82,3 +72,58 @@ def _ended(record: dg.RunRecord) -> datetime:
     if record.end_time is None:
         return record.update_timestamp.astimezone(UTC)
     return datetime.fromtimestamp(record.end_time, UTC)
+
+
+def keys_to_try_again(
+    instance: dg.DagsterInstance,
+    backfills: Sequence[PartitionBackfill],
+    left: Iterable[str],
+    pauses: RetryPauses,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Return what the last of some backfills is to be followed by now, for passing faults.
+
+    Parameters
+    ----------
+    instance
+        Keeps the backfills.
+    backfills
+        Those of one piece of work, in the order in which they were launched.
+    left
+        Partitions that are still to be made.
+    pauses
+        Between backfills that fail.
+    now
+        UTC.
+    """
+    failed = list(takewhile(lambda one: one.status in _FAILED, reversed(backfills)))
+    if not failed:
+        return ()
+    last, number = failed[0], len(failed)
+    ended = datetime.fromtimestamp(last.backfill_end_timestamp or last.backfill_timestamp, UTC)
+    if FailedRuns(number, number, ended, "").paused_until(pauses, now) is not None:
+        return ()
+    given_up = last.status is BulkActionStatus.FAILED
+    runs = instance.get_runs(
+        dg.RunsFilter(
+            tags={BACKFILL_ID_TAG: last.backfill_id},
+            statuses=None if given_up else [DagsterRunStatus.FAILURE],
+        )
+    )
+    newest = {run.tags.get(PARTITION_TAG): run for run in reversed(runs)}
+    choose = _not_settled if given_up else _failed_for_passing_fault
+    return tuple(key for key in left if choose(newest.get(key)))
+
+
+def _not_settled(run: dg.DagsterRun | None) -> bool:
+    """Tell whether a backfill that Dagster itself gave up left something undone."""
+    if run is None:
+        return True
+    return run.status is not DagsterRunStatus.SUCCESS and BAD_INPUT_TAG not in run.tags
+
+
+def _failed_for_passing_fault(run: dg.DagsterRun | None) -> bool:
+    """Tell whether a run failed, for good, for a fault that may have passed."""
+    if run is None or run.status is not DagsterRunStatus.FAILURE or will_be_retried(run):
+        return False
+    return BAD_INPUT_TAG not in run.tags

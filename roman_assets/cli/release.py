@@ -201,7 +201,7 @@ def _launch(root: DataRoot, state: ReleaseState) -> None:
     if launched is not None:
         typer.echo(f"backfill {launched} is launched; Dagster's daemon does it")
     elif state.exposures_left or state.units_left:
-        typer.echo(f"backfill {max(known)} is under way")
+        typer.echo(f"backfill {known[-1]} is under way")
     else:
         typer.echo("all is made")
 

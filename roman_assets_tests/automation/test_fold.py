@@ -45,8 +45,7 @@ def look(root: DataRoot, instance: DagsterInstance) -> str:
     ("tags", "status", "last_try"),
     [
         ({}, DagsterRunStatus.FAILURE, False),
-        ({RELEASE_TAG: "r0"}, DagsterRunStatus.FAILURE, True),
-        ({RELEASE_TAG: "r0", "dagster/will_retry": "true"}, DagsterRunStatus.FAILURE, False),
+        ({RELEASE_TAG: "r0"}, DagsterRunStatus.FAILURE, False),
         ({}, DagsterRunStatus.CANCELED, True),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +13,12 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from roman_assets.assets import report
 from roman_assets.assets.exposure import level2
-from roman_assets.assets.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
+from roman_assets.assets.partition_work import (
+    BAD_INPUT_TAG,
+    CONTEXT_TAG,
+    RELEASE_TAG,
+    REPROCESSING_TAG,
+)
 from roman_assets.assets.release import release_level3
 from roman_assets.automation.in_progress import partitions_in_progress
 from roman_assets.automation.releases import launch, release_sensor, release_tags
@@ -83,6 +89,39 @@ def test_what_was_cancelled_waits_for_a_person(night, instance):
     assert len(look(night, instance)) == 1
     assert launch(instance, graph, state, by_person=True) == "HLWAS_r0_2"
     assert targets(look(night, instance)[1]) == EXPOSURES
+
+
+def test_what_failed_for_a_passing_fault_is_launched_again_and_bad_input_is_not(night, instance):
+    release = begin_release(night.root, night.declare())
+    (first,) = look(night, instance)
+    faulty, bad, cancelled = sorted(EXPOSURES)
+    for key, status, tags in (
+        (faulty, dg.DagsterRunStatus.FAILURE, {}),
+        (bad, dg.DagsterRunStatus.FAILURE, {BAD_INPUT_TAG: "no header"}),
+        (cancelled, dg.DagsterRunStatus.CANCELED, {}),
+    ):
+        tags |= {"dagster/backfill": first.backfill_id, "dagster/partition": key}
+        instance.add_run(dg.DagsterRun(job_name="any", status=status, tags=tags))
+    ended = datetime.now(UTC)
+    graph, state = defs.get_repository_def().asset_graph, state_of(night.root, release)
+
+    def launched(failed: PartitionBackfill, minutes: float) -> str | None:
+        instance.update_backfill(
+            failed.with_status(BulkActionStatus.COMPLETED_FAILED).with_end_timestamp(
+                ended.timestamp()
+            )
+        )
+        return launch(instance, graph, state, now=ended + timedelta(minutes=minutes))
+
+    assert launched(first, 1) is None
+    assert launched(first, 2) == "HLWAS_r0_2"
+    second = look(night, instance)[1]
+    assert targets(second) == {faulty}
+    tags = {"dagster/backfill": second.backfill_id, "dagster/partition": faulty}
+    failure = dg.DagsterRunStatus.FAILURE
+    instance.add_run(dg.DagsterRun(job_name="any", status=failure, tags=tags))
+    assert launched(second, 3) is None
+    assert launched(second, 4) == "HLWAS_r0_3"
 
 
 @pytest.mark.slow

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from roman_assets.assets.partition_work import CONTEXT_TAG, PROPOSAL_TAG
+from roman_assets.assets.partition_work import BAD_INPUT_TAG, CONTEXT_TAG, PROPOSAL_TAG
 from roman_assets.assets.reprocessing import (
     REPROCESSING_PROPOSALS,
     decide_proposal,
     proposals_markdown,
 )
+from roman_assets.automation import reprocessing
 from roman_assets.automation.in_progress import partitions_in_backfills
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.reprocessing.impact import Impact
@@ -120,6 +121,57 @@ def test_an_approved_proposal_becomes_one_backfill_after_all_else(observed: Sky)
     assert "ben" in (backfill.description or "")
     assert partitions_in_backfills(observed.instance) == {FIRST, SECOND}
     assert set(observed.instance.get_dynamic_partitions("exposure")) == {FIRST, SECOND}
+
+
+class MinutesLater:
+    """A clock that is fast."""
+
+    def __init__(self, minutes: float) -> None:
+        self._ahead = timedelta(minutes=minutes)
+
+    def now(self, zone: tzinfo) -> datetime:
+        return datetime.now(zone) + self._ahead
+
+
+def test_what_failed_for_a_passing_fault_is_launched_again_and_bad_input_is_not(
+    observed: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_proposal(observed)
+    approve(observed)
+    all_look(observed)
+    (first,) = backfills(observed)
+    for key, tags in ((FIRST, {}), (SECOND, {BAD_INPUT_TAG: "no header"})):
+        tags |= {"dagster/backfill": ID, "dagster/partition": key}
+        failure = dg.DagsterRunStatus.FAILURE
+        observed.instance.add_run(dg.DagsterRun(job_name="any", status=failure, tags=tags))
+    observed.instance.update_backfill(
+        first.with_status(BulkActionStatus.COMPLETED_FAILED).with_end_timestamp(
+            datetime.now(UTC).timestamp()
+        )
+    )
+    observed.look_at_proposals()
+    assert len(backfills(observed)) == 1
+    monkeypatch.setattr(reprocessing, "datetime", MinutesLater(3))
+    for _ in range(2):
+        observed.look_at_proposals()
+    assert {one.backfill_id for one in backfills(observed)} == {ID, f"{ID}_2"}
+    assert partitions_in_backfills(observed.instance) == {FIRST}
+
+
+def test_a_visit_of_a_proposal_that_failed_for_a_passing_fault_is_asked_for_again(
+    observed: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_proposal(observed, exposures=())
+    approve(observed)
+    (first,) = observed.look_at_proposals()
+    observed.end_runs(dg.DagsterEventType.RUN_FAILURE)
+    assert observed.look_at_proposals() == []
+    monkeypatch.setattr(reprocessing, "datetime", MinutesLater(3))
+    (second,) = observed.look_at_proposals()
+    assert second.run_key != first.run_key
+    observed.end_runs(dg.DagsterEventType.RUN_CANCELED)
+    monkeypatch.setattr(reprocessing, "datetime", MinutesLater(1000))
+    assert observed.look_at_proposals() == []
 
 
 def test_the_visit_is_made_once_after_all_its_exposures(observed: Sky) -> None:
