@@ -1,4 +1,4 @@
-"""Which code is running: its version, its commit, and whether it was modified since.
+"""The running code: its version, its commit, and whether it was modified since.
 
 A source checkout asks git at run time: an editable installation only knows the version of the
 moment it was installed. Elsewhere the module ``_build`` answers, which setuptools-scm writes when

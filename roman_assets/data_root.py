@@ -127,7 +127,7 @@ class DataRoot:
 
     @property
     def alerts(self) -> Path:
-        """What has been told to people."""
+        """Alerts that were delivered."""
         return self.path / "alerts"
 
     @property

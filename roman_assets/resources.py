@@ -19,8 +19,8 @@ class Installation:
     sees the same root may do the work.
 
     It is no Dagster configuration: data root, archive and the SSC's commands come from the
-    environment and the settings below the data root. So whoever may start a run in the UI can
-    neither read another directory nor choose a command.
+    environment and the settings below the data root. So a user who may start runs in the
+    UI can neither read another directory nor choose a command.
 
     Parameters
     ----------

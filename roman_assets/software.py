@@ -32,7 +32,7 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the content of some products.
+    """Software that decides the content of some products.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ _PIPELINES = (
     "tweakwcs", "spherical_geometry", "scikit_image",
 )  # fmt: skip
 _FILES = ("asdf", "asdf_astropy", "pyarrow")
-"""They decide how content is written, not what it is."""
+"""They decide how content is written, not the content itself."""
 
 _FORMATTING = Recipe(
     "formatting",
@@ -115,7 +115,7 @@ RECIPES: Mapping[Step, tuple[Recipe, ...]] = {
     Step.VISIT: (_MOSAIC,),
     Step.RELEASE: (_CALIBRATION, _MOSAIC),
 }
-"""What decides the products of a step; the SSC states the software of what it delivers."""
+"""Software that decides the products of a step; the SSC states that of its deliveries."""
 
 
 @functools.cache
@@ -270,7 +270,7 @@ class _Behaviour(ast.NodeTransformer):
 
 
 def _plain(node: Any) -> Any:
-    """Return a syntax tree as JSON values; what is empty does not count.
+    """Return a syntax tree as JSON values, without empty fields.
 
     Unlike `ast.dump` it is the same for all versions of Python that parse alike.
     """

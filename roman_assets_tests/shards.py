@@ -1,7 +1,7 @@
 """The slow tests in eight shards of about one length: `.ci/run` takes another each time.
 
 `slow_durations.json` says how long the units take that take more than a minute. A unit is what runs
-in one process, test after test: a module of which all tests are slow (a story that goes on from
+in one process, test after test: a module with only slow tests (a story that goes on from
 test to test), or else one test; with one value of its parameters, if the table names it so.
 """
 

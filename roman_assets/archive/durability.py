@@ -182,7 +182,7 @@ def _identity(path: Path, name: str) -> tuple[int, int, str]:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive advisory lock on a file or directory; the kernel frees it on any death.
 
-    Whoever waits long says so in the log, and which process has it.
+    A process that waits long logs that, and the process that holds the lock.
 
     Parameters
     ----------

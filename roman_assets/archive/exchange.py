@@ -143,8 +143,8 @@ class Exchange(ABC):
 class DirectoryExchange(Exchange):
     """An exchange on a file system.
 
-    Whoever may write into it can put a link in the place of a directory at any moment. So each
-    directory is opened by the descriptor of the one above it, and links are never followed.
+    Any user with write access can replace a directory by a link at any moment. So each directory
+    is opened by the descriptor of the one above it, and links are never followed.
     """
 
     def __init__(self, path: Path) -> None:

@@ -98,7 +98,7 @@ class FileArchive(Archive):
                 path.unlink()
 
     def in_use(self) -> set[str]:
-        """Return what is claimed by living processes, and what links in scratch directories show.
+        """Return the blobs claimed by living processes or linked from scratch directories.
 
         The lists of dead processes are removed.
         """

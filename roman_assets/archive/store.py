@@ -214,7 +214,7 @@ class Archive(ABC):
         Returns
         -------
         dict
-            Why, by name, for names that cannot show their blob; they show what they showed before.
+            Reasons, by name, for names that cannot show their blob; they keep their former content.
         """
 
     @abstractmethod
@@ -239,7 +239,7 @@ class Archive(ABC):
 
     @abstractmethod
     def unlink_key(self, key: PurePosixPath, fence: Fence | None = None) -> bool:
-        """Remove a public name; its blob, and whoever reads it, keep the content.
+        """Remove a public name; its blob, and processes that read it, keep the content.
 
         Only the holder of the fold lock calls this, with the `fence` that `show` takes.
 

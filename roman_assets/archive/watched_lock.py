@@ -1,13 +1,13 @@
 """A lock on disk that a stopped process cannot keep, and cannot act on once it has lost it.
 
 The kernel frees the lock of a process that dies. A process that hangs, is stopped or sleeps with
-its machine keeps it; so a holder shows a heartbeat, and whoever waits and sees none for `LEASE`
+its machine keeps it. So a holder shows a heartbeat; a process that waits and sees none for `LEASE`
 takes the lock over. The lock is the newest of numbered files: taking over creates the next number,
 which only one process can.
 
-The former holder may wake at any moment, between any look and any change. So what it changes under
-the lock it changes by renames out of or into a directory of drafts of its own (`Fence`), and the
-successor first moves that directory away: from then on, every such rename fails.
+The former holder may wake at any moment, between any look and any change. So it makes every change
+under the lock by a rename out of or into a directory of drafts of its own (`Fence`). The successor
+first moves that directory away: from then on, every such rename fails.
 """
 
 from __future__ import annotations

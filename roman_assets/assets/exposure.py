@@ -87,8 +87,8 @@ def level2(
 ) -> Iterator[StepEvent]:
     """Calibrate every detector of an exposure with romancal (R4, R5, R10).
 
-    Materialized by a person, a backfill or an approved proposal, L2 is made again with the best
-    context and software; runs that sensors ask for leave L2 of the same L1 as it is (R7, R15).
+    People, backfills and approved proposals reprocess L2 with the best context and software. Runs
+    that sensors request keep existing L2 of the same L1 (R7, R15).
     """
     from roman_assets.pipelines.exposure import calibrate_exposure
     from roman_assets.pipelines.release.run import calibrate_for_release

@@ -1,6 +1,6 @@
 """Alerts: who is told, and how, that products are late or about to be, or the registry damaged.
 
-`Alert` and `DamageAlert` say what a person must know; an `AlertSender` brings several of them to
+`Alert` and `DamageAlert` inform a person; an `AlertSender` brings several of them to
 someone, by mail or to a webhook. `AlertLog` remembers what each sender has delivered of what holds.
 An alert is sent at least once by every sender, and again only after a crash between its delivery
 and its record, or when it holds anew. A sender that fails holds up no other, and tries again at the
@@ -124,13 +124,13 @@ class DamageAlert:
     Parameters
     ----------
     case
-        Name of its case among what is set aside.
+        Name of its case among those set aside.
     source
-        What was damaged.
+        The damaged file or part.
     reason
-        What was found and done.
+        Findings, and actions taken.
     remedy
-        What a person can do.
+        The remedy for a person.
     when
         When it was found, UTC, ISO 8601.
     state, severity
@@ -286,7 +286,7 @@ class WebhookSender:
     Parameters
     ----------
     url
-        Where to, http or https; whoever knows it may post, so it is a secret.
+        The address, http or https. It is a secret: knowing it is enough to post.
     """
 
     url: str = field(repr=False)
@@ -423,7 +423,7 @@ def _unusable(variable: str, reason: str) -> BadInputError:
 
 @dataclass(frozen=True)
 class AlertLog:
-    """What each sender has delivered of the alerts that hold: JSON, ids by sender.
+    """Alerts that hold and were delivered: JSON, ids by sender.
 
     What holds no longer is forgotten, so the file stays small and an alert that holds anew is new.
 
@@ -468,7 +468,7 @@ class AlertLog:
 
 @dataclass(frozen=True)
 class Deliveries:
-    """What became of a tick's alerts.
+    """The outcome of a tick's alerts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What sensors remember between looks. A look that fails forgets nothing.
+"""The memory of sensors between looks. A look that fails forgets nothing.
 
 A memory only spares work: without it, everything is compared. So a look works on a copy, and the
 copy counts once its results have arrived. Dagster stores a tick's cursor after it has taken over
@@ -36,7 +36,7 @@ class Remembered:
     """Base of a sensor's memory of an installation.
 
     Dicts, sets and lists among the attributes are copied for each look, and attributes that are
-    `Remembered` themselves. What they hold must be immutable. Other attributes are shared by all
+    `Remembered` themselves. Their values must be immutable. Other attributes are shared by all
     looks, such as an open registry.
     """
 

@@ -96,7 +96,7 @@ def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]
     """Prepare the programs of an installation: code server, daemon, web server.
 
     Daemon and web server share the code server, which listens on a socket in a directory that
-    others cannot enter: it executes what it is asked to.
+    others cannot enter: it executes any request.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]
     list
         The commands; the code server's comes first.
     pathlib.Path
-        What the code server creates when it is ready.
+        File that the code server creates when it is ready.
     """
     with TemporaryDirectory(prefix="roman-assets-") as directory:
         socket, workspace = Path(directory) / "code", Path(directory) / "workspace.yaml"
@@ -139,7 +139,7 @@ def run_until_stopped(
     claim
         Of `sole_daemon`.
     ready
-        What the first program creates when the others may start; None does not wait.
+        File that the first program creates when the others may start; None does not wait.
 
     Returns
     -------

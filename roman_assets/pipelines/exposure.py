@@ -313,7 +313,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Work:
-    """What decides the content of products besides L1 and context."""
+    """The causes of a product's content besides L1 and context."""
 
     software: Mapping[str, str]
     orbit: tuple[ProductInput, ...]

@@ -122,7 +122,7 @@ def visit_manifests(
 
 @dataclass(frozen=True)
 class ListedVisits:
-    """What there is of several visits.
+    """The products of several visits.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ LOADED_BY = os.getpid()
 asdf.get_config().io_block_size = 2**20
 
 ACCELERATIONS = Installation(available)
-"""What upstream functions this process replaces by faster ones."""
+"""The upstream functions that this process replaces by faster ones."""
 
 
 def _load_schemas() -> None:

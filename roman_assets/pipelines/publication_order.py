@@ -1,8 +1,8 @@
 """The effect of a publication on other products, decided with its place in the order (R13, R14).
 
-Staging takes minutes, and meanwhile others publish. Whoever overwrites something, adds to something
-or publishes for a data release therefore decides last, under the lock of the fold: nobody else
-commits such a record between that look at the registry and the record.
+Staging takes minutes, and meanwhile others publish. So a step that overwrites products, adds to
+products or publishes for a data release decides last, under the lock of the fold: no other such
+record is committed between its look at the registry and its own record.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Decided:
 
 @contextmanager
 def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
-    """Decide what a publication does to others; commit its record within the block.
+    """Decide the effect of a publication on others; commit its record within the block.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
         If a name of a data release is taken, or something was made from a product that another has
         overwritten since.
     PassingFaultError
-        If what the work relied on was made again meanwhile; the work can be done again.
+        If a product that the work relied on was replaced meanwhile; the work can be retried.
     """
     if not _concerns_others(root, publication):
         yield Decided()

@@ -1,8 +1,8 @@
-"""What routine work leaves as it is, and how it makes again what was lost (R7, R13, R15).
+"""Existing products that routine work keeps, and lost ones that it restores (R7, R13, R15).
 
 Nobody asked a routine run to replace anything: a sensor did, since something is missing. So a
 product of the present inputs stays, whatever context and software are the best today. A lost one is
-made again with the context on its record.
+restored with the context on its record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from roman_assets.software import deciding_software
 
 @dataclass(frozen=True)
 class Standing:
-    """What there is of a file set that was made from its present inputs.
+    """The existing products of a file set that were made from its present inputs.
 
     Parameters
     ----------

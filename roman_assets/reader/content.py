@@ -21,7 +21,7 @@ from roman_assets.products.name import ProductName
 DATES_AND_LOGS = (
     "file_date", "cal_logs", "individual_image_cal_logs", ".date", "sdf_software_version",
 )  # fmt: skip
-"""How places in the metadata end that say when and how the file was made, not what is in it.
+"""Ends of metadata paths that describe when and how the file was made, not its content.
 
 The formatting software has another version with each commit; what it does says its recipe.
 """

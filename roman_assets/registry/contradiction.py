@@ -32,9 +32,9 @@ class Contradiction:
     Parameters
     ----------
     kind
-        What is wrong.
+        The kind of contradiction.
     change
-        The transition that ends it; its reason says what was found.
+        The transition that ends it; its reason states the finding.
     """
 
     kind: FindingKind
@@ -151,7 +151,7 @@ def contradicted_by(ask: Ask, receipts: Mapping[str, ExposureReceipt]) -> list[C
     ask
         Gives the rows of a query on the registry.
     receipts
-        What the newest executed visit says, by exposure.
+        Statements of the newest executed visit, by exposure.
     """
     known = {key: one for key, one in receipts.items() if one.optical_element is not None}
     if not known:

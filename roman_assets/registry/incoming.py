@@ -45,7 +45,7 @@ HEALPIX_NSIDE = 2**12
 """Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
 
 LINE: dict[str, Structure] = {"record": structure_of(CommitRecord)}
-"""What a line of the journal holds, for DuckDB."""
+"""The columns of a line of the journal, for DuckDB."""
 
 NO_RECORD = f"select unnest(from_json('{{}}', '{json.dumps(LINE['record'])}')) where false"
 """No row, with the columns of ``incoming`` (see `apply_incoming`)."""
@@ -214,7 +214,7 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWEST) -> None:
-    """Add what the records of the temporary table ``incoming`` state beside products.
+    """Add the statements beside products of the records in the temporary table ``incoming``.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ _STATEMENTS = {
     "proposal": PROPOSALS,
     "decision": DECISIONS,
 }
-"""Which table holds what records are about."""
+"""The table that holds the subjects of records."""
 
 
 def _stated(part: str, table: Table) -> Iterator[str]:
@@ -307,7 +307,7 @@ EVENT_COLUMNS: Mapping[str, Mapping[str, ClockEvent]] = {
     },
     HANDOVERS.name: {"handed_over": ClockEvent.HANDED_OVER},
 }
-"""The clock events that have a column in the table of what a record is about."""
+"""The clock events with a column in the table of a record's subject."""
 
 
 def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:

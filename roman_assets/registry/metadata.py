@@ -1,4 +1,4 @@
-"""What the registry takes from a product's own metadata, or from those that came beside it."""
+"""The registry's columns from a product's own metadata, or from those delivered beside it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Generations, attempts and decisions follow one another by the time of commit, as the clock of the
 host gave it. Clocks are set back, and those of hosts differ. So before a fold seals a record, it
 sets its time to after all that is folded already of the same partition and of the products it
-names. What is folded later comes later. A record that was in time keeps its time.
+names. Records folded later come later. A record that was in time keeps its time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def new_in_order(
     records: Sequence[PendingRecord],
     fence: Fence,
 ) -> list[PendingRecord]:
-    """Return the records that are not folded yet, with times after what they follow.
+    """Return the records that are not folded yet, with times after those they follow.
 
     A time that is set is written into the pending record first, so that a fold that dies and is
     repeated sets the same.

@@ -65,7 +65,7 @@ def write_public_tier(
 def append_to_public_tier(
     connection: duckdb.DuckDBPyConnection, tier: str, grown: Mapping[str, int], public: Path
 ) -> None:
-    """Add the public part of what is new in a tier to a copy of what it was before, durably.
+    """Add the public part of a tier's new rows to a copy of its former public file, durably.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _insert(
 
 
 def _find_unhidden(connection: duckdb.DuckDBPyConnection, tier: str, older: Sequence[str]) -> bool:
-    """List the products that this tier shows to the public first; False if there are none."""
+    """List the products that this tier is the first to show; return whether there are any."""
     key = ", ".join(PRODUCTS.key)
     before = " union all ".join(
         f'select {key}, access from "{each}".{PRODUCTS.name}' for each in older

@@ -1,4 +1,4 @@
-"""What DuckDB reads of the models of commit records: derived, so that no field is told twice."""
+"""DuckDB types of the models of commit records: derived, so that no field is stated twice."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class ObjectRecords(RecordFiles):
             return list(threads.map(self._read, paths))
 
     def replace(self, path: Path, old: bytes, new: bytes, fence: Fence) -> None:
-        """Replace an object that is what was read."""
+        """Replace an object if it still is the version that was read."""
         fence.confirm()
         content, e_tag = self._objects.read(self._key(path))
         try:

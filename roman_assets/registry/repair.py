@@ -1,4 +1,4 @@
-"""What to do when the registry cannot be folded: only damage makes it rebuild itself."""
+"""Repair of a registry that cannot be folded: only damage makes it rebuild itself."""
 
 # Names put into SQL are names of the schema; values are always parameters.
 # ruff: noqa: S608
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> None:
-    """Raise an error of a fold, unless a quick rebuild repairs what it comes of.
+    """Raise an error of a fold, unless a quick rebuild repairs its cause.
 
     Damage leaves a case among what is set aside, which `alert_sensor` reports. A registry of
     another version is no damage.
@@ -48,7 +48,7 @@ def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> N
     root
         The installation; its fold lock is held.
     error
-        What the fold met.
+        The error of the fold.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def is_damage(error: duckdb.Error) -> bool:
 
 @contextmanager
 def passing_disk_faults(root: DataRoot) -> Iterator[None]:
-    """Turn a full disk within the block into a passing fault, whoever tells of it.
+    """Raise a passing fault for a full disk, whether DuckDB or the system reports it.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def columns_of(
     model
         Gives the types.
     meanings
-        What the columns say, by field.
+        Descriptions of the columns, by field.
     elsewhere
         Fields that other tables and columns hold.
 

@@ -1,6 +1,6 @@
-"""Who may speak to Dagster's web server: holders of the token, and only from its own pages.
+"""Access to Dagster's web server: for holders of the token, and only from its own pages.
 
-Dagster's web server has no login, executes what a GET or a POST of any content type asks for, and
+Dagster's web server has no login, executes a GET or a POST of any content type, and
 answers for any name. So every user of the machine could start runs, and so could any web page in
 an operator's browser. `Guard` stands before it.
 """
@@ -35,7 +35,7 @@ class Refusal:
 
     @property
     def response(self) -> PlainTextResponse:
-        """The answer; a browser asks for the token if that is what is missing."""
+        """The answer; a browser asks for the token if it is missing."""
         login = {"WWW-Authenticate": 'Basic realm="roman-assets", charset="UTF-8"'}
         headers = login if self.status == 401 else None
         return PlainTextResponse(f"{self.reason}\n", self.status, headers)

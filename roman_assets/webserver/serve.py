@@ -49,7 +49,7 @@ class Listening:
         if self.socket is None and self.token_file is None and not _is_loopback(self.host):
             raise BadInputError(
                 "command line", "--host", f"{self.host} can be reached from other machines, and "
-                "Dagster's UI starts runs for whoever reaches it",
+                "Dagster's UI starts runs for everyone who reaches it",
                 "add --token-file PATH",
             )  # fmt: skip
 

@@ -194,9 +194,9 @@ class VisitModel:
         data_release: str | None = None,
         exposures: Iterable[str] = (),
     ) -> None:
-        """R6: what is made again overwrites; R13: a versioned name is given once.
+        """R6: reprocessed products overwrite; R13: a versioned name is given once.
 
-        What a release lost is public again when it is made again, if the release is.
+        A lost product of a release is public again once restored, if the release is public.
         """
         for name in names:
             versioned = "_r0_" in name or "_r1_" in name

@@ -33,7 +33,7 @@ class Acceleration:
     checked_with
         Versions of the packages it was checked with, by distribution name.
     source
-        SHA-256 of the source of the upstream function and of what is in `mirrors`, as checked.
+        SHA-256 of the source of the upstream function and of the `mirrors`, as checked.
     outputs
         Call a function, upstream's or the replacement, on small representative data and return
         all its outputs.
@@ -77,7 +77,7 @@ class Acceleration:
         return None if difference is None else f"its results differ: {difference}"
 
     def other_versions(self) -> str:
-        """Return the installed versions that are not those checked, empty if there are none."""
+        """Return the installed versions that differ from those checked, empty if all agree."""
         return ", ".join(
             f"{name} {installed} (checked with {checked})"
             for name, checked in self.checked_with.items()

@@ -19,7 +19,8 @@ _upstream = _Model.evaluate
 def evaluate(self: Any, x: Any, y: Any, flux: Any, x_0: Any, y_0: Any) -> NDArray[np.float64]:
     """Evaluate the model as `photutils.psf.GriddedPSFModel.evaluate` does.
 
-    Upstream's own function evaluates models without a grid or a fill value, and what is not finite.
+    Upstream's own function evaluates models without a grid or a fill value, and values that are
+    not finite.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     position = np.ravel(x_0)[0], np.ravel(y_0)[0]

@@ -119,7 +119,7 @@ def _pixel_flags(ramp_data: Any, flags: NDArray[np.uint8]) -> NDArray[np.uint32]
 
 
 class _RampFit:
-    """The ramps of an image and what is known of their noise, worked on in chunks of rows."""
+    """The ramps of an image and their noise model, worked on in chunks of rows."""
 
     def __init__(
         self,

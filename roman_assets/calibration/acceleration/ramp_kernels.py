@@ -111,7 +111,7 @@ def _sum(w: Array, terms: int, n: int, out: int, pairwise: bool) -> None:
 
 @compiled()
 def _fit(w: Array, n: int, covar: Covariance, pairwise: bool) -> None:
-    """Fit the ramps of a block: count rate, chi squared, and what the other functions need."""
+    """Fit the ramps of a block: count rate, chi squared, and the input of the other functions."""
     aph, arn, bph, brn = covar
     for i in range(n):
         for p in range(LANES):

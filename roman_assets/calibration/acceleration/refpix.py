@@ -15,7 +15,7 @@ from scipy import fft
 from roman_assets.calibration.acceleration.guest import Acceleration
 
 _BLOCK = 2**14
-"""Frequencies worked on at a time: what they need stays in the processor's cache."""
+"""Frequencies worked on at a time: their data stay in the processor's cache."""
 
 
 def run_steps(

@@ -219,7 +219,7 @@ class LandingArea:
         return fault
 
     def _arrivals(self) -> tuple[list[FileVersion], list[BadInputError]]:
-        """List new files in the order of arrival, and what is newly found to be unreadable.
+        """List new files in the order of arrival, and files newly found to be unreadable.
 
         The index forgets files that are gone.
         """

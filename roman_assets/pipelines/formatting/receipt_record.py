@@ -104,7 +104,7 @@ def _corrected(
     known: Mapping[str, tuple[ExposureReceipt, Mapping[ClockEvent, datetime]]],
     new: Iterable[Receipt],
 ) -> dict[str, ExposureReceipt]:
-    """Return what is said now of exposures of which an executed visit said something else."""
+    """Return the new statements on exposures that a corrected executed visit changes."""
     corrected = {}
     for receipt in new:
         before, _ = known.get(str(receipt.exposure), (ExposureReceipt(), {}))

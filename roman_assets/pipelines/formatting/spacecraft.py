@@ -41,7 +41,7 @@ _Texts = Annotated[
 
 
 class Spacecraft(BaseModel):
-    """What ephemerides of the observatory say.
+    """The spacecraft and orbit that an ephemeris must describe.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ REFERENCE_OUTPUT_COLUMNS = 128
 """Columns of the reference output (amplifier 33) of one detector."""
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-"""Moments outside are errors of whoever sent them."""
+"""Moments outside are errors of the sender."""
 
 MOST_ROWS = MOST_COLUMNS = 4096
 """Pixels of a whole detector."""

@@ -162,16 +162,16 @@ class ReleaseState:
     images
         The current L1 and L2 of its exposures.
     calibrated
-        Exposures of which every detector has L2 as the release fixes it, or failed; once the
+        Exposures whose detectors all have L2 as the release fixes it, or failed; once the
         release is published, any L2.
     failed_images
-        File sets of single detectors of which the latest attempt failed.
+        File sets of single detectors whose latest attempt failed.
     units
         All units that are made of them.
     made
-        Units that were made to the end, and of which nothing is lost.
+        Units that are complete: no product is missing or lost.
     failed_skycells
-        File sets of units of which the latest attempt failed.
+        File sets of units whose latest attempt failed.
     """
 
     release: Release
@@ -189,7 +189,7 @@ class ReleaseState:
 
     @property
     def exposures_to_try(self) -> tuple[ExposureId, ...]:
-        """The same, and those of which a detector failed: perhaps what lacked is there now.
+        """The same, and those with a failed detector: its missing input may have arrived.
 
         A published release takes no L2 back that a later one, or a person, has replaced.
         """

@@ -37,9 +37,9 @@ def mosaic_release_unit(
 ) -> MosaicResult:
     """Add up the L2 of a unit of a data release, with the context that the release fixes.
 
-    The products have versioned names: what exists stays, what is lost is made again. Only operators
+    The products have versioned names: existing ones stay, lost ones are restored. Only operators
     see them until the release is published; from then on everyone does. Images that could not be
-    calibrated lack, and the products are marked with them.
+    calibrated are left out, and the products list them as missing.
 
     Parameters
     ----------

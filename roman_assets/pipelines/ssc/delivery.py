@@ -358,7 +358,7 @@ def _delivery_of(file: ExchangedFile) -> str | None:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What the SSC has left in an exchange, as it was at one look.
+    """The content of an exchange at one look.
 
     Parameters
     ----------
