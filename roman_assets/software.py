@@ -210,8 +210,8 @@ def code_version(step: Step) -> str:
 
 
 @functools.cache
-def source_digest(*modules: str) -> str:
-    """Return a digest of what modules of this package do.
+def source_digest(*modules: str, package: Path = _SOURCE) -> str:
+    """Return a digest of the behaviour of modules of this package.
 
     Comments, docstrings, types of arguments, error messages and the places of modules of this
     package do not count.
@@ -220,8 +220,10 @@ def source_digest(*modules: str) -> str:
     ----------
     *modules
         Paths below the package.
+    package
+        The directory of the package.
     """
-    digests = sorted(text_digest((_SOURCE / module).read_text()) for module in modules)
+    digests = sorted(text_digest((package / module).read_text()) for module in modules)
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:_DIGITS]
 
 

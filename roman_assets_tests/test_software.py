@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import roman_assets
-from roman_assets import software
 from roman_assets.products.kind import Step
 from roman_assets.registry.record import fingerprint
 from roman_assets.software import (
@@ -120,13 +119,10 @@ def test_a_correction_is_another_recipe(before: str, after: str) -> None:
     assert text_digest(MODULE.replace(before, after)) != text_digest(MODULE)
 
 
-def test_code_in_another_file_is_the_same_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(software, "_SOURCE", tmp_path)
+def test_code_in_another_file_is_the_same_recipe(tmp_path: Path) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text(MODULE)
-    assert source_digest("a.py") == source_digest("b.py")
+    assert source_digest("a.py", package=tmp_path) == source_digest("b.py", package=tmp_path)
 
 
 def test_source_that_is_known_to_be_equal_counts_as_what_it_was() -> None:

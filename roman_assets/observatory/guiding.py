@@ -19,7 +19,7 @@ from astropy.table import Table
 from gwcs import WCS
 from numpy.typing import NDArray
 
-from roman_assets.observatory.geometry import BORDER_PIXELS, active_pixels, detector_wcs
+from roman_assets.observatory.geometry import BORDER_PIXELS, active_pixels
 from roman_assets.observatory.light import ILLUMINATION
 from roman_assets.observatory.plan import PlannedExposure
 from roman_assets.observatory.point_spread import PIXEL_SCALE, PointSpread, pixel_positions
@@ -433,9 +433,3 @@ def _datetime(time: np.datetime64) -> datetime:
 
 def _middle(first: Times, second: Times) -> Times:
     return first + (second - first) // 2
-
-
-def planned_wcs(planned: PlannedExposure, detector: str, window: int | None) -> WCS:
-    """Give the WCS of one detector at the planned pointing."""
-    pointing = planned.pointing
-    return detector_wcs(detector, pointing.ra, pointing.dec, pointing.pa, window)
