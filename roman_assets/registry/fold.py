@@ -31,7 +31,7 @@ from roman_assets.registry.fold_lock import (
     fold_lock_unless,
     require_fold_lock_not_held,
 )
-from roman_assets.registry.incoming import apply_segments
+from roman_assets.registry.incoming import apply_records, apply_segments
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.order import new_in_order
 from roman_assets.registry.repair import passing_disk_faults, require_repairable
@@ -205,7 +205,8 @@ def _fold_into_registry(root: DataRoot, journal: Journal, fence: Fence) -> FoldR
             folded += records
             fence.confirm()
             if new := new_in_order(connection, journal, records, fence):
-                changes |= apply_segments(connection, [journal.seal(new)])
+                journal.seal(new)
+                changes |= apply_records(connection, new)
             changes |= len(new) < len(records)
         tier.only_grows = not changes
         names = {name for item in folded for name in item.record.names}

@@ -24,7 +24,7 @@ from roman_assets.products.kind import KINDS
 from roman_assets.products.lifecycle import AVAILABLE, CHANGES, State, Transition
 from roman_assets.products.name import NAME_PATTERNS, PROMPT_RELEASE
 from roman_assets.registry.archive_tables import insert_archive_rows
-from roman_assets.registry.journal import LONGEST_LINE
+from roman_assets.registry.journal import LONGEST_LINE, PendingRecord
 from roman_assets.registry.record import CommitRecord
 from roman_assets.registry.record_columns import Structure, structure_of
 from roman_assets.registry.schema import (
@@ -62,6 +62,14 @@ with lines as (
 select distinct on (record.record_id) record.* from lines
 anti join records
     on records.committed_at = record.committed_at and records.record_id = record.record_id
+"""
+
+_INCOMING_LINES = f"""
+create temp table incoming as
+select record.* from (
+    select from_json(line, '{json.dumps(LINE)}').record as record
+    from (select unnest($lines) as line)
+)
 """
 
 _NAMED = """
@@ -173,17 +181,30 @@ select name_key, row_key, generation, state, ended_at, access from numbered wher
 """
 
 
-def apply_segments(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> bool:
-    """Add the records of segments in one transaction; known records are skipped.
+def apply_segments(connection: duckdb.DuckDBPyConnection, segments: Sequence[Path]) -> None:
+    """Add the records of segments in one transaction; known records are skipped."""
+    _apply(connection, _INCOMING, {"segments": [str(path) for path in segments]})
+
+
+def apply_records(connection: duckdb.DuckDBPyConnection, records: Sequence[PendingRecord]) -> bool:
+    """Add records in one transaction, none of which is known, each of them once.
 
     Returns
     -------
     bool
         Whether rows may have changed that were there before.
     """
+    return _apply(
+        connection, _INCOMING_LINES, {"lines": [pending.line.decode() for pending in records]}
+    )
+
+
+def _apply(
+    connection: duckdb.DuckDBPyConnection, incoming: str, parameters: Mapping[str, list[str]]
+) -> bool:
     connection.execute("begin transaction")
     try:
-        connection.execute(_INCOMING, {"segments": [str(path) for path in segments]})
+        connection.execute(incoming, parameters)
         changes = apply_incoming(connection)
     except BaseException:
         connection.execute("rollback")
@@ -205,15 +226,20 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
     bool
         Whether rows may have changed that were there before.
     """
-    insert_statements(connection)
-    changes = _insert_products(connection)
-    insert_archive_rows(connection)
-    for table in ("incoming", "kinds", "named", "made", "stated"):
+    has = insert_statements(connection)
+    changes = False
+    if not has.isdisjoint(("products", "transitions")):
+        changes = _insert_products(connection)
+        for table in ("named", "made"):
+            connection.execute(f"drop table {table}")
+    if "archived" in has:
+        insert_archive_rows(connection)
+    for table in ("incoming", "stated"):
         connection.execute(f"drop table {table}")
     return changes
 
 
-def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWEST) -> None:
+def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWEST) -> set[str]:
     """Add the statements beside products of the records in the temporary table ``incoming``.
 
     Parameters
@@ -222,6 +248,11 @@ def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWES
         A connection that writes the schema.
     schema
         Where the tables are.
+
+    Returns
+    -------
+    set of str
+        What any of the records has: ``products``, ``transitions``, ``archived`` ...
     """
     record = 'record_id, step, "partition", committed_at'
     of_partition = f'{record}, partition_key("partition") as partition_key'
@@ -229,41 +260,48 @@ def insert_statements(connection: duckdb.DuckDBPyConnection, schema: str = NEWES
         f"insert into {schema}.records by name "
         f"select {of_partition}, run_id, statement from incoming"
     )
-    connection.execute(
-        f"insert into {schema}.events by name "
-        f"select {of_partition}, entry.key as event, entry.value as time "
-        "from (select *, unnest(map_entries(events)) as entry from incoming)"
-    )
-    connection.execute(
-        f"insert into {schema}.failures by name "
-        f"select {of_partition}, entry.file_set, entry.error, entry.message "
-        "from (select *, unnest(failures) as entry from incoming)"
-    )
-    connection.execute(
-        "create temp table stated as "
-        f"select {record}, entry.*, name_key(entry.name) as name_key "
-        "from (select *, unnest(transitions) as entry from incoming)"
-    )
-    connection.execute(f"insert into {schema}.transitions by name select * from stated")
-    connection.execute(
-        f"insert into {schema}.inputs by name "
-        "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
-        "item.sha256 as input_sha256, name_key(name) as name_key, "
-        "md5_number_lower(item.sha256) as input_key from ("
-        "  select record_id, entry.name, unnest(entry.inputs) as item, "
-        "  generate_subscripts(entry.inputs, 1) as ordinal "
-        "  from (select record_id, unnest(products) as entry from incoming))"
-    )
     # A statement takes milliseconds, also where there is nothing to do.
-    asked = ", ".join(f'bool_or("{part}" is not null)' for part in _STATEMENTS)
-    (found,) = connection.execute(f"select {asked} from incoming").fetchall()
-    for (part, table), stated in zip(_STATEMENTS.items(), found, strict=True):
-        if not stated:
-            continue
+    questions = ", ".join(f"bool_or({asked})" for asked in _HAS.values())
+    (found,) = connection.execute(f"select {questions} from incoming").fetchall()
+    has = {part for part, stated in zip(_HAS, found, strict=True) if stated}
+    if "events" in has:
+        connection.execute(
+            f"insert into {schema}.events by name "
+            f"select {of_partition}, entry.key as event, entry.value as time "
+            "from (select *, unnest(map_entries(events)) as entry from incoming)"
+        )
+    if "failures" in has:
+        connection.execute(
+            f"insert into {schema}.failures by name "
+            f"select {of_partition}, entry.file_set, entry.error, entry.message "
+            "from (select *, unnest(failures) as entry from incoming)"
+        )
+    if "transitions" in has:
+        connection.execute(
+            "create temp table stated as "
+            f"select {record}, entry.*, name_key(entry.name) as name_key "
+            "from (select *, unnest(transitions) as entry from incoming)"
+        )
+        connection.execute(f"insert into {schema}.transitions by name select * from stated")
+    else:
+        connection.execute(f"create temp table stated as from {schema}.transitions limit 0")
+    if "inputs" in has:
+        connection.execute(
+            f"insert into {schema}.inputs by name "
+            "select record_id, name, ordinal::integer as ordinal, item.name as input_name, "
+            "item.sha256 as input_sha256, name_key(name) as name_key, "
+            "md5_number_lower(item.sha256) as input_key from ("
+            "  select record_id, entry.name, unnest(entry.inputs) as item, "
+            "  generate_subscripts(entry.inputs, 1) as ordinal "
+            "  from (select record_id, unnest(products) as entry from incoming))"
+        )
+    for part in _STATEMENTS.keys() & has:
+        table = _STATEMENTS[part]
         connection.execute(
             f"insert into {schema}.{table.name} by name "
             f'select {", ".join(_stated(part, table))} from incoming where "{part}" is not null'
         )
+    return has
 
 
 _STATEMENTS = {
@@ -275,6 +313,17 @@ _STATEMENTS = {
     "decision": DECISIONS,
 }
 """The table that holds the subjects of records."""
+
+_HAS = {
+    "products": "len(products) > 0",
+    "transitions": "len(transitions) > 0",
+    "failures": "len(failures) > 0",
+    "events": "cardinality(events) > 0",
+    "inputs": "len(list_filter(products, lambda one: len(one.inputs) > 0)) > 0",
+    "archived": "len(list_filter(products, lambda one: one.archived is not null)) > 0",
+    **{part: f'"{part}" is not null' for part in _STATEMENTS},
+}
+"""Whether a record has a part."""
 
 
 def _stated(part: str, table: Table) -> Iterator[str]:
@@ -321,18 +370,17 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
             "level": [kind.level.value for kind in KINDS],
         }
     )
-    connection.register("kinds_of_this_version", kinds)
-    connection.execute("create temp table kinds as from kinds_of_this_version")
-    connection.unregister("kinds_of_this_version")
+    connection.register("kinds", kinds)
     connection.execute(
         _NAMED.format(matches=", ".join(_name_matches()), cases="\n".join(_name_cases()))
     )
+    connection.unregister("kinds")
     connection.execute(_made())
-    _set_healpix(connection)
-    connection.execute(
-        f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
-        "where healpix is not null group by record_id, healpix, name_key, access"
-    )
+    if _set_healpix(connection):
+        connection.execute(
+            f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
+            "where healpix is not null group by record_id, healpix, name_key, access"
+        )
     changes = connection.execute(_HAS_HISTORY).fetchone() == (True,)
     if changes:
         _insert_among_generations(connection)
@@ -411,11 +459,14 @@ def _made() -> str:
     """
 
 
-def _set_healpix(connection: duckdb.DuckDBPyConnection) -> None:
+def _set_healpix(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Set the pixels of what was made; returns whether anything has one."""
     places = connection.execute(
         'select distinct ra, "dec" from made where isfinite(ra) and "dec" between -90 and 90'
     ).fetchnumpy()
     ra, dec = (np.asarray(places[column], dtype=float) for column in ("ra", "dec"))
+    if not len(ra):
+        return False
     pixel = hpgeom.angle_to_pixel(HEALPIX_NSIDE, np.mod(ra, 360), dec, nest=True)
     connection.register("pixels", pa.table({"ra": ra, "dec": dec, "pixel": pixel}))
     connection.execute(
@@ -423,3 +474,4 @@ def _set_healpix(connection: duckdb.DuckDBPyConnection) -> None:
         'where made.ra = pixels.ra and made."dec" = pixels."dec"'
     )
     connection.unregister("pixels")
+    return True

@@ -26,7 +26,7 @@ def new_in_order(
     records: Sequence[PendingRecord],
     fence: Fence,
 ) -> list[PendingRecord]:
-    """Return the records that are not folded yet, with times after those they follow.
+    """Return the records not folded yet, each once, with times after those they follow.
 
     A time that is set is written into the pending record first, so that a fold that dies and is
     repeated sets the same.
@@ -42,8 +42,9 @@ def new_in_order(
     fence
         Of the fold lock.
     """
+    records = list({item.record.record_id: item for item in records}.values())
     if not records or not _has_any_since(connection, min(map(_time, records))):
-        return list(records)
+        return records
     known = _known(connection, records)
     new = [item for item in records if item.record.record_id not in known]
     newest = _newest(connection, new)

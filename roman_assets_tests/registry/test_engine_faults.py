@@ -84,7 +84,7 @@ def test_an_error_that_is_no_damage_comes_as_it_is_and_rebuilds_nothing(root, mo
 
     commit(root, {cal(2): b"b"})
     with monkeypatch.context() as patch:
-        patch.setattr(fold_module, "apply_segments", fails)
+        patch.setattr(fold_module, "apply_records", fails)
         with pytest.raises(duckdb.OutOfMemoryException):
             fold(root)
     assert tiers(root) == before

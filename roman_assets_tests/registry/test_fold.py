@@ -350,7 +350,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this place."""
 
 
-PLACES = ["apply_segments", "_link", "publish_snapshot", "_unlink"]
+PLACES = ["apply_records", "_link", "publish_snapshot", "_unlink"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -57,7 +57,7 @@ contents = st.dictionaries(
     st.sampled_from(NAMES), st.binary(min_size=1, max_size=3), min_size=1, max_size=4
 )
 seconds = st.integers(0, 20)
-places = st.sampled_from(["apply_segments", "_link", "publish_snapshot", "_unlink"])
+places = st.sampled_from(["apply_records", "_link", "publish_snapshot", "_unlink"])
 TRUE_OF_WHAT_WAS_COMMITTED = {FindingKind.PARTIAL_SET, FindingKind.LOST_PRODUCT}
 Key = tuple[datetime, str]
 
