@@ -73,7 +73,6 @@ select record.* from (
 """
 
 _NAMED = """
-create temp table named as
 with entries as (
     select record_id, step, "partition", committed_at, run_id, unnest(products) as entry
     from incoming
@@ -230,8 +229,7 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
     changes = False
     if not has.isdisjoint(("products", "transitions")):
         changes = _insert_products(connection)
-        for table in ("named", "made"):
-            connection.execute(f"drop table {table}")
+        connection.execute("drop table made")
     if "archived" in has:
         insert_archive_rows(connection)
     for table in ("incoming", "stated"):
@@ -371,11 +369,8 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
         }
     )
     connection.register("kinds", kinds)
-    connection.execute(
-        _NAMED.format(matches=", ".join(_name_matches()), cases="\n".join(_name_cases()))
-    )
-    connection.unregister("kinds")
     connection.execute(_made())
+    connection.unregister("kinds")
     if _set_healpix(connection):
         connection.execute(
             f"insert into {NEWEST}.places by name select healpix, name_key, access from made "
@@ -443,9 +438,10 @@ def _made() -> str:
     structure = json.dumps({column.name: column.type for column in METADATA})
     without = json.dumps({column.name: None for column in METADATA})
     stated = ", ".join(f"entry.{column.name} as {column.name}" for column in STATED_CONTENT)
+    named = _NAMED.format(matches=", ".join(_name_matches()), cases="\n".join(_name_cases()))
     return f"""
         create temp table made as
-        with read as (
+        with named as ({named}), read as (
             select *, from_json(entry.metadata, '{structure}') as known from named
         )
         select entry.name as name, read.* exclude (entry, known), known.*,
