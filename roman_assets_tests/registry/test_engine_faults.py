@@ -1,7 +1,10 @@
 """Faults that stop no fold, and the damage after which the registry rebuilds itself."""
 
+import itertools
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -158,8 +161,29 @@ def test_a_clock_stepped_forward_frees_no_blob_that_is_about_to_be_published(roo
     assert not archive.has_blob(staged.sha256, staged.size)
 
 
-def test_a_leftover_that_its_writer_removes_meanwhile_is_no_error(root, monkeypatch):
+def test_a_leftover_that_its_writer_removes_meanwhile_is_no_error(root):
     commit(root, {cal(1): b"a"}, committed_at=moment(0))
     fold(root)
-    monkeypatch.setattr(FileArchive, "leftovers", lambda _: iter([root.staging / "gone"]))
-    assert fsck(root, grace=timedelta(seconds=-1)) == []
+    root.staging.mkdir(parents=True, exist_ok=True)
+    is_over = threading.Event()
+    places = [root.staging / str(number) for number in range(2_000)]
+    for place in places:
+        place.touch()
+
+    def write() -> None:
+        for place in itertools.cycle(places):
+            place.unlink()
+            place.with_suffix(".next").touch()
+            place.with_suffix(".next").rename(place)
+            if is_over.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        try:
+            for _ in range(5):
+                found = fsck(root, grace=timedelta(seconds=-1), read_blobs=False)
+        finally:
+            is_over.set()
+        writing.result()
+    assert {one.kind for one in found} == {FindingKind.LEFTOVER}
