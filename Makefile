@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 600
 SHARD ?= 0
 
-.PHONY: demo dev test test-slow test-shard browser fuzz lint benchmark lock clean help
+.PHONY: demo dev test test-slow test-shard browser fuzz soak lint benchmark lock clean help
 
 help:
 	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-shard  one of eight shards of the slow tests: SHARD=number, modulo 8"
 	@echo "make browser     what the tests in a browser need, where root on Debian"
 	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
+	@echo "make soak        a night of 30 minutes in which everything around the platform fails"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmark   every benchmark"
 	@echo "make lock        choose versions anew (needs the package index)"
@@ -52,6 +53,9 @@ browser:
 
 fuzz: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds $(FUZZ_SECONDS) roman_assets_tests/fuzz
+
+soak: $(READY)
+	$(VENV)/bin/python -m pytest -m slow -o timeout=7200 --soak-minutes 30 roman_assets_tests/soak
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

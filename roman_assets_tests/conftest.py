@@ -18,7 +18,7 @@ LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of `make fuzz` and `make test-shard`."""
+    """Add the options of `make fuzz`, `make soak` and `make test-shard`."""
     parser.addoption(
         "--fuzz-seconds",
         type=float,
@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--slow-shard",
         type=int,
         help=f"Run one of {SHARDS} shards of the slow tests: this number modulo {SHARDS}.",
+    )
+    parser.addoption(
+        "--soak-minutes",
+        type=float,
+        default=8.0,
+        help="Minutes of deliveries and faults in the soak.",
     )
 
 
