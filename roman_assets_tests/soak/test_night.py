@@ -52,6 +52,9 @@ LONG_AGO = timedelta(days=10)
 CLOCK_STEP = 150
 """Seconds; Dagster's sensors pause for as long as the clock was set back."""
 
+RUN, WORKER = "multiprocessing.spawn", "multiprocessing.forkserver"
+"""What the command lines of a run's process and of its romancal workers contain."""
+
 LATE_PROGRAM = 44
 FIELD = Pointing(270.0, 66.0, 0.0)
 REQUESTS = (
@@ -227,24 +230,24 @@ class Night:
         draft.rename(self.root.landing / file.name)
 
     def _kill_a_run(self) -> None:
-        for pid in self.service.processes("execute_run")[:1]:
+        for pid in self.service.processes(RUN)[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.killed += 1
 
     def _kill_a_worker(self) -> None:
-        for pid in self.service.processes("multiprocessing")[-1:]:
+        for pid in self.service.processes(WORKER)[-1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.killed += 1
 
     def _stop_a_run(self) -> None:
-        for pid in self.service.processes("execute_run")[:1]:
+        for pid in self.service.processes(RUN)[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def _continue_all(self) -> None:
-        for pid in self.service.processes("execute_run"):
+        for pid in self.service.processes(RUN):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
