@@ -1,4 +1,4 @@
-"""What fails around the platform: a small disk, a store out of reach, a clock that steps."""
+"""What fails around the platform: a small disk, a store out of reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -115,38 +114,3 @@ class Road:
                         if not data:
                             return
                         ends[source].sendall(data)
-
-
-class SteppingClock:
-    """The clock of the programs that run with its `environment`.
-
-    Parameters
-    ----------
-    file
-        Where libfaketime reads how far the clock is off.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.step(0)
-
-    def step(self, seconds: int) -> None:
-        """Put the clock so many seconds off the true time."""
-        draft = self._file.with_suffix(".draft")
-        draft.write_text(f"{seconds:+d}\n")
-        draft.replace(self._file)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a program is started with to go by this clock."""
-        return {
-            "LD_PRELOAD": str(_libfaketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-
-
-def _libfaketime() -> Path:
-    return Path(str(files("libfaketime"))) / "vendor/libfaketime/src/libfaketime.so.1"

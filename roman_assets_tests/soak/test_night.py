@@ -38,8 +38,9 @@ from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.automation.platform import command, default_places, kill_group, tree_of
+from roman_assets_tests.clock import Clock
 from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
-from roman_assets_tests.soak.griefs import Road, SmallDisk, SteppingClock, small_disk
+from roman_assets_tests.soak.griefs import Road, SmallDisk, small_disk
 from roman_assets_tests.soak.hostile_files import GoodFiles, drop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -49,8 +50,8 @@ DELIVERIES_END = 0.8
 """Part of the night after which nothing arrives and nothing fails any more."""
 NIGHTFALL = timedelta(hours=6)
 LONG_AGO = timedelta(days=10)
-CLOCK_STEP = 150
-"""Seconds; Dagster's sensors pause for as long as the clock was set back."""
+CLOCK_STEP = timedelta(seconds=150)
+"""Dagster's sensors pause for as long as the clock was set back."""
 
 RUN, WORKER = "multiprocessing.spawn", "multiprocessing.forkserver"
 """What the command lines of a run's process and of its romancal workers contain."""
@@ -116,7 +117,7 @@ class Quarry:
 class Service:
     """The daemon as a service of the machine: started again whenever it ends."""
 
-    def __init__(self, root: DataRoot, clock: SteppingClock, log: Path) -> None:
+    def __init__(self, root: DataRoot, clock: Clock, log: Path) -> None:
         self._root, self._clock, self._log = root, clock, log
         self._wanted = threading.Event()
         self._wanted.set()
@@ -174,7 +175,7 @@ class Night:
     quarry: Quarry
     disk: SmallDisk
     road: Road
-    clock: SteppingClock
+    clock: Clock
     service: Service
     length: float
     dice: random.Random
@@ -198,9 +199,9 @@ class Night:
             (0.15, self.disk.fill), (0.20, self.disk.free),
             (0.27, self.service.cut_power),
             (0.32, self.road.cut), (0.37, self.road.mend),
-            (0.40, lambda: self.clock.step(CLOCK_STEP)),
-            (0.48, lambda: self.clock.step(-CLOCK_STEP)),
-            (0.56, lambda: self.clock.step(0)),
+            (0.40, lambda: self.clock.set_off(CLOCK_STEP)),
+            (0.48, lambda: self.clock.set_off(-CLOCK_STEP)),
+            (0.56, lambda: self.clock.set_off(timedelta())),
             (0.58, self._kill_a_worker),
             (0.62, self.road.cut), (0.63, self.disk.fill),
             (0.66, self.disk.free), (0.67, self.road.mend),
@@ -329,7 +330,7 @@ def night(
             root = DataRoot(disk.path / "data", f"s3://{BUCKET}/soak")
             root.landing.mkdir(parents=True, mode=0o700)
             prepare_dagster_home(root)
-            clock = SteppingClock(place / "clock")
+            clock = Clock(place / "clock")
             service = Service(root, clock, place / "daemon.log")
             night = Night(root, quarry, disk, road, clock, service, minutes * 60, random.Random(7))
             try:
