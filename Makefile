@@ -42,7 +42,7 @@ test-slow: $(READY)
 # A module stays in one process: some tell a story from test to test.
 test-shard: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m slow -o timeout=7200 \
-	    --slow-shard $(SHARD)
+	    --slow-shard=$(SHARD)
 
 # Without them the tests in a browser do not run, as the end of the run says.
 browser:
@@ -52,10 +52,10 @@ browser:
 	    || echo "no Chromium: install Debian's packages chromium and chromium-driver" >&2
 
 fuzz: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds $(FUZZ_SECONDS) roman_assets_tests/fuzz
+	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds=$(FUZZ_SECONDS) roman_assets_tests/fuzz
 
 soak: $(READY)
-	$(VENV)/bin/python -m pytest -m slow -o timeout=7200 --soak-minutes 30 roman_assets_tests/soak
+	$(VENV)/bin/python -m pytest -m slow -o timeout=7200 --soak-minutes=30 roman_assets_tests/soak
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
