@@ -53,6 +53,9 @@ LONG_AGO = timedelta(days=10)
 CLOCK_STEP = timedelta(seconds=150)
 """Dagster's sensors pause for as long as the clock was set back."""
 
+RETRIES = "version = 1\nfirst_minutes = 0.5\nmost_minutes = 4\n"
+"""Pauses that suit a night of minutes."""
+
 RUN, WORKER = "multiprocessing.spawn", "multiprocessing.forkserver"
 """What the command lines of a run's process and of its romancal workers contain."""
 
@@ -329,6 +332,7 @@ def night(
         with surroundings(quarry, road):
             root = DataRoot(disk.path / "data", f"s3://{BUCKET}/soak")
             root.landing.mkdir(parents=True, mode=0o700)
+            (root.path / "retries.toml").write_text(RETRIES)
             prepare_dagster_home(root)
             clock = Clock(place / "clock")
             service = Service(root, clock, place / "daemon.log")
