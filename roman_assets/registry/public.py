@@ -97,11 +97,13 @@ def _attached(connection: duckdb.DuckDBPyConnection, public: Path) -> Iterator[N
     """Write to a public file within the block, and make it durable."""
     place = str(public).replace("'", "''")
     connection.execute(f"attach '{place}' as {_PUBLIC} (recovery_mode no_wal_writes)")
-    connection.execute(f"use {_PUBLIC}")
-    yield
-    connection.execute("checkpoint")
-    connection.execute("use memory")
-    connection.execute(f"detach {_PUBLIC}")
+    try:
+        connection.execute(f"use {_PUBLIC}")
+        yield
+        connection.execute("checkpoint")
+    finally:
+        connection.execute("use memory")
+        connection.execute(f"detach {_PUBLIC}")
     public.chmod(_READABLE_BY_ALL)
     fsync_file(public)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -51,6 +52,8 @@ from roman_assets.registry.schema import (
     tables_seen_by,
 )
 from roman_assets.registry.shared_snapshot import SharedSnapshot
+
+_log = logging.getLogger(__name__)
 
 SNAPSHOT = "snapshot.json"
 TIERS = "tiers"
@@ -292,10 +295,15 @@ class TieredDatabase:
         if public is None:
             return
         if grown is not None:
-            append_to_public_tier(self.connection, NEWEST, grown, public)
-        else:
-            self.attach(older)
-            write_public_tier(self.connection, NEWEST, older, public)
+            try:
+                append_to_public_tier(self.connection, NEWEST, grown, public)
+                return
+            except duckdb.Error as error:
+                # the former file is damaged, and nothing is in it that the tier has not
+                _log.warning("the public part of the registry is written anew: %s", error)
+                public.unlink()
+        self.attach(older)
+        write_public_tier(self.connection, NEWEST, older, public)
 
     def sizes(self) -> dict[str, int]:
         """Return where new rows of the `NEWEST` tier begin, by public table."""
