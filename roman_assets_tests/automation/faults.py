@@ -23,6 +23,8 @@ class Calls:
     def __init__(self, fatal: int | None) -> None:
         self.number = 0
         self.fatal = fatal
+        self.in_clean_up = False
+        """Whether the fault met the clean-up of an object, where Python ignores exceptions."""
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
@@ -35,9 +37,18 @@ class Calls:
 def calls_counted(fatal: int | None = None) -> Iterator[Calls]:
     """Count the calls of this thread until the block ends; the one numbered `fatal` raises."""
     calls = Calls(fatal)
-    before = sys.gettrace()
+    tracing, unraisable = sys.gettrace(), sys.unraisablehook
+
+    def ignored(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, InjectedFault):
+            calls.in_clean_up = True
+        else:
+            unraisable(found)
+
+    sys.unraisablehook = ignored
     sys.settrace(calls)
     try:
         yield calls
     finally:
-        sys.settrace(before)
+        sys.settrace(tracing)
+        sys.unraisablehook = unraisable

@@ -37,7 +37,7 @@ from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.merging import merge_due_tiers
-from roman_assets.registry.record import CommitRecord, ProductEntry
+from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductEntry
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
 from roman_assets.registry.tiers import SNAPSHOT, TIERS
@@ -145,6 +145,11 @@ class Tiering:
         return tuple(tiers[:number]) if number > 1 else ()
 
 
+def _subjects(record: CommitRecord) -> set[str]:
+    """Return what a record is about: its partition, unless it is upkeep, and its products."""
+    return {*record.names, record.partition} - {WHOLE_ARCHIVE}
+
+
 class Lifecycle(RuleBasedStateMachine):
     """The model: all committed records, and how many of them readers must see."""
 
@@ -180,12 +185,16 @@ class Lifecycle(RuleBasedStateMachine):
         self.what_is_shown_is_what_was_committed()
 
     def all_is_visible(self) -> None:
-        """Replace commit times by those that the fold has set: records folded later are later."""
+        """Replace commit times by those that the fold has set.
+
+        What is folded later comes later than what it has a partition or a product in common with.
+        """
         kept = {record.record_id: record for record in Journal(self.root).records()}
         self.records = [kept[record.record_id] for record in self.records]
-        times = [record.committed_at for record in self.records]
-        if 0 < self.visible < len(times):
-            assert max(times[: self.visible]) < min(times[self.visible :])
+        for later in self.records[self.visible :]:
+            for before in self.records[: self.visible]:
+                if _subjects(before) & _subjects(later):
+                    assert before.committed_at < later.committed_at
         self.visible, self.certain = len(self.records), True
 
     def commit(self, record: CommitRecord) -> None:
