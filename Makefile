@@ -22,9 +22,9 @@ help:
 	@echo "make browser     what the tests in a browser need, where root on Debian"
 	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
 	@echo "make soak        a night of 30 minutes in which everything around the platform fails"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, mypy, import-linter and codespell"
 	@echo "make benchmark   every benchmark"
-	@echo "make lock        choose versions anew (needs the package index)"
+	@echo "make lock        update every dependency, and report what changed"
 
 demo: $(READY)
 	$(VENV)/bin/roman-assets demo
@@ -61,14 +61,18 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/codespell
 
 benchmark: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
 
 lock: $(READY)
+	cp requirements.lock $(VENV)/requirements.former
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --upgrade \
-	    --python-version 3.11 --extra observatory --group dev \
+	    --python-version 3.11 --extra observatory --group dev --group docs \
 	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	@$(VENV)/bin/python .ci/lock_changes.py $(VENV)/requirements.former requirements.lock
 
 # Debian's python3 comes without ensurepip until python3-venv is installed.
 $(VENV)/bin/python:
