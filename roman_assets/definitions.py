@@ -25,6 +25,7 @@ from roman_assets.automation.jobs import (
     visit_products,
 )
 from roman_assets.automation.landing import landing_sensor
+from roman_assets.automation.latest_product import LATEST_PRODUCT_SENSORS
 from roman_assets.automation.memory import SensorMemory
 from roman_assets.automation.releases import release_sensor
 from roman_assets.automation.reprocessing import reprocessing_sensor
@@ -79,6 +80,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
             partition_window_sensor,
             registry_fold_sensor,
             availability_sensor,
+            *LATEST_PRODUCT_SENSORS,
         ],
         resources=fixed_resources(
             {

@@ -12,8 +12,9 @@ from roman_assets.assets.freshness import freshness_policy
 from roman_assets.assets.specs import EXPOSURE_HANDOVER, LEVEL0, VISIT_HANDOVER
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.definitions import build_defs, defs
+from roman_assets.partitions import PARTITIONS
 from roman_assets.products.deadline import DEADLINES
-from roman_assets.products.kind import KIND_BY_NAME, KINDS, VISIT_STEPS, Level, Maker, Step
+from roman_assets.products.kind import KIND_BY_NAME, KINDS, Level, Maker, Step
 from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
@@ -80,10 +81,16 @@ def test_an_asset_says_what_it_is_and_when_it_is_due(kind) -> None:
     assert node.group_name == kind.level.lower()
     assert node.owners
     assert f"dagster/kind/{kind.extension}" in node.tags
-    assert node.partitions_def is not None
-    assert node.partitions_def.name == ("visit" if kind.step in VISIT_STEPS else "exposure")
+    assert node.partitions_def == PARTITIONS[kind.step]
     policy = node.freshness_policy
     assert policy is not None
+    latency = DEADLINES[kind.level].latency / timedelta(hours=1)
+    for told in (
+        f"for {latency:g} h",
+        "cannot tell whether one exposure or visit is late",
+        "in_time",
+    ):
+        assert told in (node.description or "")
     assert policy.fail_window.to_timedelta() == DEADLINES[kind.level].latency
     deadline = DEADLINES[kind.level]
     assert policy.warn_window.to_timedelta() == deadline.latency - deadline.warning

@@ -12,12 +12,13 @@ from roman_assets.assets.partition_work import (
     run_of,
     step_events,
 )
-from roman_assets.assets.specs import PARTITIONS, product_specs
+from roman_assets.assets.specs import product_specs
 from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.checks.completeness import completeness_spec
 from roman_assets.checks.file_backed import files_only_spec
 from roman_assets.checks.in_time import in_time_specs
 from roman_assets.errors import BadInputError
+from roman_assets.partitions import PARTITIONS
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
 

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from roman_assets.assets.freshness import freshness_policy
-from roman_assets.partitions import exposure_partitions, release_partitions, visit_partitions
+from roman_assets.assets.freshness import freshness_policy, freshness_sentence
+from roman_assets.partitions import (
+    PARTITIONS,
+    exposure_partitions,
+    ssc_visit_partitions,
+    visit_partitions,
+)
 from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step, makes
 from roman_assets.software import RECIPES, code_version, source_digest
 
@@ -21,17 +26,6 @@ VISIT_REFERENCES = dg.AssetKey("visit_calibration_references")
 VISIT_MANIFEST = dg.AssetKey("visit_manifest")
 EXPOSURE_HANDOVER = dg.AssetKey("exposure_handover")
 VISIT_HANDOVER = dg.AssetKey("visit_handover")
-
-PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
-    Step.FORMATTING: exposure_partitions,
-    Step.EXPOSURE: exposure_partitions,
-    Step.VISIT: visit_partitions,
-    Step.MICROLENSING: visit_partitions,
-    Step.SPECTRA: exposure_partitions,
-    Step.COMBINED_SPECTRA: visit_partitions,
-    Step.RELEASE: release_partitions,
-}
-"""What keys the products of a step."""
 
 CODE_VERSIONS: Mapping[Step, str] = {step: code_version(step) for step in RECIPES}
 """Change when software changes that decides the content of a step's products."""
@@ -179,7 +173,12 @@ def handover_specs() -> list[dg.AssetSpec]:
         )
         for key, whole, dep, partitions in (
             (EXPOSURE_HANDOVER, "a spectroscopic exposure", "cal", exposure_partitions),
-            (VISIT_HANDOVER, "a visit whose L3 or L4 the SSC makes", every_cal, visit_partitions),
+            (
+                VISIT_HANDOVER,
+                "a visit whose L3 or L4 the SSC makes",
+                every_cal,
+                ssc_visit_partitions,
+            ),
         )
     ]
 
@@ -250,7 +249,7 @@ def _description(kind: ProductKind, step: Step) -> str:
     )
     maker = " Made and delivered by the SSC (R12)." if kind.maker is Maker.SSC else ""
     model = f" Opens as `roman_datamodels.datamodels.{kind.datamodel}`." if kind.datamodel else ""
-    return f"{kind.description}{maker}{model}{followed}"
+    return f"{kind.description}{maker}{model}{followed} {freshness_sentence(kind.level)}"
 
 
 def asset_keys(step: Step) -> Iterable[dg.AssetKey]:

@@ -3,7 +3,8 @@
 To be told yourself (a transient search, say), copy `availability_sensor` with another
 `NoticeBoard`, or build one with `build_availability_sensor`. Dagster's own ``@asset_sensor``
 hands over only the newest event of a tick and so loses partitions; this one walks through the
-events in the order they were stored, from a cursor.
+events in the order they were stored, from a cursor. `roman_assets.automation.latest_product` is an
+example with ``@asset_sensor``, for a consumer who needs only the newest product.
 """
 
 from __future__ import annotations
@@ -175,24 +176,24 @@ def is_news(instance: dg.DagsterInstance, record: dg.EventLogRecord) -> bool:
     return not earlier or _version(earlier[0]) != _version(record)
 
 
-def notice_of(record: dg.EventLogRecord) -> Notice:
+def notice_of(event: dg.EventLogEntry) -> Notice:
     """Make the notice of one materialization; it tells nothing of the run (R1)."""
-    materialization = _materialization(record)
+    materialization = _materialization(event)
     asset = materialization.asset_key.to_user_string()
-    told = f"{asset}:{materialization.partition}:{record.run_id}:{_version(record)}"
+    told = f"{asset}:{materialization.partition}:{event.run_id}:{_version(event)}"
     return Notice(
         notice_id=hashlib.sha256(told.encode()).hexdigest()[:32],
         asset=asset,
         partition=materialization.partition or "",
-        time=datetime.fromtimestamp(record.timestamp, UTC).isoformat(),
+        time=datetime.fromtimestamp(event.timestamp, UTC).isoformat(),
         products=_value(materialization, PRODUCTS_METADATA) or (),
     )
 
 
-def _materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
-    materialization = record.asset_materialization
+def _materialization(event: dg.EventLogRecord | dg.EventLogEntry) -> dg.AssetMaterialization:
+    materialization = event.asset_materialization
     if materialization is None:
-        raise ValueError(f"event {record.storage_id} is no materialization")
+        raise ValueError(f"not the event of a materialization: {event}")
     return materialization
 
 
@@ -201,8 +202,8 @@ def _value(materialization: dg.AssetMaterialization, name: str) -> Any:
     return None if entry is None else entry.value
 
 
-def _version(record: dg.EventLogRecord) -> str | None:
-    return (_materialization(record).tags or {}).get(DATA_VERSION_TAG)
+def _version(event: dg.EventLogRecord | dg.EventLogEntry) -> str | None:
+    return (_materialization(event).tags or {}).get(DATA_VERSION_TAG)
 
 
 def post_news(
@@ -233,7 +234,7 @@ def post_news(
     for asset, cursor in cursors.items():
         for record in new_events(instance, asset, cursor, now):
             if is_news(instance, record):
-                board.post(notice_of(record))
+                board.post(notice_of(record.event_log_entry))
                 posted += 1
     return posted, write_cursors(cursors)
 

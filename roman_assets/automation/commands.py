@@ -17,8 +17,8 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 
 from roman_assets.assets.partition_work import RETRY_POLICY, as_failure, mark_bad_input
-from roman_assets.assets.specs import PARTITIONS
 from roman_assets.errors import BadInputError
+from roman_assets.partitions import PARTITIONS
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
 

@@ -35,7 +35,7 @@ from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import Standing, evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.partitions import PARTITIONS
 from roman_assets.products.deadline import Deadline, ProductState
 from roman_assets.products.kind import Level
 from roman_assets.resources import Installation
@@ -201,12 +201,11 @@ def unreported(instance: dg.DagsterInstance, found: Iterable[Standing]) -> list[
 
 def partitions_of(told: Iterable[Standing]) -> list[dg.AddDynamicPartitionsRequest]:
     """Ask for the keys of exposures and visits that have a verdict and were never requested."""
-    keys = {one.partition for one in told}
-    return [
-        definition.build_add_request(sorted(new))
-        for definition, of_exposures in ((exposure_partitions, True), (visit_partitions, False))
-        if (new := {key for key in keys if is_exposure(key) is of_exposures})
-    ]
+    keys: dict[str, tuple[dg.DynamicPartitionsDefinition, set[str]]] = {}
+    for one in told:
+        definition = PARTITIONS[one.step]
+        keys.setdefault(str(definition.name), (definition, set()))[1].add(one.partition)
+    return [definition.build_add_request(sorted(new)) for definition, new in keys.values()]
 
 
 @dg.sensor(

@@ -21,7 +21,7 @@ from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.automation.retries import due_requests
 from roman_assets.automation.run_history import WORK_TAG, due_run_keys
 from roman_assets.errors import BadInputError
-from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.partitions import exposure_partitions, is_exposure, ssc_visit_partitions
 from roman_assets.products.kind import (
     DELIVERY_STEPS,
     KINDS,
@@ -156,7 +156,7 @@ def _result(requests: Sequence[dg.RunRequest]) -> dg.SensorResult:
     return dg.SensorResult(
         run_requests=list(requests),
         dynamic_partitions_requests=[
-            visit_partitions.build_add_request(list(keys[True])),
+            ssc_visit_partitions.build_add_request(list(keys[True])),
             exposure_partitions.build_add_request(list(keys[False])),
         ],
     )

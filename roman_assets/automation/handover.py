@@ -24,7 +24,7 @@ from roman_assets.automation.settings import ssc_reserve
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.partitions import exposure_partitions, is_exposure, ssc_visit_partitions
 from roman_assets.products.deadline import CLOCK_START, Deadline
 from roman_assets.products.kind import Level
 from roman_assets.products.observation import VisitId
@@ -153,7 +153,7 @@ def handover_sensor(
         asset_events=[handover_event(root, one) for one in told],
         dynamic_partitions_requests=[
             exposure_partitions.build_add_request(exposures),
-            visit_partitions.build_add_request(visits),
+            ssc_visit_partitions.build_add_request(visits),
         ],
         skip_reason=None,
     )

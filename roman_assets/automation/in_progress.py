@@ -12,7 +12,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
 )
 
-from roman_assets.partitions import OBSERVED, exposure_partitions, visit_partitions
+from roman_assets.partitions import OBSERVED, OBSERVED_PARTITIONS
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -87,7 +87,7 @@ def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequen
     start, end = tags.get(RANGE_START_TAG), tags.get(RANGE_END_TAG)
     if start is None or end is None:
         return []
-    for definition in (exposure_partitions, visit_partitions):
+    for definition in OBSERVED_PARTITIONS:
         known = definition.get_partition_keys(dynamic_partitions_store=instance)
         if start in known and end in known:
             return known[known.index(start) : known.index(end) + 1]

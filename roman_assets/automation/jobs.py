@@ -9,8 +9,8 @@ from __future__ import annotations
 import dagster as dg
 
 from roman_assets.assets.deadline_report import DEADLINE_REPORT
-from roman_assets.assets.specs import PARTITIONS, VISIT_MANIFEST, asset_keys
-from roman_assets.partitions import exposure_partitions, visit_partitions
+from roman_assets.assets.specs import VISIT_MANIFEST, asset_keys
+from roman_assets.partitions import PARTITIONS, exposure_partitions, visit_partitions
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 
 exposure_products = dg.define_asset_job(

@@ -25,7 +25,7 @@ from roman_assets.automation.settings import partition_window
 from roman_assets.automation.visits import visit_of_key
 from roman_assets.checks.in_time import ledger_rows
 from roman_assets.data_root import DataRoot
-from roman_assets.partitions import exposure_partitions, is_exposure, visit_partitions
+from roman_assets.partitions import OBSERVED_PARTITIONS
 from roman_assets.products.deadline import ProductState
 from roman_assets.products.observation import VisitId
 from roman_assets.resources import Installation
@@ -63,8 +63,8 @@ def partition_window_sensor(
     keys = keys_to_put_away(context.instance, installation.root, datetime.now(UTC) - window)
     requests = [
         definition.build_delete_request(sorted(old))
-        for definition, of_exposures in ((exposure_partitions, True), (visit_partitions, False))
-        if (old := [key for key in keys if is_exposure(key) is of_exposures])
+        for definition in OBSERVED_PARTITIONS
+        if (old := keys.intersection(context.instance.get_dynamic_partitions(str(definition.name))))
     ]
     if not requests:
         return dg.SkipReason(f"nothing has been done for more than {window.days} days")
@@ -93,7 +93,7 @@ def keys_to_put_away(
     if backfills_in_progress(instance):
         return frozenset()
     keys: dict[VisitId, set[str]] = {}
-    for definition in (exposure_partitions, visit_partitions):
+    for definition in OBSERVED_PARTITIONS:
         for key in instance.get_dynamic_partitions(str(definition.name)):
             keys.setdefault(visit_of_key(key), set()).add(key)
     with Registry(root) as registry:

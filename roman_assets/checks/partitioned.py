@@ -6,8 +6,8 @@ import warnings
 
 import dagster as dg
 
-from roman_assets.partitions import exposure_partitions, release_partitions, visit_partitions
-from roman_assets.products.kind import VISIT_STEPS, Step
+from roman_assets.partitions import PARTITIONS
+from roman_assets.products.kind import Step
 
 
 def partitioned_check(key: dg.AssetCheckKey, step: Step, description: str) -> dg.AssetCheckSpec:
@@ -28,11 +28,5 @@ def partitioned_check(key: dg.AssetCheckKey, step: Step, description: str) -> dg
             key.name,
             asset=key.asset_key,
             description=description,
-            partitions_def=_partitions(step),
+            partitions_def=PARTITIONS[step],
         )
-
-
-def _partitions(step: Step) -> dg.DynamicPartitionsDefinition:
-    if step is Step.RELEASE:
-        return release_partitions
-    return visit_partitions if step in VISIT_STEPS else exposure_partitions

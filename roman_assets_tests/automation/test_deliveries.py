@@ -207,7 +207,7 @@ def test_several_deliveries_of_one_visit_are_taken_in_by_one_run(
     center.deliver([EVENTS], images(), delivery="a")
     center.deliver([EVENTS], images(), delivery="b", text="other")
     assert [one.partition_key for one in look(root, instance)] == [VISIT]
-    assert instance.get_dynamic_partitions("visit") == [VISIT]
+    assert instance.get_dynamic_partitions("ssc_visit") == [VISIT]
 
 
 def test_a_delivery_for_nobody_is_rejected_by_the_sensor(

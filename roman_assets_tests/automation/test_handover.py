@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import AssetKey
 
 from roman_assets.archive.exchange import TO_SSC, DirectoryExchange, Exchange
 from roman_assets.assets.specs import EXPOSURE_HANDOVER, VISIT_HANDOVER
+from roman_assets.automation.deadlines import partitions_of
 from roman_assets.automation.handover import HandoverWatch
+from roman_assets.checks.in_time import ledger_rows, standings
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
+from roman_assets.definitions import defs
 from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines.ssc.handover import hand_over
 from roman_assets.products.observation import ExposureType, Survey
@@ -51,6 +55,33 @@ def test_a_visit_of_the_bulge_is_handed_over_once_when_all_of_it_is_in(sky: Sky)
         assert Path(image["uri"].removeprefix("file://")).is_file()
     assert "eventcatalog.parquet" in told["products"]
     assert sky.instance.get_latest_materialization_event(VISIT_HANDOVER) is not None
+
+
+@pytest.mark.parametrize("observed", [BULGE, SPECTRAL], ids=["bulge", "spectra"])
+def test_a_visit_whose_l3_or_l4_the_ssc_makes_is_not_missing_for_the_coadds(
+    sky: Sky, observed: dict[str, Any]
+) -> None:
+    for exposure in (FIRST, SECOND):
+        sky.process(exposure, **observed)
+    sky.look_at_handover()
+    assert sky.look_at_visits() == []
+    with Registry(sky.root) as registry:
+        told = standings(ledger_rows(registry.deadlines()))
+    for request in partitions_of(told):
+        sky.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+    graph = defs.get_repository_def().asset_graph
+    keyed = {
+        name: graph.get(AssetKey(name)).partitions_def.get_partition_keys(
+            dynamic_partitions_store=sky.instance
+        )
+        for name in ("visit_manifest", "coadd", "visit_catalog", "visit_handover")
+    }
+    assert keyed == {
+        "visit_manifest": [],
+        "coadd": [],
+        "visit_catalog": [],
+        "visit_handover": [VISIT],
+    }
 
 
 def test_a_spectroscopic_exposure_is_handed_over_at_once_and_its_visit_when_it_is_whole(
