@@ -84,15 +84,15 @@ def test_an_asset_says_what_it_is_and_when_it_is_due(kind) -> None:
     assert node.partitions_def == PARTITIONS[kind.step]
     policy = node.freshness_policy
     assert policy is not None
-    latency = DEADLINES[kind.level].latency / timedelta(hours=1)
+    latency = DEADLINES[kind.due_level].latency / timedelta(hours=1)
     for told in (
         f"for {latency:g} h",
         "cannot tell whether one exposure or visit is late",
         "in_time",
     ):
         assert told in (node.description or "")
-    assert policy.fail_window.to_timedelta() == DEADLINES[kind.level].latency
-    deadline = DEADLINES[kind.level]
+    assert policy.fail_window.to_timedelta() == DEADLINES[kind.due_level].latency
+    deadline = DEADLINES[kind.due_level]
     assert policy.warn_window.to_timedelta() == deadline.latency - deadline.warning
 
 

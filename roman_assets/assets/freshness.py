@@ -46,7 +46,7 @@ def freshness_sentence(level: Level) -> str:
         f"The freshness policy fails when nothing was made of this asset for {hours:g} h: the "
         "stream has stalled, or nothing was observed. It looks only at the newest "
         "materialization, so it cannot tell whether one exposure or visit is late or missing. "
-        f"The {level} check `in_time` tells that for each partition."
+        f"The check `in_time` tells that for each partition."
     )
 
 

@@ -104,7 +104,7 @@ def product_spec(kind: ProductKind, step: Step) -> dg.AssetSpec:
         code_version=CODE_VERSIONS.get(step),
         partitions_def=PARTITIONS[step],
         # a release has no prompt deadline
-        freshness_policy=None if step is Step.RELEASE else freshness_policy(kind.level),
+        freshness_policy=None if step is Step.RELEASE else freshness_policy(kind.due_level),
         skippable=kind.name not in ALWAYS_MADE,
         tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": step.value},
         metadata={
@@ -249,7 +249,7 @@ def _description(kind: ProductKind, step: Step) -> str:
     )
     maker = " Made and delivered by the SSC (R12)." if kind.maker is Maker.SSC else ""
     model = f" Opens as `roman_datamodels.datamodels.{kind.datamodel}`." if kind.datamodel else ""
-    return f"{kind.description}{maker}{model}{followed} {freshness_sentence(kind.level)}"
+    return f"{kind.description}{maker}{model}{followed} {freshness_sentence(kind.due_level)}"
 
 
 def asset_keys(step: Step) -> Iterable[dg.AssetKey]:

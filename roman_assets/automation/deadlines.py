@@ -37,7 +37,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.partitions import PARTITIONS
 from roman_assets.products.deadline import Deadline, ProductState
-from roman_assets.products.kind import Level
+from roman_assets.products.kind import KIND_BY_NAME, Level
 from roman_assets.resources import Installation
 
 VISITS_PER_TICK = 500
@@ -154,7 +154,7 @@ def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> d
         return None
     due: datetime = row["due"]
     warned = row["at_risk"] or row["state"] == ProductState.FAILED
-    return due if warned else due - deadlines[Level(row["level"])].warning
+    return due if warned else due - deadlines[KIND_BY_NAME[row["kind"]].due_level].warning
 
 
 @dg.sensor(

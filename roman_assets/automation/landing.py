@@ -126,7 +126,7 @@ class ExposureState:
         receipt = self.receipt
         if receipt.survey is None or receipt.exposure_type is None:
             return None
-        levels = {kind.level for kind in expected_kinds(receipt.survey, receipt.exposure_type)}
+        levels = {kind.due_level for kind in expected_kinds(receipt.survey, receipt.exposure_type)}
         starts = {
             origin: receipt.events[event]
             for origin, event in _RECEIPT_CLOCK.items()

@@ -113,7 +113,7 @@ class ProductKind:
     suffix, extension
         The end of the file name.
     level
-        The level whose deadline counts and whose directory holds it.
+        The level whose directory holds it.
     scope
         What one product covers.
     step
@@ -129,6 +129,8 @@ class ProductKind:
     rad_schema
         rad's schema, by its name without version, of the metadata that come beside the file; None
         where they are in the file.
+    clock
+        The level whose deadline counts, where it is another.
     """
 
     name: str
@@ -142,6 +144,12 @@ class ProductKind:
     follows: str | None = None
     of: Observations = ALL
     rad_schema: str | None = None
+    clock: Level | None = None
+
+    @property
+    def due_level(self) -> Level:
+        """The level whose deadline counts."""
+        return self.clock or self.level
 
     @property
     def maker(self) -> Maker:
@@ -166,6 +174,7 @@ KINDS: tuple[ProductKind, ...] = (
         "supplement", "wcs", "asdf", Level.L1, Scope.DETECTOR, Step.EXPOSURE,
         "WfiWcsModel",
         "Refined pointing and ephemeris, made with L2 and archived with L1 (R4).", "cal",
+        clock=Level.L2,
     ),
     ProductKind(
         "cal", "cal", "asdf", Level.L2, Scope.DETECTOR, Step.EXPOSURE,

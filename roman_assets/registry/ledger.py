@@ -228,12 +228,13 @@ def _deadlines(deadlines: Mapping[Level, Deadline]) -> list[dict[str, str | int]
     microsecond = timedelta(microseconds=1)
     return [
         {
-            "level": level.value,
+            "kind": kind.name,
             "origin": deadline.origin.value,
             "latency_us": deadline.latency // microsecond,
             "warning_us": deadline.warning // microsecond,
         }
-        for level, deadline in deadlines.items()
+        for kind in KINDS
+        for deadline in (deadlines[kind.due_level],)
     ]
 
 
@@ -648,7 +649,7 @@ clocked as (
         coalesce(g.made, moment::timestamptz) as until,
         started_at + to_microseconds(latency_us) as due,
         epoch(due - until) / 3600 as margin_hours, warning_us
-    from grouped g join chained c using (record_id) join ledger_deadlines d using (level)
+    from grouped g join chained c using (record_id) join ledger_deadlines d using (kind)
 )
 select * replace (if(made is null, null, record_id) as record_id),
     case when made is not null and due is null then 'made, no clock'

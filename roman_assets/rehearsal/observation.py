@@ -169,7 +169,7 @@ class Observations:
     def levels(self) -> tuple[frozenset[Level], ...]:
         """The levels that wait for an exposure: its own and those of its visit, by exposure."""
         return tuple(
-            frozenset(kind.level for step in SOC_STEPS for kind in self.kinds(number, step))
+            frozenset(kind.due_level for step in SOC_STEPS for kind in self.kinds(number, step))
             for number in range(len(self.exposures))
         )
 

@@ -107,7 +107,7 @@ class DeadlineCount:
         for place, number in enumerate(numbers):
             for kind in observations.kinds(number, step):
                 each = detectors[number] if kind.scope is Scope.DETECTOR else 1
-                found[kind.level][place] += each
+                found[kind.due_level][place] += each
         return found
 
 

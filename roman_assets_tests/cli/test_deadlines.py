@@ -47,7 +47,7 @@ def test_programs_get_counts_and_rows(facts: Facts) -> None:
     told = json.loads(run("--json", "--level", "L1").output)
     counts = {(row["state"], row["step"]): row["products"] for row in told["counts"]}
     assert counts == {
-        ("made late", "exposure"): 2,
+        ("made in time", "exposure"): 2,
         ("made late", "formatting"): 5,
         ("waiting for downlink", "exposure"): 2,
         ("waiting for downlink", "formatting"): 5,

@@ -62,10 +62,20 @@ def test_an_exposure_without_faults_is_made_in_time(facts: Facts) -> None:
     found = ledger(facts, 6, partition=EXPOSURE)
     assert len(found) == 5 + 8
     assert set(found["state"]) == {ProductState.MADE_IN_TIME}
-    due = found.groupby("level")["due"].unique()
-    assert {level: [time.to_pydatetime() for time in times] for level, times in due.items()} == {
-        "L1": [at(1 + 24)], "L2": [at(1 + 48)], "L4": [at(7 * 24)],
+    due = found.groupby("kind")["due"].unique()
+    assert {kind: [time.to_pydatetime() for time in times] for kind, times in due.items()} == {
+        "uncal": [at(1 + 24)], "guide_window": [at(1 + 24)], "face": [at(1 + 24)],
+        "cal": [at(1 + 48)], "supplement": [at(1 + 48)],
+        "exposure_catalog": [at(7 * 24)], "exposure_segmentation": [at(7 * 24)],
     }  # fmt: skip
+
+
+def test_the_supplement_is_due_when_the_l2_is_that_it_is_made_with(facts: Facts) -> None:
+    calibrated(facts, end=40)
+    found = ledger(facts, 41, kind="supplement")
+    assert set(found["level"]) == {"L1"}
+    assert set(found["state"]) == {ProductState.MADE_IN_TIME}
+    assert set(found["margin_hours"]) == {1 + 48 - 40}
 
 
 def test_hours_from_the_clocks_start_to_publication_are_put_to_something(facts: Facts) -> None:
@@ -248,7 +258,7 @@ def test_one_failing_detector_fails_alone_and_takes_its_followers_along(facts: F
 
 def test_what_is_not_made_when_due_is_overdue_and_says_what_it_waits_for(facts: Facts) -> None:
     facts.receipt()
-    found = ledger(facts, 30, partition=EXPOSURE, level="L1")
+    found = ledger(facts, 30, partition=EXPOSURE, kind=list(L1))
     assert set(found["state"]) == {ProductState.OVERDUE}
     assert set(found["stage"]) == {ProductState.QUEUED}
     assert set(found["margin_hours"]) == {-5}
@@ -257,8 +267,8 @@ def test_what_is_not_made_when_due_is_overdue_and_says_what_it_waits_for(facts: 
 
 def test_a_product_with_little_time_left_is_at_risk(facts: Facts) -> None:
     facts.receipt()
-    assert not ledger(facts, 18, level="L1")["at_risk"].any()
-    assert ledger(facts, 20, level="L1")["at_risk"].all()
+    assert not ledger(facts, 18, kind=list(L1))["at_risk"].any()
+    assert ledger(facts, 20, kind=list(L1))["at_risk"].all()
 
 
 def test_names_of_products_that_are_not_made_are_the_official_ones(facts: Facts) -> None:
@@ -470,7 +480,7 @@ def test_the_clocks_origin_is_a_setting(facts: Facts) -> None:
     facts.root.path.joinpath("deadlines.toml").write_text(
         'version = 1\n[L1]\norigin = "execution"\nlatency_hours = 12\n'
     )
-    found = ledger(facts, 13, level="L1")
+    found = ledger(facts, 13, kind=list(L1))
     assert set(found["state"]) == {ProductState.OVERDUE}
     assert set(found["blame"]) == {Blame.DOWNLINK}
     assert set(found["due"]) == {pd.Timestamp(at(12))}

@@ -195,12 +195,13 @@ class Visit:
             detector = getattr(product.file_set, "detector", None)
             hopeless = exposure.refuses and detector == REFUSED
             made = None if hopeless else own.made
-            start = received if product.level in OF_RECEIPT else 0
+            clock = product.kind.due_level
+            start = received if clock in OF_RECEIPT else 0
             failed = made is None and (
                 any(step.dead for step in chain) or (hopeless and l1.made is not None)
             )
             stage = self._stage(exposure, chain)
-            state = self._state(start, product.level, made, failed, stage)
+            state = self._state(start, clock, made, failed, stage)
             end = self.now if made is None else made
             known = not failed or any(step.dead for step in chain)
             yield name, state, self._hours(exposure, chain, start, end) if known else None

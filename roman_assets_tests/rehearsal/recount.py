@@ -90,7 +90,7 @@ def _of_visits(rehearsal: Rehearsal) -> Iterator[Key]:
 
 
 def _due(rehearsal: Rehearsal, kind: ProductKind, received: float, executed: float) -> float:
-    deadline = rehearsal.scenario.deadlines[kind.level]
+    deadline = rehearsal.scenario.deadlines[kind.due_level]
     start = received if deadline.origin is ClockOrigin.RECEIPT else executed
     return start + deadline.latency.total_seconds()
 
