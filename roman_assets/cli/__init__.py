@@ -22,6 +22,7 @@ from roman_assets.cli import (
     reprocess,
     reproduce,
     retention,
+    service,
     simulate,
     upkeep,
 )
@@ -46,7 +47,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-READING_COMMANDS = frozenset({"ls", "query", "get", "history", "provenance"})
+READING_COMMANDS = frozenset({"ls", "query", "get", "history", "provenance", "serve"})
 """What general users may do; everything else needs the role of operations (R1)."""
 
 
@@ -91,6 +92,7 @@ app.command(rich_help_panel="See and fetch products")(products.query)
 app.command(rich_help_panel="See and fetch products")(products.get)
 app.command(rich_help_panel="See and fetch products")(products.history)
 app.command(rich_help_panel="See and fetch products")(products.provenance)
+app.command(rich_help_panel="See and fetch products")(service.serve)
 app.command(rich_help_panel="Reprocess")(diff.diff)
 app.command(rich_help_panel="Reprocess")(formatting.formatting)
 app.command(rich_help_panel="Reprocess")(reproduce.reproduce)

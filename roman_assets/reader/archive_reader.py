@@ -91,11 +91,15 @@ class ArchiveReader:
         The installation.
     role
         For whom it reads: the public role uses the public tree and the public registry alone.
+    registry
+        The registry of this installation and role, if it is open already.
     """
 
-    def __init__(self, root: DataRoot, role: Role = Role.PUBLIC) -> None:
+    def __init__(
+        self, root: DataRoot, role: Role = Role.PUBLIC, registry: Registry | None = None
+    ) -> None:
         self._archive = Archive.of(root)
-        self._registry = Registry(root, role)
+        self._registry = Registry(root, role) if registry is None else registry
         self._root = root
         self.role = role
 

@@ -1,0 +1,34 @@
+"""The command that serves the archive to scientists: ``serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from roman_assets.cli.terminal import terminal
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
+from roman_assets.errors import BadInputError
+
+_PORT = 8765
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = _PORT,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Address under which users reach the service, through a proxy say."),
+    ] = None,
+) -> None:
+    """Serve the public products as web pages and to programs, until interrupted."""
+    from roman_assets.service.serve import serve as serve_archive
+
+    root = DataRoot.from_environment()
+    if root.object_store is None and not root.path.is_dir():
+        raise BadInputError(
+            root.path, "data root", "there is no such directory",
+            f"name an installation's with --data or {DATA_ROOT_VARIABLE}",
+        )  # fmt: skip
+    terminal().print(f"The archive: http://{host}:{port}", soft_wrap=True)
+    serve_archive(root, host, port, url)

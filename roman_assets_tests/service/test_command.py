@@ -1,0 +1,45 @@
+"""The command that serves the archive."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+from roman_assets.cli.daemon import dagster_program
+from roman_assets.data_root import DataRoot
+from roman_assets_tests.automation.platform import free_port
+from roman_assets_tests.reader.installation import CAL
+
+
+def serve(root: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, dagster_program("roman-assets"), "--data", str(root), "--role"]
+    return subprocess.Popen([*command, "public", "serve", *options], stderr=subprocess.PIPE)
+
+
+def test_anyone_serves_an_archive_with_one_command(shared_root: DataRoot) -> None:
+    port = free_port()
+    process = serve(shared_root.path, "--port", str(port))
+    try:
+        for _ in range(300):
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/files/{CAL}")
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        assert answer.content == b"image 2"
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130, -signal.SIGINT)
+
+
+def test_a_missing_data_root_is_named(tmp_path: Path) -> None:
+    process = serve(tmp_path / "nowhere")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"nowhere" in told and b"--data" in told

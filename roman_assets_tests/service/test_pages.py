@@ -1,0 +1,118 @@
+"""Pages for people: they name the products, and read without JavaScript."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from roman_assets.data_root import DataRoot
+from roman_assets_tests.reader.installation import CAL, CAT, COADD, UNCAL
+from roman_assets_tests.registry.installation import exposure
+from roman_assets_tests.service.server import running_service
+
+
+def names_on(page: str) -> set[str]:
+    return set(re.findall(r'href="/products/([^"]+)"', page))
+
+
+def test_the_first_page_lists_the_newest_products(served: str) -> None:
+    page = requests.get(f"{served}/").text
+    assert {CAL, CAT, COADD, UNCAL} <= names_on(page)
+    assert page.index(CAL) < page.index(UNCAL)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"level": "L2"}, {CAL}),
+        ({"name": "*_uncal.asdf"}, {UNCAL}),
+        ({"exposure": exposure(), "kind": "cal"}, {CAL}),
+        ({"ra": "270", "dec": "66", "radius": "0.01", "level": "L3", "kind": "coadd"}, {COADD}),
+        ({"ra": "10", "dec": "66"}, set()),
+        ({"survey": "HLTDS"}, set()),
+    ],
+)
+def test_a_search_finds_what_it_asks_for(
+    served: str, query: dict[str, str], found: set[str]
+) -> None:
+    answer = requests.get(f"{served}/products", params=query)
+    assert answer.status_code == 200
+    assert names_on(answer.text) == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"visit": "r1"},
+        {"survey": "XYZ"},
+        {"ra": "270"},
+        {"ra": "nan", "dec": "0"},
+        {"ra": "1", "dec": "100"},
+        {"after": "yesterday"},
+    ],
+)
+def test_a_search_that_cannot_be_is_explained(served: str, query: dict[str, str]) -> None:
+    answer = requests.get(f"{served}/products", params=query)
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+
+
+def test_a_product_page_tells_its_generations_and_where_it_came_from(served: str) -> None:
+    page = requests.get(f"{served}/products/{CAL}").text
+    assert UNCAL in names_on(page)
+    assert "roman_0001.pmap" in page and "roman_0002.pmap" in page and "overwritten" in page
+
+
+def test_the_snippets_run_as_they_stand(served: str, tmp_path: Path) -> None:
+    name = COADD.replace("_coadd.asdf", "_asn.json")
+    page = requests.get(f"{served}/products/{name}").text
+    shell, python = (html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", page, re.S))
+    done = subprocess.run(["sh", "-ec", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{name}: OK" in done.stdout, done
+    done = subprocess.run([sys.executable, "-c", python], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0 and b"asn_type" in done.stdout, done
+
+
+def test_what_a_user_writes_is_escaped(served: str) -> None:
+    attack = "<script>alert(1)</script>"
+    for path in (f"products?name={attack}", f"products?visit={attack}", f"products/{attack}"):
+        assert attack not in requests.get(f"{served}/{path}").text
+    policy = requests.get(served).headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_pages_are_compressed(served: str) -> None:
+    answer = requests.get(served, headers={"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+
+
+def test_pages_of_other_sites_may_read_the_archive(served: str) -> None:
+    asked = {"origin": "https://aladin.example", "access-control-request-method": "GET"}
+    asked["access-control-request-headers"] = "range"
+    assert requests.options(f"{served}/files/{CAL}", headers=asked).status_code == 200
+    answer = requests.get(f"{served}/files/{CAL}", headers={"origin": "https://aladin.example"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "ETag" in answer.headers["access-control-expose-headers"]
+
+
+def test_an_empty_archive_has_pages_too(tmp_path: Path) -> None:
+    with running_service(DataRoot(tmp_path / "data")) as url:
+        assert "no products yet" in requests.get(url).text
+        assert requests.get(f"{url}/products?level=L2").status_code == 200
+        assert requests.get(f"{url}/health").json() == {"status": "ok"}
+
+
+def test_a_damaged_registry_is_told_as_unhealthy(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "data")
+    root.public_registry.mkdir(parents=True)
+    (root.public_registry / "snapshot.json").write_text("{")
+    with running_service(root) as url:
+        answer = requests.get(f"{url}/health")
+        assert answer.status_code == 503
+        assert str(tmp_path) not in answer.text
