@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,8 +21,17 @@ def serve(
         str | None,
         typer.Option(help="Address under which users reach the service, through a proxy say."),
     ] = None,
+    astroquery_config: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Write astroquery.cfg into this directory; programs that run with "
+            "ASTROPY_CONFIG_DIR set to it search this archive instead of MAST.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the public products as web pages and to programs, until interrupted."""
+    from roman_assets.service.mast.client_configuration import write_client_configuration
     from roman_assets.service.serve import serve as serve_archive
 
     root = DataRoot.from_environment()
@@ -30,5 +40,9 @@ def serve(
             root.path, "data root", "there is no such directory",
             f"name an installation's with --data or {DATA_ROOT_VARIABLE}",
         )  # fmt: skip
-    terminal().print(f"The archive: http://{host}:{port}", soft_wrap=True)
+    address = url or f"http://{host}:{port}"
+    terminal().print(f"The archive: {address}", soft_wrap=True)
+    if astroquery_config is not None:
+        written = write_client_configuration(astroquery_config, address)
+        terminal().print(f"export ASTROPY_CONFIG_DIR={written.parent.absolute()}", soft_wrap=True)
     serve_archive(root, host, port, url)

@@ -20,6 +20,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.service import page
 from roman_assets.service.file_endpoint import file
+from roman_assets.service.mast.endpoint import FILE_ROUTES, SEARCH_ROUTES
 from roman_assets.service.request_error import RequestError
 from roman_assets.service.service import Service, service_of
 from roman_assets.service.settings import ServiceSettings, service_settings_of
@@ -113,10 +114,12 @@ def _routes() -> list[BaseRoute]:
         Route("/products/{name}", page.product),
         Route("/interfaces", page.interfaces),
         Route("/health", health),
+        *SEARCH_ROUTES,
     ]
     # Files are sent as they are: their ETag is that of the bytes, and ranges are of these.
     return [
         Route("/files/{name}", file),
+        *FILE_ROUTES,
         Mount("/", routes=pages, middleware=[Middleware(GZipMiddleware, compresslevel=5)]),
     ]
 

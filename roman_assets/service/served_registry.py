@@ -16,6 +16,7 @@ import duckdb
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
+from roman_assets.registry.area import Cone, areas_of
 from roman_assets.registry.condition import named_like
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import IS_AVAILABLE
@@ -70,6 +71,31 @@ class ServedRegistry(Registry):
             {"name": str(name)},
         )
         return Content(name=name, **rows[0]) if rows else None
+
+    def file_sets_met(self, cone: Cone) -> list[tuple[int, str]]:
+        """Return the file sets with a product whose footprint meets a cone.
+
+        Parameters
+        ----------
+        cone
+            Right ascension, declination (ICRS) and radius, deg.
+
+        Returns
+        -------
+        list of tuple
+            ``name_key`` and name of each.
+        """
+        found = self._found_in_areas(
+            areas_of(cone, None),
+            self._widest_footprint(False),
+            "name_key, file_set, footprint",
+            f"{IS_AVAILABLE} and access = '{Role.PUBLIC}'",
+            {},
+            None,
+        )
+        return sorted(
+            set(zip(found["name_key"].to_pylist(), found["file_set"].to_pylist(), strict=True))
+        )
 
     @contextmanager
     def _asked(self) -> Iterator[duckdb.DuckDBPyConnection]:
