@@ -51,7 +51,8 @@ from roman_assets.registry.record import (
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.tiers import TieredDatabase, read_snapshot
+from roman_assets.registry.snapshot import read_snapshot
+from roman_assets.registry.tiers import TieredDatabase
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

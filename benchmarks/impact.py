@@ -39,18 +39,15 @@ from roman_assets.observatory.reference_delivery import deliver_reference
 from roman_assets.observatory.scene import SkyCircle
 from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
+from roman_assets.registry.compaction import merge_tiers
 from roman_assets.registry.fold import READ_BY_FOLD
 from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.incoming import NO_RECORD, apply_incoming
+from roman_assets.registry.new_tier import new_tier
 from roman_assets.registry.record import Cause, Change
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.tiers import (
-    Snapshot,
-    TieredDatabase,
-    merge_tiers,
-    new_tier,
-    publish_snapshot,
-)
+from roman_assets.registry.snapshot import Snapshot, publish_snapshot
+from roman_assets.registry.tiers import TieredDatabase
 
 DETECTOR = "WFI07"
 FROM = datetime(2028, 1, 1, tzinfo=UTC)

@@ -26,6 +26,7 @@ from roman_assets.archive.store import Archive
 from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
+from roman_assets.registry.compaction import merge_tiers
 from roman_assets.registry.fold_lock import (
     fold_lock,
     fold_lock_unless,
@@ -33,6 +34,7 @@ from roman_assets.registry.fold_lock import (
 )
 from roman_assets.registry.incoming import apply_records, apply_segments
 from roman_assets.registry.journal import Journal, PendingRecord
+from roman_assets.registry.new_tier import new_tier, newest_to_copy
 from roman_assets.registry.order import new_in_order
 from roman_assets.registry.repair import passing_disk_faults, require_repairable
 from roman_assets.registry.schema import (
@@ -41,13 +43,10 @@ from roman_assets.registry.schema import (
     RECORDS,
     TRANSITIONS,
 )
-from roman_assets.registry.tiers import (
+from roman_assets.registry.snapshot import (
     Snapshot,
     SnapshotError,
     is_published,
-    merge_tiers,
-    new_tier,
-    newest_to_copy,
     publish_snapshot,
     read_snapshot,
     refresh_snapshot,

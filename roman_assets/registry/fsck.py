@@ -30,14 +30,13 @@ from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import IS_AVAILABLE
-from roman_assets.registry.tiers import (
+from roman_assets.registry.snapshot import (
     TIERS,
-    TieredDatabase,
     read_snapshot,
     refresh_snapshot,
     registry_directory,
-    spill_directory,
 )
+from roman_assets.registry.tiers import TieredDatabase, spill_directory
 
 DEFAULT_GRACE = timedelta(days=1)
 _NAMES_AT_ONCE = 10_000

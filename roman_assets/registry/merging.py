@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 from roman_assets.archive.watched_lock import watched_lock
 from roman_assets.data_root import DataRoot
+from roman_assets.registry.compaction import due_to_merge, fill_merged
 from roman_assets.registry.fold_lock import fold_lock, require_fold_lock_not_held
+from roman_assets.registry.new_tier import draft_tier
 from roman_assets.registry.repair import passing_disk_faults
-from roman_assets.registry.tiers import (
+from roman_assets.registry.snapshot import (
     Snapshot,
-    draft_tier,
-    due_to_merge,
-    fill_merged,
     publish_snapshot,
     read_snapshot,
     refresh_snapshot,

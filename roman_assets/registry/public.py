@@ -63,7 +63,11 @@ def write_public_tier(
 
 
 def append_to_public_tier(
-    connection: duckdb.DuckDBPyConnection, tier: str, grown: Mapping[str, int], public: Path
+    connection: duckdb.DuckDBPyConnection,
+    tier: str,
+    grown: Mapping[str, int],
+    ends: Mapping[str, int],
+    public: Path,
 ) -> None:
     """Add the public part of a tier's new rows to a copy of its former public file, durably.
 
@@ -75,19 +79,16 @@ def append_to_public_tier(
         Its name there.
     grown
         Where the new rows begin, by table; those before are as they were.
+    ends
+        Where rows after them would begin, by table.
     public
         The file for general users, as it was before.
     """
     with _attached(connection, public):
         new = {name: f"rowid >= {number}" for name, number in grown.items()}
         hides = _has_rows(connection, f"({_hidden(tier)} and {new[PRODUCTS.name]})")
-        sizes = ", ".join(
-            f'(select coalesce(max(rowid), -1) + 1 from "{tier}".{name})' for name in grown
-        )
-        row = connection.execute(f"select {sizes}").fetchone()
-        changed = {name for name, now in zip(grown, row or (), strict=True) if now > grown[name]}
         for table in tables_seen_by(Role.PUBLIC):
-            if table.name in changed:
+            if ends[table.name] > grown[table.name]:
                 only = _of_public_products(table, tier) if hides else ""
                 _insert(connection, table, tier, only, new[table.name])
 

@@ -17,15 +17,11 @@ from roman_assets.archive.durability import disk_space
 from roman_assets.archive.set_aside import SetAside, SetAsideCase
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.registry.damage import is_damage, is_disk_full
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.schema import tables_seen_by
-from roman_assets.registry.tiers import (
-    SNAPSHOT,
-    SnapshotError,
-    TieredDatabase,
-    read_snapshot,
-    tier_path,
-)
+from roman_assets.registry.snapshot import SNAPSHOT, SnapshotError, read_snapshot, tier_path
+from roman_assets.registry.tiers import TieredDatabase
 
 REBUILD_VARIABLE = "ROMAN_ASSETS_REBUILD_MIB"
 DEFAULT_REBUILD_MIB = 512
@@ -82,14 +78,6 @@ def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> N
     _give_notice(root, damaged, error)
 
 
-def is_damage(error: duckdb.Error) -> bool:
-    """Return whether a damaged file can cause an error."""
-    # A block with a wrong checksum raises an error of no class of its own.
-    return type(error) is duckdb.Error or isinstance(
-        error, (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException)
-    )
-
-
 @contextmanager
 def passing_disk_faults(root: DataRoot) -> Iterator[None]:
     """Raise a passing fault for a full disk, whether DuckDB or the system reports it.
@@ -109,12 +97,6 @@ def passing_disk_faults(root: DataRoot) -> Iterator[None]:
             f"the file system of {root.registry} is full: {error}. Remedy: free space there; the "
             "committed records are safe and the next fold finishes"
         ) from error
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Return whether DuckDB reports a full disk."""
-    text = str(error)
-    return "No space left" in text or "out of disk" in text.lower() or "quota" in text.lower()
 
 
 def _require_unlocked(error: duckdb.Error) -> None:

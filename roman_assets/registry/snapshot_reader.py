@@ -16,19 +16,20 @@ import duckdb
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, PassingFaultError
+from roman_assets.registry.damage import is_damage
 from roman_assets.registry.schema import (
     source_tables,
     tables_seen_by,
 )
-from roman_assets.registry.tiers import (
+from roman_assets.registry.snapshot import (
     SNAPSHOT,
     Snapshot,
     SnapshotError,
-    TieredDatabase,
     read_snapshot,
     refresh_snapshot,
     registry_directory,
 )
+from roman_assets.registry.tiers import TieredDatabase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 
 
 _EMPTY = (0, 0, 0)
-
-_DAMAGE = (
-    duckdb.IOException, duckdb.SerializationException, duckdb.FatalException,
-    duckdb.BinderException,
-)  # fmt: skip
 
 
 class SnapshotReader:
@@ -153,7 +149,7 @@ class SnapshotReader:
                     f"the public registry does not hold what was asked for: {error}"
                 ) from error
             except duckdb.Error as error:
-                if not _tells_damage(error):
+                if not (is_damage(error) or isinstance(error, duckdb.BinderException)):
                     raise
                 self._close()
                 raise damaged(self._path, error) from error
@@ -206,11 +202,6 @@ class SnapshotReader:
         if self._database is not None:
             self._database.close()
         self._database, self._opened = None, None
-
-
-def _tells_damage(error: duckdb.Error) -> bool:
-    # A block with a wrong checksum raises an error of no class of its own.
-    return isinstance(error, _DAMAGE) or type(error) is duckdb.Error
 
 
 def damaged(path: Path, error: Exception) -> PassingFaultError:

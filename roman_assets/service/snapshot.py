@@ -14,16 +14,16 @@ from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.registry.schema import KEYS
-from roman_assets.registry.snapshot_reader import damaged
-from roman_assets.registry.tiers import (
+from roman_assets.registry.snapshot import (
     SNAPSHOT,
     Snapshot,
     SnapshotError,
-    TieredDatabase,
     read_snapshot,
     refresh_snapshot,
     registry_directory,
 )
+from roman_assets.registry.snapshot_reader import damaged
+from roman_assets.registry.tiers import TieredDatabase
 from roman_assets.service.request_error import TooExpensiveError
 from roman_assets.service.settings import ServiceSettings
 

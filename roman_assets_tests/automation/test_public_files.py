@@ -16,7 +16,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import Attempt, Outcome, Statement, WorkFailure
-from roman_assets.registry.tiers import TIERS
+from roman_assets.registry.snapshot import TIERS
 from roman_assets.resources import Installation
 from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.registry.installation import cal, exposure, moment, record_of

@@ -34,7 +34,8 @@ from roman_assets.registry.record import (
 )
 from roman_assets.registry.retention import supersede
 from roman_assets.registry.schema import TABLES
-from roman_assets.registry.tiers import TieredDatabase, read_snapshot, tier_path
+from roman_assets.registry.snapshot import read_snapshot, tier_path
+from roman_assets.registry.tiers import TieredDatabase
 
 VISIT = "r0001001001001001001"
 _ABOUT_PRODUCTS = {

@@ -18,12 +18,14 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.name import ProductName
 from roman_assets.registry import fold as fold_module
+from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import all_folded, fold, rebuild
 from roman_assets.registry.fsck import collect_blobs, fsck
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.repair import REBUILD_VARIABLE
-from roman_assets.registry.tiers import SNAPSHOT, TieredDatabase
+from roman_assets.registry.snapshot import SNAPSHOT
+from roman_assets.registry.tiers import TieredDatabase
 from roman_assets_tests.registry.installation import (
     cal,
     commit,
@@ -94,6 +96,24 @@ def test_an_error_that_is_no_damage_comes_as_it_is_and_rebuilds_nothing(root, mo
     assert SetAside(root).list() == ()
     fold(root)
     assert len(Registry(root).find()) == 2
+
+
+def test_only_damage_writes_the_public_part_of_a_tier_anew(root, monkeypatch):
+    commit(root, {cal(1): b"a"})
+    fold(root)
+    before = tiers(root)
+
+    def fails(*_):
+        raise duckdb.OutOfMemoryException("out of memory")
+
+    commit(root, {cal(2): b"b"})
+    with monkeypatch.context() as patch:
+        patch.setattr(tiers_module, "append_to_public_tier", fails)
+        with pytest.raises(duckdb.OutOfMemoryException):
+            fold(root)
+    assert tiers(root) == before
+    fold(root)
+    assert len(Registry(root, Role.PUBLIC).find()) == 2
 
 
 def test_damage_rebuilds_a_small_registry_and_is_told(root):

@@ -17,7 +17,7 @@ from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import Survey
 from roman_assets.registry import fold as fold_module
-from roman_assets.registry import tiers as tiers_module
+from roman_assets.registry import new_tier as new_tier_module
 from roman_assets.registry.archive_catalog import archive_catalog
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.journal import Journal
@@ -37,7 +37,7 @@ from roman_assets.registry.record import (
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.tiers import SNAPSHOT
+from roman_assets.registry.snapshot import SNAPSHOT
 from roman_assets_tests.products.strategies import names as official_names
 from roman_assets_tests.registry.installation import (
     archived,
@@ -270,7 +270,7 @@ def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
 def test_a_tier_that_another_program_writes_to_is_named_and_kept(root, monkeypatch):
     commit(root, {cal(1): b"a"})
     fold(root)
-    monkeypatch.setattr(tiers_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "_FULL", 1)
     (path,) = tiers(root)
     path.chmod(0o644)
     holder = subprocess.Popen(
@@ -360,7 +360,7 @@ def test_a_fold_that_died_is_finished_by_the_next(root, monkeypatch, place, when
     fold(root)
     commit(root, {cal(): b"new"}, committed_at=moment(1))
     whole = getattr(fold_module, place)
-    monkeypatch.setattr(tiers_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "_FULL", 1)
 
     def dying(*arguments, **options):
         if when == "after":

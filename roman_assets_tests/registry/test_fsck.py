@@ -16,7 +16,7 @@ from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.tiers import SNAPSHOT, TIERS
+from roman_assets.registry.snapshot import SNAPSHOT, TIERS
 from roman_assets_tests.registry.installation import (
     cal,
     change_tier,

@@ -29,9 +29,9 @@ from roman_assets.products.lifecycle import (
     lifecycle_of,
 )
 from roman_assets.products.name import ProductName
+from roman_assets.registry import compaction as compaction_module
 from roman_assets.registry import fold as fold_module
 from roman_assets.registry import merging as merging_module
-from roman_assets.registry import tiers as tiers_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fsck import fsck
@@ -40,7 +40,7 @@ from roman_assets.registry.merging import merge_due_tiers
 from roman_assets.registry.record import WHOLE_ARCHIVE, CommitRecord, ProductEntry
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import remove, supersede
-from roman_assets.registry.tiers import SNAPSHOT, TIERS
+from roman_assets.registry.snapshot import SNAPSHOT, TIERS
 from roman_assets_tests.registry.installation import (
     cal,
     change_of,
@@ -166,7 +166,7 @@ class Lifecycle(RuleBasedStateMachine):
         ):
             patch = mock.patch.object(module, decision, getattr(self.tiering, decision))
             self.patches.enter_context(patch)
-        self.patches.enter_context(mock.patch.object(tiers_module, "_SORTED_AT_ONCE", 3))
+        self.patches.enter_context(mock.patch.object(compaction_module, "_SORTED_AT_ONCE", 3))
         self.visible = 0
         self.certain = True
 

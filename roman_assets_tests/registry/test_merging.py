@@ -13,7 +13,8 @@ import pytest
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.products.lifecycle import Transition
-from roman_assets.registry import tiers as tiers_module
+from roman_assets.registry import compaction as compaction_module
+from roman_assets.registry import new_tier as new_tier_module
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.merging import MergeReport, merge_due_tiers
@@ -36,7 +37,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def every_fold_fills_a_tier(monkeypatch):
-    monkeypatch.setattr(tiers_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "_FULL", 1)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_merged_tiers_say_what_they_said(either_root, every_fold_fills_a_tier):
 def test_publishing_goes_on_while_tiers_are_merged(root, monkeypatch):
     """The fold lock is free for as long as the merge takes."""
     filled(root)
-    fill = tiers_module.fill_merged
+    fill = compaction_module.fill_merged
 
     def publish_meanwhile(*arguments):
         monkeypatch.undo()
@@ -92,7 +93,7 @@ def test_publishing_goes_on_while_tiers_are_merged(root, monkeypatch):
 
 def test_a_merge_that_a_rebuild_has_overtaken_changes_nothing(root, monkeypatch):
     filled(root)
-    fill = tiers_module.fill_merged
+    fill = compaction_module.fill_merged
     monkeypatch.setattr(
         "roman_assets.registry.merging.fill_merged",
         lambda *arguments: (fill(*arguments), rebuild(root)),
@@ -107,8 +108,8 @@ MERGE = """
 import os, signal, sys
 from pathlib import Path
 from roman_assets.data_root import DataRoot
-from roman_assets.registry import merging, tiers
-tiers._FULL = 1
+from roman_assets.registry import merging, new_tier
+new_tier._FULL = 1
 fill = merging.fill_merged
 def stop(*arguments):
     merging.fill_merged = fill

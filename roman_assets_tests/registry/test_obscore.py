@@ -21,7 +21,8 @@ from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.obscore import DATA_KINDS, OBSCORE_COLUMNS, obscore_table
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.tiers import TieredDatabase, read_snapshot
+from roman_assets.registry.snapshot import read_snapshot
+from roman_assets.registry.tiers import TieredDatabase
 from roman_assets_tests.registry.installation import VISIT, cal, exposure, record_of
 
 SQUARE = "POLYGON ICRS  269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"

@@ -16,13 +16,13 @@ from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.registry import tiers as tiers_module
+from roman_assets.registry import new_tier as new_tier_module
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import ARCHIVE_TABLES, search_columns
-from roman_assets.registry.tiers import SNAPSHOT, TIERS
+from roman_assets.registry.snapshot import SNAPSHOT, TIERS
 from roman_assets_tests.other_user import another_user, as_root, open_directory
 from roman_assets_tests.registry.installation import (
     archived,
@@ -170,7 +170,7 @@ def test_what_only_operations_may_know_is_refused_by_name(root: DataRoot) -> Non
 def test_a_lost_public_registry_is_published_by_the_next_fold(
     root: DataRoot, monkeypatch: pytest.MonkeyPatch, lost: str, full: int
 ) -> None:
-    monkeypatch.setattr(tiers_module, "_FULL", full)
+    monkeypatch.setattr(new_tier_module, "_FULL", full)
     for path in root.public_registry.glob(lost):
         path.unlink()
     fold(root)

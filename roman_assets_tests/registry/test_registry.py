@@ -18,7 +18,7 @@ from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import search_columns
-from roman_assets.registry.tiers import SNAPSHOT
+from roman_assets.registry.snapshot import SNAPSHOT
 from roman_assets_tests.registry.installation import (
     VISIT,
     association,

@@ -1,0 +1,149 @@
+"""The snapshot: which tiers of the registry count now, read and published at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from roman_assets.access import Role
+from roman_assets.archive.watched_lock import Fence
+from roman_assets.data_root import DataRoot
+from roman_assets.registry.schema import schema_digest
+from roman_assets.registry.shared_snapshot import SharedSnapshot
+
+SNAPSHOT = "snapshot.json"
+TIERS = "tiers"
+_READ_ONLY = 0o444
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One whole state of the registry.
+
+    Parameters
+    ----------
+    schema
+        Digest of the schema its tiers have.
+    tiers
+        Names of their files, newest first.
+    """
+
+    schema: str
+    tiers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tiers: Sequence[str]) -> Snapshot:
+        """Give the state of tiers that have the schema of this version."""
+        return cls(schema_digest(), tuple(tiers))
+
+    @property
+    def is_of_this_version(self) -> bool:
+        """Whether its tables are those this version declares; if not, a rebuild is due."""
+        return self.schema == schema_digest()
+
+
+class SnapshotError(Exception):
+    """The snapshot is lost, damaged or of another version; a rebuild makes it again."""
+
+
+def registry_directory(root: DataRoot, role: Role) -> Path:
+    """Give where the registry that a role sees is."""
+    return root.public_registry if role is Role.PUBLIC else root.registry
+
+
+def read_snapshot(directory: Path) -> Snapshot | None:
+    """Read which tiers count now; None before the first fold.
+
+    Raises
+    ------
+    SnapshotError
+        If the file is not what was written.
+    """
+    path = directory / SNAPSHOT
+    try:
+        return _decoded(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{path} is no snapshot: {error!r}") from error
+
+
+def refresh_snapshot(root: DataRoot, role: Role = Role.OPERATIONS) -> None:
+    """Bring the copy of a registry up to that in the object store, if the installation has one."""
+    if root.object_store is not None:
+        shared_snapshot(root, role).fetch(_named)
+
+
+def shared_snapshot(root: DataRoot, role: Role) -> SharedSnapshot:
+    """Return the registry that a role sees, in the object store of an installation with one."""
+    directory = registry_directory(root, role)
+    return SharedSnapshot(root, directory / SNAPSHOT, directory / TIERS)
+
+
+def _decoded(content: bytes) -> Snapshot:
+    fields = json.loads(content)
+    return Snapshot(str(fields["schema"]), tuple(map(str, fields["tiers"])))
+
+
+def _named(content: bytes) -> tuple[str, ...]:
+    """Give the files that a snapshot names; one that cannot be read names none."""
+    try:
+        return _decoded(content).tiers
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def publish_snapshot(
+    root: DataRoot, snapshot: Snapshot, previous: Snapshot | None, fence: Fence
+) -> None:
+    """Let readers see a state at once; the fold lock is held.
+
+    Files that neither this nor the previous snapshot names are removed. A process that has one open
+    keeps it, and one that finds it gone reads the snapshot again.
+
+    Raises
+    ------
+    PassingFaultError
+        If another process has taken the fold lock over; nothing is published.
+    """
+    kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
+    content = json.dumps(asdict(snapshot)).encode()
+    for role in Role:
+        if root.object_store is not None:
+            shared_snapshot(root, role).publish(content, snapshot.tiers, fence)
+            refresh_snapshot(root, role)
+        else:
+            fence.write(registry_directory(root, role) / SNAPSHOT, content, mode=_READ_ONLY)
+    for role in Role:
+        for path in (registry_directory(root, role) / TIERS).glob("[!.]*"):
+            if path.name not in kept:
+                fence.remove(path)
+
+
+def tier_path(root: DataRoot, tier: str, role: Role = Role.OPERATIONS) -> Path:
+    """Give where what a role sees of a tier is."""
+    return registry_directory(root, role) / TIERS / tier
+
+
+def require_tiers(root: DataRoot, tiers: Sequence[str]) -> None:
+    """Refuse to go on without a file of a tier, whoever it is for.
+
+    Raises
+    ------
+    SnapshotError
+        Naming it.
+    """
+    for path in (tier_path(root, tier, role) for tier in tiers for role in Role):
+        if not path.exists():
+            raise SnapshotError(f"{path} is lost")
+
+
+def is_published(root: DataRoot, snapshot: Snapshot) -> bool:
+    """Tell whether all files of a snapshot are there, for everyone."""
+    return all(
+        read_snapshot(registry_directory(root, role)) == snapshot
+        and all(tier_path(root, tier, role).exists() for tier in snapshot.tiers)
+        for role in Role
+    )
