@@ -11,7 +11,7 @@ process, and empty after a restart, when everything is compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -40,6 +40,7 @@ from roman_assets.partitions import exposure_partitions, is_exposure
 from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, Step, expected_kinds
 from roman_assets.products.observation import ExposureId
+from roman_assets.products.origin import Origin
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
 from roman_assets.products.retry import FailedRuns, RetryPauses
 from roman_assets.resources import Installation
@@ -210,6 +211,7 @@ class LandingWatch(Remembered):
 
         complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
         made = made_exposures(self._changes.registry, complete)
+        made |= delivered_exposures(self._changes.registry, receipts.values(), made)
         failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, complete))
         deadlines: Mapping[Level, Deadline] = self._setting(deadlines_of, DEADLINES)
         for exposure, receipt in receipts.items():
@@ -367,6 +369,33 @@ def made_exposures(
     }
 
 
+def delivered_exposures(
+    registry: Registry, receipts: Iterable[Receipt], made: Mapping[ExposureId, MadeExposure]
+) -> dict[ExposureId, MadeExposure]:
+    """Look up which delivered L1 files are published.
+
+    Parameters
+    ----------
+    registry
+        What there is.
+    receipts
+        Of exposures of any origin; those whose L1 is delivered count.
+    made
+        What is known of them from `made_exposures`.
+    """
+    from roman_assets.pipelines.formatting.delivered import delivered_version
+
+    delivered = [one for one in receipts if one.origin is Origin.DELIVERED]
+    current = registry.current(file.name for one in delivered for file in one.files)
+    found = {}
+    for one in delivered:
+        files = {file.name: current[file.name].sha256 for file in one.files if file.name in current}
+        found[one.exposure] = replace(
+            made.get(one.exposure, MadeExposure()), received=delivered_version(one.exposure, files)
+        )
+    return found
+
+
 def run_request(state: ExposureState, now: datetime) -> dg.RunRequest:
     """Ask for the products of an exposure, once for each content received."""
     receipt = state.receipt
@@ -399,6 +428,7 @@ def level0_event(receipt: Receipt) -> dg.AssetMaterialization:
         LEVEL0,
         partition=str(receipt.exposure),
         metadata={
+            "origin": receipt.origin.value,
             "survey": str(receipt.survey),
             "optical_element": str(receipt.optical_element),
             "detectors": len(receipt.detectors),

@@ -183,7 +183,7 @@ def _stuck_table(stuck: Iterable[BadInputError]) -> Table:
 def _kinds(receipt: Receipt, steps: tuple[Step, ...]) -> tuple[ProductKind, ...]:
     if receipt.survey is None or receipt.exposure_type is None:
         return ()
-    return expected_kinds(receipt.survey, receipt.exposure_type, steps)
+    return expected_kinds(receipt.survey, receipt.exposure_type, steps, receipt.origin)
 
 
 def _expected(receipt: Receipt, level: Level) -> int | None:

@@ -20,6 +20,9 @@ Parameter references set what the simulated sky or a window needs:
   some 0.09 mag in coadds.
 - ``dark_decay``: skipped in windows, for which romancal has no read times; so is ``refpix``,
   through an ``N/A`` entry.
+
+``matable`` and ``ipc`` are for romanisim (``romanisim-make-image --usecrds``); romancal reads
+neither.
 """
 
 from __future__ import annotations
@@ -409,6 +412,7 @@ def _references(
         _purpose_of_fields(ledger),
         lambda: references.skycells(*skymap(ledger.fields)),
     )
+    yield _Reference("matable", "", references.matable)
     for pole, sign in _GALACTIC_POLES.items():
         yield _Reference("dustmap", pole, _bound(references.dustmap, sign), "fits")
     yield from _parameter_references(ledger)
@@ -447,6 +451,7 @@ def _detector_references(response: DetectorResponse) -> Iterator[_Reference]:
         "inverselinearity": references.inverselinearity,
         "integralnonlinearity": references.integralnonlinearity,
         "photom": references.photom,
+        "ipc": references.ipc,
     }
     if window is None:
         kinds["refpix"] = references.refpix
@@ -557,6 +562,7 @@ def _selections(
     files = ledger.files
     chosen: dict[str, dict[tuple[str, ...], str]] = {
         "darkdecaysignal": {(): files["darkdecaysignal"]},
+        "matable": {(): files["matable"]},
         "skycells": {(): files[f"skycells {_purpose_of_fields(ledger)}"]},
     }
     chosen["dustmap"] = {(pole,): files[f"dustmap {pole}"] for pole in _GALACTIC_POLES}
@@ -590,6 +596,7 @@ def _detector_selections(
         "mask", "saturation", "gain", "linearity", "inverselinearity", "integralnonlinearity",
     ):  # fmt: skip
         yield kind, (detector,), files[f"{kind} {detector}"]
+    yield "ipc", (detector,), files[f"ipc {detector}"]
     yield "photom", (detector,), files[f"photom {detector}{suffix}"]
     yield "refpix", (detector,), files.get(f"refpix {detector}", _NONE)
     for kind in ("dark", "readnoise"):

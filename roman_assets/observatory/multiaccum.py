@@ -82,6 +82,9 @@ _SURVEY_PLAN_TABLES = {
     )
 }
 
+MA_TABLES = tuple(sorted({*parameters.read_pattern, *_SURVEY_PLAN_TABLES}))
+"""The numbers of all tables."""
+
 
 @cache
 def ma_table(number: int) -> MultiAccumTable:
@@ -96,9 +99,8 @@ def ma_table(number: int) -> MultiAccumTable:
         return _SURVEY_PLAN_TABLES[number]
     pattern = parameters.read_pattern.get(number)
     if pattern is None:
-        known = sorted({*parameters.read_pattern, *_SURVEY_PLAN_TABLES})
         raise BadInputError(
-            "MA tables", "ma_table_number", f"no table {number}", f"use one of {known}"
+            "MA tables", "ma_table_number", f"no table {number}", f"use one of {MA_TABLES}"
         )
     name = _NAMES.get(number, f"MA_TABLE_{number}")
     return MultiAccumTable(number, name, tuple(tuple(map(int, reads)) for reads in pattern))

@@ -20,6 +20,12 @@ from romanisim.models.parameters import collecting_area, pixel_scale
 from stpipe._config import StepConfig
 
 from roman_assets.observatory.geometry import distortion, reference_pixel_area
+from roman_assets.observatory.multiaccum import (
+    MA_TABLES,
+    SPECTRAL_FRAME_TIME,
+    MultiAccumTable,
+    ma_table,
+)
 from roman_assets.observatory.psf import (
     JITTER_MAS,
     NATIVE_SPECTRAL_TYPE,
@@ -187,6 +193,59 @@ def integralnonlinearity(response: DetectorResponse) -> Any:
             },
         },
     )
+
+
+def ipc(response: DetectorResponse) -> Any:
+    """Make the ``ipc`` reference: the kernel of a detector whose pixels do not couple."""
+    kernel = np.zeros((3, 3), dtype=np.float32)
+    kernel[1, 1] = 1
+    # rad wants a filter, and CRDS does not match by it
+    element = str(OpticalElement.F158)
+    meta = _meta(
+        "ipc", "no coupling of pixels", detector=response.detector, optical_element=element
+    )
+    return _model(datamodels.IpcRefModel, {"meta": meta, "data": kernel})
+
+
+def matable() -> Any:
+    """Make the ``matable`` reference: the imaging and spectroscopic MA tables, by their ids."""
+    return _model(
+        datamodels.MATableRefModel,
+        {
+            "meta": _meta("matable", "MA tables", detector=DETECTORS[0]),
+            "guide_window_tables": {},
+            "science_tables": {
+                f"SCI{number:04d}": _science_table(ma_table(number)) for number in MA_TABLES
+            },
+        },
+    )
+
+
+def _science_table(table: MultiAccumTable) -> dict[str, Any]:
+    """Return an MA table in rad's terms; every pattern starts at the first read after a reset."""
+    last = [reads[-1] * table.frame_time for reads in table.read_pattern]
+    mean = [float(np.mean(reads)) * table.frame_time for reads in table.read_pattern]
+    return {
+        "accumulated_exposure_time": last,
+        "effective_exposure_time": mean,
+        "frame_time": table.frame_time,
+        "integration_duration": last,
+        "ma_table_description": f"{table.nresultants} resultants",
+        "ma_table_name": table.name,
+        "ma_table_number": table.number,
+        "fsw_slot_number": table.number % 100,
+        "min_science_resultants": table.nresultants,
+        "num_pre_science_reads": 0,
+        "num_pre_science_resultants": 0,
+        "num_science_resultants": table.nresultants,
+        "observing_mode": "WSM" if table.frame_time == SPECTRAL_FRAME_TIME else "WIM",
+        "pre_science_read_is_reference": [],
+        "pre_science_read_is_resultant": [],
+        "pre_science_read_types": [],
+        "pre_science_time_after_reset": 0.0,
+        "reset_frame_time": table.frame_time,
+        "science_read_pattern": [list(reads) for reads in table.read_pattern],
+    }
 
 
 def flat(response: DetectorResponse, element: OpticalElement) -> Any:

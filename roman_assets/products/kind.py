@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
+from roman_assets.products.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -131,6 +132,8 @@ class ProductKind:
         where they are in the file.
     clock
         The level whose deadline counts, where it is another.
+    needs_packets
+        Whether only packets promise it: L1 that was formatted elsewhere may come without it.
     """
 
     name: str
@@ -145,6 +148,7 @@ class ProductKind:
     of: Observations = ALL
     rad_schema: str | None = None
     clock: Level | None = None
+    needs_packets: bool = False
 
     @property
     def due_level(self) -> Level:
@@ -165,10 +169,12 @@ KINDS: tuple[ProductKind, ...] = (
     ProductKind(
         "guide_window", "gw", "asdf", Level.L1, Scope.DETECTOR, Step.FORMATTING,
         "L1DetectorGuidewindowModel", "Guide-window images of one detector during the exposure.",
+        needs_packets=True,
     ),
     ProductKind(
         "face", "face", "asdf", Level.L1, Scope.EXPOSURE, Step.FORMATTING,
         "L1FaceGuidewindowModel", "Fine attitude correction estimates during the exposure.",
+        needs_packets=True,
     ),
     ProductKind(
         "supplement", "wcs", "asdf", Level.L1, Scope.DETECTOR, Step.EXPOSURE,
@@ -328,7 +334,10 @@ SPECTROSCOPIC_ELEMENTS = frozenset({OpticalElement.GRISM, OpticalElement.PRISM})
 
 
 def expected_kinds(
-    survey: Survey, exposure_type: ExposureType, steps: Iterable[Step] = tuple(Step)
+    survey: Survey,
+    exposure_type: ExposureType,
+    steps: Iterable[Step] = tuple(Step),
+    origin: Origin = Origin.PACKETS,
 ) -> tuple[ProductKind, ...]:
     """Give the kinds that are made of an exposure or its visit (R9, R10, R12).
 
@@ -340,12 +349,16 @@ def expected_kinds(
         ``meta.exposure.type``.
     steps
         The work to consider, all by default: also what the SSC delivers.
+    origin
+        Where the L1 of the exposure comes from.
     """
     wanted = tuple(steps)
     return tuple(
         kind
         for kind in KINDS
-        if any(makes(step, kind) for step in wanted) and kind.of.include(survey, exposure_type)
+        if any(makes(step, kind) for step in wanted)
+        and kind.of.include(survey, exposure_type)
+        and (origin is Origin.PACKETS or not kind.needs_packets)
     )
 
 
@@ -354,6 +367,7 @@ def required_kinds(
     present: Collection[ProductKind],
     survey: Survey | None,
     exposure_type: ExposureType | None,
+    origin: Origin = Origin.PACKETS,
 ) -> tuple[ProductKind, ...]:
     """Give the kinds that a file set must have, given those it has.
 
@@ -368,12 +382,14 @@ def required_kinds(
     survey, exposure_type
         Of its exposure or visit. Where one of them is not known, only what no file set is without
         is required: what a kind follows, and what follows it on the same level.
+    origin
+        Where the L1 of the exposure comes from.
     """
     if survey is not None and exposure_type is not None:
         scopes = {kind.scope for kind in present}
         return tuple(
             kind
-            for kind in expected_kinds(survey, exposure_type, (step,))
+            for kind in expected_kinds(survey, exposure_type, (step,), origin)
             if kind.scope in scopes and kind.maker is Maker.SOC
         )
     return tuple(

@@ -49,8 +49,8 @@ NAME_PATTERNS = {
 }
 """The grammar by scope, in the syntax that Python and RE2 (hence DuckDB) share."""
 
-EXTERNAL_INPUT = re.compile(r"r\d{19}_\d{4}_l0|.+\.oem", re.ASCII)
-"""Inputs of products that are no products: the L0 of an exposure, and ephemerides."""
+EXTERNAL_INPUT = re.compile(r"r\d{19}_\d{4}_l[01]|.+\.oem", re.ASCII)
+"""Inputs of products that are no products: L0 or delivered L1 of an exposure, and ephemerides."""
 
 _KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
 

@@ -45,6 +45,9 @@ _PROMPT = f"state = '{State.CURRENT}' and \"release\" = '{PROMPT_RELEASE}'"
 _NOT_FIXED = "data_release is null"
 """L2 that a data release has made are uniform, and stay so (R7)."""
 
+_MADE_HERE = "origin is null"
+"""L1 that was delivered cannot be made again here."""
+
 _OF_PARTITIONS = (
     '($partitions is null or "partition" in $partitions)'
     " and ($before is null or committed_at < $before)"
@@ -113,14 +116,16 @@ _CHOSEN_BY_EPHEMERIS = f"""
 create or replace temp table chosen as
 select name_key, file_set, step
 from products join WFIExposure using (name_key, record_id, name)
-where {_PROMPT} and {_OF_PARTITIONS} and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
+where {_PROMPT} and {_MADE_HERE} and {_OF_PARTITIONS}
+    and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
     and ephemeris_type = $predicted and start_time >= $start and end_time <= $stop
 """
 
 _CHOSEN_BY_EXPOSURE = f"""
 create or replace temp table chosen as
 select name_key, file_set, step from products
-where {_PROMPT} and {_OF_PARTITIONS} and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
+where {_PROMPT} and {_MADE_HERE} and {_OF_PARTITIONS}
+    and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
     and exposure in $exposures
 """
 

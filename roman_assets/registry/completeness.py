@@ -11,6 +11,7 @@ from typing import Any
 from roman_assets.products.kind import KIND_BY_NAME, Step, required_kinds
 from roman_assets.products.name import EXTERNAL_INPUT
 from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.products.origin import Origin
 from roman_assets.registry.finding import Finding, FindingKind
 from roman_assets.registry.schema import IS_AVAILABLE
 
@@ -45,7 +46,8 @@ _SETS = f"""
 with sets as (
     select file_set, step, any_value("partition") as "partition",
         list_sort(list(distinct kind)) as kinds,
-        any_value(survey) as survey, any_value(exposure_type) as exposure_type
+        any_value(survey) as survey, any_value(exposure_type) as exposure_type,
+        coalesce(any_value(origin), '{Origin.PACKETS}') as origin
     from products where {IS_AVAILABLE} group by file_set, step
 )
 """
@@ -53,9 +55,11 @@ with sets as (
 
 def partial_sets(ask: Ask) -> Iterator[Finding]:
     """Find file sets that lack a kind which the same step makes of such an exposure or visit."""
-    shapes = ask(f"{_SETS} select distinct step, kinds, survey, exposure_type from sets", {})
-    for step, kinds, survey, exposure_type in shapes:
-        missing = _missing(Step(step), kinds, survey, exposure_type)
+    shapes = ask(
+        f"{_SETS} select distinct step, kinds, survey, exposure_type, origin from sets", {}
+    )
+    for step, kinds, survey, exposure_type, origin in shapes:
+        missing = _missing(Step(step), kinds, survey, exposure_type, Origin(origin))
         if not missing:
             continue
         rows = ask(
@@ -63,8 +67,15 @@ def partial_sets(ask: Ask) -> Iterator[Finding]:
             "from failures where failures.file_set = sets.file_set "
             "and failures.step = sets.step) from sets "
             "where step = $step and kinds = $kinds and survey is not distinct from $survey "
-            "and exposure_type is not distinct from $exposure_type order by all",
-            {"step": step, "kinds": kinds, "survey": survey, "exposure_type": exposure_type},
+            "and exposure_type is not distinct from $exposure_type and origin = $origin "
+            "order by all",
+            {
+                "step": step,
+                "kinds": kinds,
+                "survey": survey,
+                "exposure_type": exposure_type,
+                "origin": origin,
+            },
         )
         for file_set, partition, failure in rows:
             failed = f"; its last failure: {failure}" if failure else ""
@@ -77,7 +88,11 @@ def partial_sets(ask: Ask) -> Iterator[Finding]:
 
 
 def _missing(
-    step: Step, kinds: list[str], survey: str | None, exposure_type: str | None
+    step: Step,
+    kinds: list[str],
+    survey: str | None,
+    exposure_type: str | None,
+    origin: Origin,
 ) -> list[str]:
     present = frozenset(KIND_BY_NAME[kind] for kind in kinds)
     required = required_kinds(
@@ -85,5 +100,6 @@ def _missing(
         present,
         None if survey is None else Survey(survey),
         None if exposure_type is None else ExposureType(exposure_type),
+        origin,
     )
     return [kind.name for kind in required if kind not in present]

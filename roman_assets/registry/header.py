@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import asdf
 import pyarrow.parquet as pq
 import yaml
-from yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
+from yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
@@ -30,6 +30,9 @@ LARGEST_HEADER = 8 << 20
 
 LARGEST_ARRAYS = 4 << 30
 """Bytes that the compressed arrays of an ASDF file may have once they are decompressed."""
+
+MOST_BLOCKS = 10_000
+"""Arrays in one ASDF file."""
 
 MOST_VALUES = 500_000
 """Values in the metadata of one file."""
@@ -99,11 +102,58 @@ def is_time(value: object) -> bool:
     return isinstance(value, Mapping) and "value" in value and value.keys() <= _TIME_KEYS
 
 
-def _asdf_header(path: Path) -> Header:
+@dataclass(frozen=True)
+class AsdfBlock:
+    """One block of an ASDF file, as its header states.
+
+    Parameters
+    ----------
+    offset
+        Of the block's header in the file, bytes.
+    size
+        Of its content once it is decompressed, bytes.
+    """
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class AsdfLayout:
+    """The parts of an ASDF file.
+
+    Parameters
+    ----------
+    text
+        Its YAML, within the limits of this module.
+    blocks
+        In order.
+    end
+        Where the last block ends: the index of the blocks may follow.
+    """
+
+    text: bytes
+    blocks: tuple[AsdfBlock, ...]
+    end: int
+
+
+def asdf_layout(path: Path) -> AsdfLayout:
+    """Find the parts of an ASDF file, without loading any.
+
+    Raises
+    ------
+    ValueError
+        If it is beyond a limit of this module.
+    """
     with path.open("rb") as stream:
         text = _yaml_of(stream)
-        _require_modest_blocks(stream)
+        blocks, end = _modest_blocks(stream, path.stat().st_size)
     _require_modest_yaml(text)
+    return AsdfLayout(text, blocks, end)
+
+
+def _asdf_header(path: Path) -> Header:
+    text = asdf_layout(path).text
     tree = asdf.util.load_yaml(BytesIO(text))["roman"]
     image = tree.get("data")
     shape = image.get("shape", ()) if isinstance(image, Mapping) else ()
@@ -123,17 +173,24 @@ def _yaml_of(stream: BinaryIO) -> bytes:
     raise ValueError(f"its YAML has no end within {LARGEST_HEADER} bytes")
 
 
-def _require_modest_blocks(stream: BinaryIO) -> None:
-    """Check the sizes in the headers of blocks; only compressed ones can exceed the file's."""
-    size = 0
+def _modest_blocks(stream: BinaryIO, file_size: int) -> tuple[tuple[AsdfBlock, ...], int]:
+    """Return the blocks and where they end; only compressed ones can exceed the file's size."""
+    size, blocks, offset = 0, [], stream.tell()
     while stream.read(len(_BLOCK_MAGIC)) == _BLOCK_MAGIC:
         (length,) = _BLOCK_SIZE.unpack(stream.read(_BLOCK_SIZE.size))
         header = stream.read(length)
-        _, compression, allocated, _, decompressed = _BLOCK.unpack_from(header)
-        size += 0 if compression == _NOT_COMPRESSED else decompressed
+        _, compression, allocated, used, decompressed = _BLOCK.unpack_from(header)
+        compressed = compression != _NOT_COMPRESSED
+        size += decompressed if compressed else 0
         if size > LARGEST_ARRAYS:
             raise ValueError(f"its arrays have more than {LARGEST_ARRAYS} bytes, decompressed")
-        stream.seek(allocated, os.SEEK_CUR)
+        blocks.append(AsdfBlock(offset, decompressed if compressed else used))
+        if len(blocks) > MOST_BLOCKS:
+            raise ValueError(f"it has more than {MOST_BLOCKS} blocks")
+        offset = stream.seek(allocated, os.SEEK_CUR)
+        if offset > file_size:
+            raise ValueError(f"its block {len(blocks)} goes beyond the end of the file")
+    return tuple(blocks), offset
 
 
 def _require_modest_yaml(text: bytes) -> None:
@@ -141,6 +198,8 @@ def _require_modest_yaml(text: bytes) -> None:
     depth = values = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         values += isinstance(event, NodeEvent)
+        if isinstance(event, ScalarEvent) and event.value == "<<":
+            raise ValueError("its YAML merges mappings, which can multiply them")
         if isinstance(event, CollectionStartEvent):
             depth += 1
         elif isinstance(event, CollectionEndEvent):
@@ -183,7 +242,7 @@ _READERS: dict[str, Callable[[Path], Header]] = {
 
 
 def _flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
-    _require_modest_values(tree)
+    require_modest_values(tree)
     return dict(_leaves(tree, ""))
 
 
@@ -195,8 +254,14 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _require_modest_values(tree: object) -> None:
-    """Check all values, and the keys, of a tree that may have any depth."""
+def require_modest_values(tree: object) -> None:
+    """Check all values, and the keys, of a tree that may have any depth.
+
+    Raises
+    ------
+    ValueError
+        If it is beyond a limit of this module.
+    """
     left, values = [(tree, 0)], 0
     while left:
         value, depth = left.pop()

@@ -33,6 +33,7 @@ from roman_assets.products.kind import (
     expected_kinds,
 )
 from roman_assets.products.observation import DETECTORS, ExposureType, Survey
+from roman_assets.products.origin import Origin
 from roman_assets.products.retry import CANCELLED, INTERRUPTIONS, RetryPauses
 
 GROUPS = "ledger_groups"
@@ -219,6 +220,7 @@ def _kind_row(
         "step": kind.step.value,
         "of_visit": kind.step in VISIT_STEPS,
         "delivered": kind.maker is Maker.SSC,
+        "needs_packets": kind.needs_packets,
         "suffix": f"{kind.suffix}.{kind.extension}",
         "expected": expected,
     }
@@ -255,7 +257,7 @@ _FACTS = f"""
 received as materialized (
     -- one row an exposure: what is known and in of it
     select "partition", split_part("partition", '_', 1) as visit, survey, exposure_type,
-        optical_element, nexposures, truncated, execution_end, all_received, lacks_packets,
+        optical_element, nexposures, truncated, execution_end, all_received, lacks_packets, origin,
         coalesce(list_bit_or(list_transform(detectors, lambda d: 1::bigint << d[4:]::integer)), 0)
             as planned,
         if(lacks_packets, 'infinity', coalesce(last_packet, first_packet)) as packets,
@@ -438,6 +440,7 @@ missing as materialized (
         from exposures x
         join ledger_kinds k on k.survey = coalesce(x.survey, '')
             and k.exposure_type = coalesce(x.exposure_type, '') and k.expected and not k.of_visit
+            and (x.origin is distinct from '{Origin.DELIVERED}' or not k.needs_packets)
         left join first_made m on m."partition" = x."partition" and m.kind = k.kind
         left join told h on h."partition" = x."partition"
         left join steps d on d."partition" = x."partition" and d.step = k.step

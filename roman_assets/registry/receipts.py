@@ -94,7 +94,9 @@ class Receipts(SnapshotReader):
         )
         return {
             row["partition"]: (
-                ExposureReceipt(**{field: row[field] for field in fields}),
+                ExposureReceipt(
+                    **{field: row[field] for field in fields if row[field] is not None}
+                ),
                 {
                     ClockEvent(event): moment.astimezone(UTC)
                     for event, moment in (row["events"] or {}).items()

@@ -30,6 +30,7 @@ from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition, require_possible
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
+from roman_assets.products.origin import Origin
 from roman_assets.software import deciding_software
 
 UtcTime = Annotated[
@@ -219,6 +220,8 @@ class ExposureReceipt(_Frozen):
         The observatory cut the visit short: no more exposures will come.
     lacks_packets, lacks_ancillary
         What is awaited.
+    origin
+        Where its L1 comes from.
     """
 
     survey: Survey | None = None
@@ -229,6 +232,7 @@ class ExposureReceipt(_Frozen):
     truncated: bool = False
     lacks_packets: bool = False
     lacks_ancillary: bool = False
+    origin: Origin = Origin.PACKETS
 
 
 class ReleasePhase(StrEnum):

@@ -167,6 +167,7 @@ METADATA: tuple[Column, ...] = (
     Column("naxis3", "INTEGER", "elements of a ramp along its third axis, resultants"),
     Column("cal_step", "JSON", "status of every calibration step"),
     Column("data_release", "VARCHAR", "release of the survey that L2 was made again for (R7)"),
+    Column("origin", "VARCHAR", "delivered, for L1 that was formatted elsewhere"),
 )
 """What the product's own metadata say; a product that does not carry a fact has null."""
 
@@ -358,6 +359,7 @@ RECEIPTS = Table(
                 "truncated": "the visit was cut short",
                 "lacks_packets": "packets are awaited",
                 "lacks_ancillary": "ancillary data are awaited",
+                "origin": "packets, or delivered: where its L1 comes from",
             },
         ),
         Column("execution_end", "TIMESTAMPTZ", "end of the exposure, UTC"),

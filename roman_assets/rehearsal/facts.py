@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import SOC_STEPS, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
+from roman_assets.products.origin import Origin
 from roman_assets.registry.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements
 from roman_assets.registry.record import Outcome, Statement
 from roman_assets.registry.schema import PRODUCTS, RECEIPTS, create_tables, open_database
@@ -240,7 +241,8 @@ union all by name (
         '{Statement.RECEIPT}' as statement,
         {{'survey': survey, 'exposure_type': exposure_type, 'optical_element': optical_element,
             'detectors': detectors, 'nexposures': nexposures, 'truncated': truncated,
-            'lacks_packets': last_packet is null, 'lacks_ancillary': ancillary is null
+            'lacks_packets': last_packet is null, 'lacks_ancillary': ancillary is null,
+            'origin': '{Origin.PACKETS}'
         }} as receipt,
         {_known(_RECEIVED)} as events
     from rehearsed.exposures

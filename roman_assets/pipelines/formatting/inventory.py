@@ -37,6 +37,13 @@ from roman_assets.pipelines.formatting.data_unit import (
     UnitHeader,
     UnitId,
 )
+from roman_assets.pipelines.formatting.delivered import (
+    HeldLevel1,
+    evaluate_delivered,
+    require_agreement,
+    span_of,
+)
+from roman_assets.pipelines.formatting.level1_file import Level1File
 from roman_assets.pipelines.formatting.receipt import (
     RECEIPT_EVENTS,
     Ancillary,
@@ -72,6 +79,10 @@ CREATE INDEX IF NOT EXISTS document_subject ON document (kind, subject);
 CREATE TABLE IF NOT EXISTS ephemeris (
     file_id INTEGER PRIMARY KEY REFERENCES file ON DELETE CASCADE, kind TEXT NOT NULL,
     start TEXT NOT NULL, stop TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS level1 (
+    file_id INTEGER PRIMARY KEY REFERENCES file ON DELETE CASCADE, exposure TEXT NOT NULL,
+    body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS level1_exposure ON level1 (exposure);
 CREATE TABLE IF NOT EXISTS unusable (
     name BLOB PRIMARY KEY, stamp TEXT NOT NULL, source TEXT NOT NULL, field TEXT NOT NULL,
     reason TEXT NOT NULL, remedy TEXT NOT NULL) WITHOUT ROWID;
@@ -90,7 +101,7 @@ CREATE TRIGGER IF NOT EXISTS exposure_mentioned AFTER INSERT ON holding BEGIN
 CREATE TRIGGER IF NOT EXISTS receipt_evaluated AFTER INSERT ON receipt BEGIN
     DELETE FROM outdated WHERE exposure = new.exposure; END;
 """
-_VERSION = 4
+_VERSION = 5
 _BUSY_TIMEOUT = 60.0
 _PRIMARY_CODE = 0xFF
 _DAMAGE = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -154,7 +165,7 @@ class EphemerisContent:
     creation_date: datetime
 
 
-FileContent = PacketContent | ExecutedVisit | MATable | EphemerisContent
+FileContent = PacketContent | ExecutedVisit | MATable | EphemerisContent | Level1File
 
 
 @dataclass(frozen=True)
@@ -320,6 +331,8 @@ class Inventory:
             return
         if isinstance(content, ExecutedVisit | MATable):
             self._check_conflict(db, file, content)
+        if isinstance(content, Level1File):
+            self._check_level1(db, file, content)
         counts: tuple[int | None, ...] = (None,) * 6
         if isinstance(content, PacketContent):
             counts = (
@@ -385,6 +398,21 @@ class Inventory:
                     f"has arrived before as {name}",
                     "deliver it with a higher revision if it is to replace that one",
                 )
+
+    def _check_level1(self, db: sqlite3.Connection, file: FileVersion, content: Level1File) -> None:
+        exposure, path = content.exposure, self._landing / file.name
+        sent = db.execute(
+            "SELECT EXISTS (SELECT 1 FROM unit WHERE exposure = ?1) "
+            "OR EXISTS (SELECT 1 FROM received WHERE exposure = ?1)",
+            (str(exposure),),
+        ).fetchone()
+        if sent == (1,):
+            raise made_of_packets(path, exposure)
+        held = _held_level1(db, self._landing, exposure)
+        span = span_of(held) if held else (content.start, content.stop)
+        require_agreement(
+            path, content, (one.content for one in held), self._ancillary(db, exposure, span)
+        )
 
     def exposures(self) -> list[ExposureId]:
         """Give every exposure that a packet or an executed visit tells of, in order."""
@@ -461,21 +489,26 @@ class Inventory:
 
     def _evaluate(self, db: sqlite3.Connection, exposure: ExposureId) -> Receipt:
         exposure = _exposure(str(exposure))  # that of the units, so that they are found fast
-        ancillary = self._ancillary(db, exposure)
-        receipt = evaluate(
-            exposure, self._held_units(db, exposure), ancillary, _remembered(db, exposure)
-        )
-        if receipt.complete:
-            _remember(db, receipt)
+        level1 = _held_level1(db, self._landing, exposure)
+        ancillary = self._ancillary(db, exposure, span_of(level1) if level1 else None)
+        if level1:
+            receipt = evaluate_delivered(exposure, level1, ancillary)
+        else:
+            receipt = evaluate(
+                exposure, self._held_units(db, exposure), ancillary, _remembered(db, exposure)
+            )
+            if receipt.complete:
+                _remember(db, receipt)
         executed = ancillary.visit and ancillary.visit.executed(exposure)
+        start, stop = _span(receipt)
         db.execute(
             "INSERT OR REPLACE INTO receipt VALUES (NULL, ?, ?, ?, ?, ?, ?)",
             (
                 str(exposure),
                 str(exposure.visit),
                 str(executed.ma_table_number) if executed else None,
-                _text(executed.start_time) if executed else None,
-                _text(executed.end_time) if executed else None,
+                start and _text(start),
+                stop and _text(stop),
                 _RECEIPT.dump_json(receipt),
             ),
         )
@@ -511,7 +544,8 @@ class Inventory:
     def ancillary(self, exposure: ExposureId) -> Ancillary:
         """Give the ancillary data of an exposure, as far as they are in."""
         with self._transaction(write=False) as db:
-            return self._ancillary(db, exposure)
+            held = _held_level1(db, self._landing, exposure)
+            return self._ancillary(db, exposure, span_of(held) if held else None)
 
     def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
         """Give the executed visits of the highest revision; those not in are absent."""
@@ -520,15 +554,32 @@ class Inventory:
             found = [_document(db, "executed_visit", subject)[0] for subject in subjects]
             return {one.visit: one for one in found if isinstance(one, ExecutedVisit)}
 
-    def _ancillary(self, db: sqlite3.Connection, exposure: ExposureId) -> Ancillary:
+    def _ancillary(
+        self,
+        db: sqlite3.Connection,
+        exposure: ExposureId,
+        span: tuple[datetime, datetime] | None = None,
+    ) -> Ancillary:
+        """Give the ancillary data of an exposure, whose L1 files may tell its time span."""
         visit, _ = _document(db, "executed_visit", str(exposure.visit))
         if not isinstance(visit, ExecutedVisit):
-            return Ancillary()
+            return Ancillary(ephemerides=self._ephemerides(db, span) if span else ())
         arrival = _first_mention(db, exposure)
         executed = visit.executed(exposure)
         if executed is None:
             return Ancillary(visit, arrival)
         table, table_arrival = _document(db, "ma_table", str(executed.ma_table_number))
+        return Ancillary(
+            visit,
+            arrival,
+            table if isinstance(table, MATable) else None,
+            table_arrival,
+            self._ephemerides(db, span or (executed.start_time, executed.end_time)),
+        )
+
+    def _ephemerides(
+        self, db: sqlite3.Connection, span: tuple[datetime, datetime]
+    ) -> tuple[HeldEphemeris, ...]:
         held = (
             HeldEphemeris(
                 self._landing / name,
@@ -543,13 +594,34 @@ class Inventory:
                 "JOIN file ON id = file_id"
             )
         )
-        return Ancillary(
-            visit,
-            arrival,
-            table if isinstance(table, MATable) else None,
-            table_arrival,
-            tuple(ephemeris for ephemeris in held if ephemeris.covers(executed)),
-        )
+        return tuple(ephemeris for ephemeris in held if ephemeris.covers(*span))
+
+
+def made_of_packets(path: Path, exposure: ExposureId) -> BadInputError:
+    """Return the fault of an L1 file whose exposure packets tell of."""
+    return BadInputError(
+        path, "exposure",
+        f"the L1 of {exposure} is made from its packets, which came first",
+        "nothing is needed if that is right; if the delivered L1 is to count, give it an exposure "
+        "of its own: another program, visit or exposure number in name and metadata",
+    )  # fmt: skip
+
+
+def _span(receipt: Receipt) -> tuple[datetime | None, datetime | None]:
+    events = receipt.events
+    return events.get(ClockEvent.EXECUTION_START), events.get(ClockEvent.EXECUTION_END)
+
+
+def _held_level1(db: sqlite3.Connection, landing: Path, exposure: ExposureId) -> list[HeldLevel1]:
+    rows = db.execute(
+        "SELECT body, name, mtime_ns FROM level1 JOIN file ON id = file_id "
+        "WHERE exposure = ? ORDER BY mtime_ns, name",
+        (str(exposure),),
+    )
+    return [
+        HeldLevel1(Level1File.model_validate_json(body), landing / name, _time(mtime_ns))
+        for body, name, mtime_ns in rows
+    ]
 
 
 def _batches(exposures: Iterable[ExposureId]) -> Iterator[list[ExposureId]]:
@@ -580,6 +652,12 @@ def _insert(db: sqlite3.Connection, file_id: int, content: FileContent) -> None:
             "INSERT INTO ephemeris VALUES (?, ?, ?, ?, ?)",
             (file_id, content.kind, *map(_text, moments)),
         )
+    elif isinstance(content, Level1File):
+        db.execute(
+            "INSERT INTO level1 VALUES (?, ?, ?)",
+            (file_id, str(content.exposure), content.model_dump_json()),
+        )
+        _insert_holdings(db, file_id, {content.exposure})
     else:
         body = json.dumps(content.model_dump(mode="json"))
         db.execute(

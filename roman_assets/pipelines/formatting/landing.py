@@ -38,7 +38,9 @@ from roman_assets.pipelines.formatting.inventory import (
     LocatedUnit,
     PacketContent,
     ReceiptChanges,
+    made_of_packets,
 )
+from roman_assets.pipelines.formatting.level1_file import Level1File, read_level1
 from roman_assets.pipelines.formatting.listing import (
     NOT_OF_THE_FILE,
     DirectoryListing,
@@ -60,10 +62,13 @@ from roman_assets.pipelines.formatting.receipt import (
 from roman_assets.pipelines.formatting.spacecraft import Spacecraft, spacecraft_of
 from roman_assets.pipelines.formatting.telemetry import Telemetry
 from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.products.origin import Origin
+from roman_assets.registry.registry import Registry
 
 PACKET_SUFFIX = ".l0"
 DOCUMENT_SUFFIX = ".json"
 EPHEMERIS_SUFFIX = ".oem"
+LEVEL1_SUFFIX = ".asdf"
 
 Reading = Generator[None, None, FileContent]
 """The reading of a file; it pauses now and then, so that a scan can end."""
@@ -199,9 +204,18 @@ class LandingArea:
             return False
         if _version(self.path, file.name) != file:
             return False
+        if isinstance(content, Level1File):
+            self._require_delivered(file, content)
         self._inventory.add(file, content)
         self._listing.confirm(file.name)
         return True
+
+    def _require_delivered(self, file: FileVersion, content: Level1File) -> None:
+        """Raise if the archive has L1 of the exposure that was made from packets."""
+        with Registry(self.root) as registry:
+            made = registry.find(exposure=str(content.exposure), kind="uncal")
+        if not made.empty and (made["origin"] != Origin.DELIVERED).any():
+            raise made_of_packets(self.path / file.name, content.exposure)
 
     def _put_away(self, file: FileVersion, fault: BadInputError) -> Path | BadInputError | None:
         """Return the case of a file, or why it stays; None if it was removed or replaced."""
@@ -579,8 +593,14 @@ def _read_ephemeris(path: Path, spacecraft: Spacecraft) -> Reading:
     )
 
 
+def _read_level1(path: Path, _: Spacecraft) -> Reading:
+    yield from ()
+    return read_level1(path)
+
+
 _READERS: Mapping[str, Callable[[Path, Spacecraft], Reading]] = {
     PACKET_SUFFIX: _read_packets,
     DOCUMENT_SUFFIX: _read_document,
     EPHEMERIS_SUFFIX: _read_ephemeris,
+    LEVEL1_SUFFIX: _read_level1,
 }

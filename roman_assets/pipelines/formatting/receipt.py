@@ -33,6 +33,7 @@ from roman_assets.products.observation import (
     OpticalElement,
     Survey,
 )
+from roman_assets.products.origin import Origin
 
 RECEIPT_EVENTS = frozenset(
     {
@@ -81,9 +82,18 @@ class HeldEphemeris:
     creation_date: datetime
     arrival: datetime
 
-    def covers(self, exposure: ExecutedExposure) -> bool:
-        """Tell whether the file spans the exposure."""
-        return self.start <= exposure.start_time and exposure.end_time <= self.stop
+    def covers(self, start: datetime, stop: datetime) -> bool:
+        """Tell whether the file spans an exposure from start to stop."""
+        return self.start <= start and stop <= self.stop
+
+
+@dataclass(frozen=True)
+class DeliveredFile:
+    """An L1 file that was formatted elsewhere: official name, content and place."""
+
+    name: str
+    sha256: str
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,10 @@ class Receipt:
         The visit was cut short: no more exposures than those executed will come.
     lacks_packets, lacks_ancillary
         What is awaited; gaps in packets are known only as far as the ancillary data are in.
+    origin
+        Where its L1 comes from.
+    files
+        The L1 files that were delivered.
     """
 
     exposure: ExposureId
@@ -154,6 +168,8 @@ class Receipt:
     truncated: bool = False
     lacks_packets: bool = False
     lacks_ancillary: bool = False
+    origin: Origin = Origin.PACKETS
+    files: tuple[DeliveredFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -258,7 +274,7 @@ def evaluate(
         _content_version(exposure, histories, required, executed, ancillary),
         events,
         _predicted(ancillary, events.get(ClockEvent.ALL_RECEIVED)),
-        _newest(ancillary, EphemerisKind.DEFINITIVE),
+        newest_ephemeris(ancillary, EphemerisKind.DEFINITIVE),
         lacks_packets=bool(lacking_packets),
         lacks_ancillary=bool(lacking_ancillary),
     )
@@ -418,7 +434,8 @@ def _predicted(ancillary: Ancillary, received: datetime | None) -> Path | None:
     return _latest(known)
 
 
-def _newest(ancillary: Ancillary, kind: EphemerisKind) -> Path | None:
+def newest_ephemeris(ancillary: Ancillary, kind: EphemerisKind) -> Path | None:
+    """Return the newest ephemeris of a kind, None if there is none."""
     return _latest([held for held in ancillary.ephemerides if held.kind is kind])
 
 

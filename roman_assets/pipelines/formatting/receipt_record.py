@@ -11,6 +11,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.receipt import RECEIPT_EVENTS, Receipt
 from roman_assets.products.deadline import Clock, ClockEvent, utc_now
 from roman_assets.products.kind import Step
+from roman_assets.products.origin import Origin
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, ExposureReceipt, Statement
@@ -64,14 +65,15 @@ def record_receipts(
         with nullcontext(registry) if registry else Registry(root) as opened:
             known = opened.receipts(str(receipt.exposure) for receipt in receipts)
             moments = {
-                receipt.exposure: receipt.events | _settled(known.get(str(receipt.exposure)))
+                receipt.exposure: receipt.events
+                | _settled(receipt, known.get(str(receipt.exposure)))
                 for receipt in receipts
             }
             new = [
                 receipt
                 for receipt in receipts
                 if known.get(str(receipt.exposure))
-                != (statement_of(receipt), moments[receipt.exposure])
+                != (_statement(receipt, known), moments[receipt.exposure])
             ]
             withdrawn = opened.contradicted_by(_corrected(known, new))
         Journal(root).write_all(
@@ -81,7 +83,7 @@ def record_receipts(
                 committed_at=clock(),
                 transitions=withdrawn if receipt is new[0] else (),
                 statement=Statement.RECEIPT,
-                receipt=statement_of(receipt),
+                receipt=_statement(receipt, known),
                 events=moments[receipt.exposure],
             )
             for receipt in new
@@ -91,24 +93,41 @@ def record_receipts(
         return new
 
 
-def _settled(
-    known: tuple[ExposureReceipt, Mapping[ClockEvent, datetime]] | None,
-) -> dict[ClockEvent, datetime]:
-    """Return the moments on record that no later receipt changes."""
+_Known = tuple[ExposureReceipt, Mapping[ClockEvent, datetime]]
+
+
+def _settled(receipt: Receipt, known: _Known | None) -> dict[ClockEvent, datetime]:
+    """Return the moments on record that no later receipt changes.
+
+    With L1 of one more detector the clock of a delivered exposure starts anew.
+    """
     if known is None or ClockEvent.ALL_RECEIVED not in known[1]:
+        return {}
+    if receipt.origin is Origin.DELIVERED and not set(receipt.detectors) <= set(known[0].detectors):
         return {}
     return {event: moment for event, moment in known[1].items() if event in RECEIPT_EVENTS}
 
 
-def _corrected(
-    known: Mapping[str, tuple[ExposureReceipt, Mapping[ClockEvent, datetime]]],
-    new: Iterable[Receipt],
-) -> dict[str, ExposureReceipt]:
+def _statement(receipt: Receipt, known: Mapping[str, _Known]) -> ExposureReceipt:
+    """Return what is to be recorded of a receipt.
+
+    Delivered L1 that was taken out of the landing area was received all the same.
+    """
+    stated = statement_of(receipt)
+    before, _ = known.get(str(receipt.exposure), (ExposureReceipt(), {}))
+    delivered = before.origin is receipt.origin is Origin.DELIVERED
+    if not delivered or ClockEvent.EXECUTED_VISIT in receipt.events:
+        return stated
+    detectors = tuple(sorted({*before.detectors, *stated.detectors}))
+    return stated.model_copy(update={"detectors": detectors})
+
+
+def _corrected(known: Mapping[str, _Known], new: Iterable[Receipt]) -> dict[str, ExposureReceipt]:
     """Return the new statements on exposures that a corrected executed visit changes."""
     corrected = {}
     for receipt in new:
         before, _ = known.get(str(receipt.exposure), (ExposureReceipt(), {}))
-        now = statement_of(receipt)
+        now = _statement(receipt, known)
         if before.optical_element is not None and (
             before.optical_element,
             before.detectors,
@@ -128,4 +147,5 @@ def statement_of(receipt: Receipt) -> ExposureReceipt:
         truncated=receipt.truncated,
         lacks_packets=receipt.lacks_packets,
         lacks_ancillary=receipt.lacks_ancillary,
+        origin=receipt.origin,
     )

@@ -22,6 +22,7 @@ from roman_assets.pipelines.formatting.ancillary import (
     open_ephemeris,
 )
 from roman_assets.pipelines.formatting.data_unit import Stream
+from roman_assets.pipelines.formatting.delivered_step import publish_delivered
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.level1 import (
     Observation,
@@ -44,6 +45,7 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Scope, Step
 from roman_assets.products.name import FileSet, ProductName
 from roman_assets.products.observation import ExposureId
+from roman_assets.products.origin import Origin
 from roman_assets.registry.record import (
     ProductEntry,
     ProductInput,
@@ -67,6 +69,8 @@ def format_exposure(
     clock: Clock = utc_now,
 ) -> StepResult:
     """Make and publish L1 of an exposure: science, guide windows and FACE.
+
+    L1 that was formatted elsewhere is published as it was delivered.
 
     A product that exists as it would be made is not made again. A detector whose content cannot be
     used fails alone. When a person asks, L1 is made again with the definitive ephemeris once that
@@ -103,6 +107,8 @@ def format_exposure(
     landing = LandingArea(root)
     with StepAttempt(root, Step.FORMATTING, str(exposure), run, clock) as attempt:
         receipt = _complete_receipt(landing, exposure, clock)
+        if receipt.origin is Origin.DELIVERED:
+            return publish_delivered(root, receipt, attempt)
         work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
         kept = reusable(root, work.fingerprints, force)
         if routine and not force:
@@ -127,7 +133,7 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        For people; empty when all L1 is as it would be made.
+        For people; empty when all L1 is as it would be made, or was formatted elsewhere.
 
     Raises
     ------
@@ -136,6 +142,8 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
     """
     landing = LandingArea(root)
     receipt = _complete_receipt(landing, exposure, utc_now)
+    if receipt.origin is Origin.DELIVERED:
+        return ()
     work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
     with Registry(root) as registry:
         current = registry.current(work.fingerprints)
@@ -194,6 +202,11 @@ def make_level1(
         If the packets or the ephemeris that it was made of are not there any more, or it cannot be
         made.
     """
+    if wanted.metadata.get("origin") == Origin.DELIVERED:
+        raise BadInputError(
+            wanted.name, "origin", "it was formatted elsewhere and delivered",
+            "ask who delivered it, or take it out of the landing area",
+        )  # fmt: skip
     receipt = landing.receipt(exposure)
     packets, ephemeris = wanted.inputs
     work = _Work.plan(landing, receipt, retained_ephemeris(landing, ephemeris))
