@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 600
 SHARD ?= 0
 
-.PHONY: demo dev test test-slow test-shard browser fuzz soak lint benchmark lock clean help
+.PHONY: demo dev test test-slow test-shard browser fuzz soak lint docs benchmark lock clean help
 
 help:
 	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
 	@echo "make soak        a night of 30 minutes in which everything around the platform fails"
 	@echo "make lint        ruff, mypy, import-linter and codespell"
+	@echo "make docs        the docs as web pages in build/docs/"
 	@echo "make benchmark   every benchmark"
 	@echo "make lock        update every dependency, and report what changed"
 
@@ -63,6 +64,11 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/codespell
+
+# Any warning is an error: a link to nowhere, a page that no other page leads to.
+docs: $(READY)
+	$(VENV)/bin/sphinx-build --quiet -W --keep-going -j auto -c docs -d build/doctrees . build/docs
+	@echo "build/docs/docs/index.html"
 
 benchmark: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done

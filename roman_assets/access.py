@@ -14,6 +14,7 @@ from enum import StrEnum
 from roman_assets.errors import AccessDeniedError, BadInputError
 
 ROLE_VARIABLE = "ROMAN_ASSETS_ROLE"
+"""Role of a process: ``public`` (default of readers) or ``operations``."""
 
 
 class Role(StrEnum):

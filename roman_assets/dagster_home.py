@@ -12,6 +12,7 @@ from roman_assets.errors import BadInputError
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
 HOME_VARIABLE = "DAGSTER_HOME"
+"""Dagster's storage, ``dagster/`` below the data root by default."""
 
 ENVIRONMENT_DEFAULTS = {
     "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "120",

@@ -9,8 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 DATA_ROOT_VARIABLE = "ROMAN_ASSETS_DATA"
+"""Data root of the installation, ``data/`` in the working directory by default."""
 ARCHIVE_VARIABLE = "ROMAN_ASSETS_ARCHIVE"
+"""Object store of archive and registry, ``s3://bucket/prefix``. On disk by default."""
 SSC_VARIABLE = "ROMAN_ASSETS_SSC"
+"""Exchange with the SSC: a directory or ``s3://``. ``ssc/`` below the data root by default."""
 
 
 @dataclass(frozen=True)

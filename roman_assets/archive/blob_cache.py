@@ -16,6 +16,7 @@ from roman_assets.archive.durability import disk_space, make_directory, private_
 from roman_assets.errors import BadInputError, PassingFaultError
 
 CACHE_VARIABLE = "ROMAN_ASSETS_CACHE_GIB"
+"""With an object store: size of the cache of blobs, GiB, 64 by default."""
 DEFAULT_CACHE_GIB = 64.0
 REST = 15 * 60.0
 """How long a copy stays after its last use, s, also beyond the bound."""

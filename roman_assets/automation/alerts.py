@@ -36,9 +36,13 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
 
 SMTP_VARIABLE = "ROMAN_ASSETS_ALERT_SMTP"
+"""Mail server for alerts: ``smtp://``, ``smtps://`` or ``smtp+starttls://``. None by default."""
 MAIL_FROM_VARIABLE = "ROMAN_ASSETS_ALERT_MAIL_FROM"
+"""Sender of alert mails, the first recipient by default."""
 MAIL_TO_VARIABLE = "ROMAN_ASSETS_ALERT_MAIL_TO"
+"""Recipients of alert mails, separated by commas."""
 WEBHOOK_VARIABLE = "ROMAN_ASSETS_ALERT_WEBHOOK"
+"""URL that takes alerts as JSON by POST. None by default."""
 
 TIMEOUT_S = 20.0
 MOST_LINES = 50

@@ -9,8 +9,11 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.visit_policy import VisitReserve
 
 RESERVE_VARIABLE = "ROMAN_ASSETS_VISIT_RESERVE_HOURS"
+"""Reserve of visits before the deadline of L3, hours. Measured by default."""
 WINDOW_VARIABLE = "ROMAN_ASSETS_PARTITION_WINDOW_DAYS"
+"""Days without change after which partition keys are deleted, 60 by default."""
 SSC_RESERVE_VARIABLE = "ROMAN_ASSETS_SSC_RESERVE_HOURS"
+"""Hours left to its deadline when the SSC gets a partial visit, 72 by default."""
 
 DEFAULT_WINDOW = timedelta(days=60)
 DEFAULT_SSC_RESERVE = timedelta(hours=72)

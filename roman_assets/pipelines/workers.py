@@ -32,6 +32,7 @@ from roman_assets.calibration.acceleration.installation import (
 from roman_assets.errors import PassingFaultError, PlatformError
 
 WORKERS_VARIABLE = "ROMAN_ASSETS_WORKERS"
+"""Number of romancal processes. By default it follows from cores and memory."""
 PRELOAD = "roman_assets.pipelines.preload"
 
 _CGROUP_LIMITS = (

@@ -24,6 +24,7 @@ from roman_assets.registry.snapshot import SNAPSHOT, SnapshotError, read_snapsho
 from roman_assets.registry.tiers import TieredDatabase
 
 REBUILD_VARIABLE = "ROMAN_ASSETS_REBUILD_MIB"
+"""Largest size of commit records, MiB, for automatic rebuilds after damage, 512 by default."""
 DEFAULT_REBUILD_MIB = 512
 """Commit records of some 100,000 products, from which a rebuild takes some ten seconds."""
 
