@@ -48,7 +48,7 @@ class Role(StrEnum):
             ) from error
 
     def may_see(self, owner: Role) -> bool:
-        """Tell whether this role sees what is meant for `owner`."""
+        """Return whether this role sees what is meant for `owner`."""
         return owner is Role.PUBLIC or self is Role.OPERATIONS
 
 

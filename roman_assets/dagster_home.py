@@ -24,17 +24,17 @@ the parallel work is done by processes, not by threads of numerical libraries.""
 
 
 def project_directory() -> Path:
-    """Give the directory of ``dagster.yaml`` and ``workspace.yaml``: the project's top level."""
+    """Return the directory of ``dagster.yaml`` and ``workspace.yaml``: the project's top level."""
     return Path(__file__).resolve().parent.parent
 
 
 def workspace_file() -> Path:
-    """Give the workspace that Dagster's processes load."""
+    """Return the workspace that Dagster's processes load."""
     return project_directory() / WORKSPACE_FILE
 
 
 def dagster_home(root: DataRoot) -> Path:
-    """Give Dagster's home: ``DAGSTER_HOME`` if the operator set it, else below the data root."""
+    """Return Dagster's home: ``DAGSTER_HOME`` if the operator set it, else below the data root."""
     chosen = os.environ.get(HOME_VARIABLE)
     return Path(chosen).absolute() if chosen else root.dagster_home
 
@@ -89,7 +89,7 @@ def _replace_link(link: Path, target: Path) -> None:
 
 
 def dagster_environment(root: DataRoot) -> dict[str, str]:
-    """Give the environment for Dagster's webserver, daemon and code server on an installation.
+    """Return the environment for Dagster's webserver, daemon and code server on an installation.
 
     Returns
     -------

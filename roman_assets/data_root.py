@@ -42,7 +42,7 @@ class DataRoot:
         return cls(path, os.environ.get(ARCHIVE_VARIABLE, "").rstrip("/") or None)
 
     def key(self, path: Path) -> str:
-        """Give the key, in the object store, of what has or would have a copy at this path."""
+        """Return the key, in the object store, of what has or would have a copy at this path."""
         return path.relative_to(self._kept).as_posix()
 
     @property

@@ -42,7 +42,7 @@ OBSERVED = re.compile(r"r\d{19}(_\d{4})?", re.ASCII)
 
 
 def visit_of(exposure_key: str) -> VisitId:
-    """Give the visit of an exposure's partition key.
+    """Return the visit of an exposure's partition key.
 
     Raises
     ------
@@ -53,5 +53,5 @@ def visit_of(exposure_key: str) -> VisitId:
 
 
 def is_exposure(key: str) -> bool:
-    """Tell an exposure's partition key from a visit's."""
+    """Return whether a partition key is that of an exposure."""
     return "_" in key

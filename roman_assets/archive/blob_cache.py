@@ -46,7 +46,7 @@ class BlobCache:
         self._limit = _configured_limit() if limit is None else limit
 
     def get(self, sha256: str, fetch: Callable[[Path], str]) -> Path:
-        """Give a copy, fetched if it is not there.
+        """Return a copy, fetched if it is not there.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class BlobCache:
         return copy
 
     def named(self, copy: Path, name: str) -> Path:
-        """Give a copy under a name of its own, which goes when the copy goes."""
+        """Return a copy under a name of its own, which goes when the copy goes."""
         path = _names(copy) / name
         make_directory(path.parent)
         draft = path.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
@@ -132,7 +132,7 @@ class BlobCache:
                 yield status.st_mtime, status.st_size, copy
 
     def _touched(self, copy: Path) -> bool:
-        """Let a copy count as used now; False if there is none."""
+        """Mark a copy as used now; return False if there is none."""
         # Not while copies are being chosen for removal: this one might be chosen.
         with self._locked(fcntl.LOCK_SH):
             try:
@@ -156,7 +156,7 @@ class BlobCache:
 
     @contextmanager
     def _draft(self, copy: Path) -> Iterator[Path]:
-        """Give a path beside the copy; what is written there becomes the copy."""
+        """Return a path beside the copy; what is written there becomes the copy."""
         with disk_space(self._directory):
             make_directory(copy.parent)
             draft = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.tmp")
@@ -178,7 +178,7 @@ def _configured_limit() -> int:
 
 
 def _names(copy: Path) -> Path:
-    """Give the directory of the names of a copy; no sha256 ends like it."""
+    """Return the directory of the names of a copy; no sha256 ends like it."""
     return copy.with_name(f"{copy.name}.names")
 
 

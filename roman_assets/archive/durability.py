@@ -76,7 +76,7 @@ def private_directory(path: Path) -> Path:
 
 
 def temporary_name(path: Path) -> Path:
-    """Give a hidden name beside `path` that nothing else uses."""
+    """Return a hidden name beside `path` that nothing else uses."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
@@ -237,7 +237,7 @@ def _processes_with(descriptor: int) -> list[str]:
 
 
 def mount_point(path: Path) -> Path:
-    """Give the mount point of the file system that holds (or would hold) `path`."""
+    """Return the mount point of the file system that holds (or would hold) `path`."""
     place = path.absolute()
     while not place.exists() or not place.is_mount():
         if place == place.parent:

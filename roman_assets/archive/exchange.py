@@ -82,7 +82,7 @@ class Exchange(ABC):
 
     @staticmethod
     def of(root: DataRoot) -> Exchange:
-        """Give the exchange of an installation (`DataRoot.ssc_exchange`)."""
+        """Return the exchange of an installation (`DataRoot.ssc_exchange`)."""
         place = root.ssc_exchange
         if place.startswith("s3://"):
             return ObjectExchange(place)
@@ -98,7 +98,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def read(self, key: PurePosixPath, most: int) -> bytes:
-        """Give at most so many bytes of a file; `FileNotFoundError` without one."""
+        """Return at most so many bytes of a file; `FileNotFoundError` without one."""
 
     @abstractmethod
     def files(self, below: PurePosixPath) -> Iterator[ExchangedFile]:
@@ -128,7 +128,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def location(self, key: PurePosixPath) -> str:
-        """Give a place for people: a path or a URL."""
+        """Return a place for people: a path or a URL."""
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are the same place."""

@@ -119,11 +119,11 @@ class FileArchive(Archive):
         return found
 
     def blob(self, sha256: str) -> Path:
-        """Give where the content with this hash is, or would be."""
+        """Return where the content with this hash is, or would be."""
         return self._root.blobs / sha256[:2] / sha256
 
     def has_blob(self, sha256: str, size: int) -> bool:
-        """Tell whether the content is there, by name and size."""
+        """Return whether the content is there, by name and size."""
         try:
             return self.blob(sha256).stat().st_size == size
         except FileNotFoundError:
@@ -145,22 +145,22 @@ class FileArchive(Archive):
         SetAside(self._root).add(self.blob(sha256), damage, name=str(name))
 
     def local(self, sha256: str) -> Path:
-        """Give the blob itself."""
+        """Return the blob itself."""
         blob = self.blob(sha256)
         if not blob.is_file():
             raise FileNotFoundError(errno.ENOENT, "no such blob", str(blob))
         return blob
 
     def lay_out(self, sha256: str, path: Path) -> None:
-        """Let a symbolic link point at the blob."""
+        """Point a symbolic link at the blob."""
         path.symlink_to(self.local(sha256).absolute())
 
     def public_path(self, name: ProductName) -> Path:
-        """Give the public path of a product, whether it is there or not."""
+        """Return the public path of a product, whether it is there or not."""
         return self._root.public / self.public_key(name)
 
     def path(self, name: ProductName) -> Path:
-        """Give the public path of an available product."""
+        """Return the public path of an available product."""
         path, tree = self.public_path(name), self._root.public
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
@@ -205,7 +205,7 @@ class FileArchive(Archive):
         return _is_link_of(public, blob) or _is_copy_of(public, blob, sha256)
 
     def is_public(self, name: ProductName) -> bool:
-        """Tell whether there is a file of that public name."""
+        """Return whether there is a file of that public name."""
         return self.public_path(name).is_file()
 
     def public_keys(self) -> Iterator[PurePosixPath]:

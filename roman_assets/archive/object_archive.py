@@ -79,7 +79,7 @@ class ObjectArchive(Archive):
         return set()
 
     def has_blob(self, sha256: str, size: int) -> bool:
-        """Tell whether the content is there, by name and size."""
+        """Return whether the content is there, by name and size."""
         return self._objects.size(self._blob_key(sha256)) == size
 
     def blobs(self) -> Iterator[Blob]:
@@ -101,7 +101,7 @@ class ObjectArchive(Archive):
         self._cache.drop(sha256)
 
     def local(self, sha256: str) -> Path:
-        """Give a copy in the cache below the data root."""
+        """Return a copy in the cache below the data root."""
         return self._cache.get(
             sha256, lambda path: self._objects.download(self._blob_key(sha256), path)
         )
@@ -115,7 +115,7 @@ class ObjectArchive(Archive):
             shutil.copyfile(copy, path)
 
     def path(self, name: ProductName) -> Path:
-        """Give a copy in the cache of what the name shows: the public may read nothing else.
+        """Return a copy in the cache of what the name shows: the public may read nothing else.
 
         It bears the official name, which data models compare with what they say themselves.
         """
@@ -152,18 +152,18 @@ class ObjectArchive(Archive):
         return {name: BLOB_MISSING for name, there in copied.items() if not there}
 
     def shows(self, name: ProductName, sha256: str) -> bool:
-        """Tell whether the public object is a copy of this blob, by the sha256 beside it."""
+        """Return whether the public object is a copy of this blob, by the sha256 beside it."""
         return self._shown(name)[0] == sha256
 
     def differing(self, contents: Mapping[ProductName, str]) -> dict[ProductName, str]:
-        """Give those of the names that do not show the blob of this sha256."""
+        """Return those of the names that do not show the blob of this sha256."""
         looks = _at_once(self._shown, contents)
         return {
             name: contents[name] for name, (shown, _) in looks.items() if shown != contents[name]
         }
 
     def is_public(self, name: ProductName) -> bool:
-        """Tell whether there is a public object of that name."""
+        """Return whether there is a public object of that name."""
         return self._objects.size(self._public_key(name)) is not None
 
     def public_keys(self) -> Iterator[PurePosixPath]:
@@ -221,7 +221,7 @@ class ObjectArchive(Archive):
         return Staged(sha256, size, staged_at if created else None)
 
     def _shown(self, name: ProductName) -> tuple[str | None, str | None]:
-        """Give the sha256 of what a public name shows and its e-tag."""
+        """Return the sha256 of what a public name shows and its e-tag."""
         return self._objects.sha256(self._public_key(name)) or (None, None)
 
     def _copy(self, sha256: str, name: ProductName, e_tag: str | None) -> bool:

@@ -91,7 +91,7 @@ class ObjectStore:
         self._store = _connected(self.url)
 
     def read(self, key: str) -> tuple[bytes, str]:
-        """Give an object's content and e-tag; `FileNotFoundError` if there is none."""
+        """Return an object's content and e-tag; `FileNotFoundError` if there is none."""
         with self._explained():
             result = obstore.get(self._store, key)
             return bytes(result.bytes()), _e_tag(result.meta)
@@ -122,12 +122,12 @@ class ObjectStore:
             obstore.put(self._store, key, content)
 
     def size(self, key: str) -> int | None:
-        """Give an object's size in bytes, None if there is none."""
+        """Return an object's size in bytes, None if there is none."""
         meta = self.meta(key)
         return None if meta is None else int(meta["size"])
 
     def meta(self, key: str) -> Any:
-        """Give obstore's metadata of an object (size, e_tag, last_modified), None without one."""
+        """Return obstore's metadata of an object (size, e_tag, last_modified), None without one."""
         with self._explained():
             try:
                 return obstore.head(self._store, key)
@@ -135,7 +135,7 @@ class ObjectStore:
                 return None
 
     def sha256(self, key: str) -> tuple[str | None, str] | None:
-        """Give the sha256 that was stored with an object and its e-tag, None without an object."""
+        """Return the sha256 stored with an object and its e-tag, None without an object."""
         with self._explained():
             try:
                 result = obstore.get(self._store, key, options={"head": True})
@@ -300,7 +300,7 @@ class ObjectStore:
 
 
 def _connected(url: str, copy_if_not_exists: str | None = None) -> S3Store:
-    """Give a store whose connections all of this process share."""
+    """Return a store whose connections all of this process share."""
     return _shared(url, copy_if_not_exists, _settings())
 
 
@@ -367,7 +367,7 @@ def _e_tag(meta: Any) -> str:
 
 
 def _verified_chunks(stream: Any, path: Path, sha256: str) -> Iterator[bytes]:
-    """Give a file's chunks; the last is held back until the whole is known to be as expected."""
+    """Yield a file's chunks; the last is held back until the whole is known to be as expected."""
     digest = hashlib.sha256()
     held = b""
     while chunk := stream.read(_CHUNK):
@@ -429,7 +429,7 @@ def _wrong_credentials(url: str, reason: str) -> BadInputError:
 
 
 def _cause(text: str) -> str:
-    """Give what was asked for and what the service or the network says, out of a long account."""
+    """Return what was asked for and what the service or the network says, out of a long account."""
     first = text.partition("\n")[0]
     request, code = _REQUEST.search(first), _CODE.search(text)
     said = code[1] if code else first.rpartition(" - ")[2].strip()

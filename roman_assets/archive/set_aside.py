@@ -128,7 +128,7 @@ class SetAside:
         return case
 
     def list(self) -> tuple[SetAsideCase, ...]:
-        """Give all cases, oldest first, those whose statement is damaged or lost as well."""
+        """Return all cases, oldest first, those whose statement is damaged or lost as well."""
         if not self.root.set_aside.is_dir():
             return ()
         found = sorted(path for path in self.root.set_aside.glob("[!.]*") if path.is_dir())
@@ -245,7 +245,7 @@ def _read_case(path: Path) -> SetAsideCase:
 
 
 def _damaged_case(path: Path, error: Exception) -> SetAsideCase:
-    """Tell of a case what its directory tells."""
+    """Read what the directory of a case states."""
     files = [file for file in sorted(path.iterdir()) if file.name not in (_CASE, _DAMAGED_CASE)]
     try:
         when = datetime.strptime(path.name.partition("_")[0], _WHEN).replace(tzinfo=UTC)

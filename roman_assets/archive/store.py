@@ -73,7 +73,7 @@ class Archive(ABC):
 
     @staticmethod
     def of(root: DataRoot) -> Archive:
-        """Give the archive of an installation: in its object store if it has one, else on disk."""
+        """Return the archive of an installation, in its object store or on disk."""
         if root.object_store is None:
             from roman_assets.archive.file_archive import FileArchive
 
@@ -146,7 +146,7 @@ class Archive(ABC):
 
     @abstractmethod
     def has_blob(self, sha256: str, size: int) -> bool:
-        """Tell whether the content is there, by name and size (`content_hash` reads the bytes)."""
+        """Return whether the content exists, by name and size (`content_hash` reads the bytes)."""
 
     @abstractmethod
     def blobs(self) -> Iterator[Blob]:
@@ -162,7 +162,7 @@ class Archive(ABC):
 
     @abstractmethod
     def local(self, sha256: str) -> Path:
-        """Give a local file with this content, to be read and not to be changed.
+        """Return a local file with this content, to be read and not to be changed.
 
         The path is good for some minutes; who needs it longer lays it out (`lay_out`).
 
@@ -186,7 +186,7 @@ class Archive(ABC):
 
     @abstractmethod
     def path(self, name: ProductName) -> Path:
-        """Give a local file with what the public name shows at this moment.
+        """Return a local file with what the public name shows at this moment.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class Archive(ABC):
     def show(
         self, contents: Mapping[ProductName, str], fence: Fence | None = None
     ) -> dict[ProductName, str]:
-        """Let public names show blobs, each in one step for every reader.
+        """Link public names to blobs, each atomically for every reader.
 
         Only the holder of the fold lock calls this, so that the names follow the records' order.
 
@@ -219,15 +219,15 @@ class Archive(ABC):
 
     @abstractmethod
     def shows(self, name: ProductName, sha256: str) -> bool:
-        """Tell whether the public name shows this blob."""
+        """Return whether the public name shows this blob."""
 
     def differing(self, contents: Mapping[ProductName, str]) -> dict[ProductName, str]:
-        """Give those of the names, with the sha256, that do not show the blob of this sha256."""
+        """Return those of the names, with the sha256, that do not show the blob of this sha256."""
         return {name: sha256 for name, sha256 in contents.items() if not self.shows(name, sha256)}
 
     @abstractmethod
     def is_public(self, name: ProductName) -> bool:
-        """Tell whether the public name shows anything."""
+        """Return whether the public name shows anything."""
 
     @abstractmethod
     def public_keys(self) -> Iterator[PurePosixPath]:
@@ -251,7 +251,7 @@ class Archive(ABC):
 
     @abstractmethod
     def restore_blob(self, name: ProductName, sha256: str, *, mend: bool) -> bool:
-        """Tell whether a lost blob can be made again from what the name shows, and do so."""
+        """Return whether a lost blob can be made again from what the name shows, and do so."""
 
     @abstractmethod
     def leftovers(self) -> Iterator[Path]:
@@ -268,16 +268,16 @@ class Archive(ABC):
         """The same as a URI."""
 
     def uri(self, name: ProductName) -> str:
-        """Give the public name as a URI."""
+        """Return the public name as a URI."""
         return f"{self.public_uri}/{self.public_key(name)}"
 
     def location(self, name: ProductName) -> str:
-        """Give the public name for people: a path or a URL."""
+        """Return the public name for people: a path or a URL."""
         return f"{self.public}/{self.public_key(name)}"
 
     @staticmethod
     def public_key(name: ProductName) -> PurePosixPath:
-        """Give a product's place below the public tree: level, program, visit, official name.
+        """Return a product's place below the public tree: level, program, visit, official name.
 
         The level is that of the product's kind, hence the supplement lies with L1 (R4), and there
         is no place for L0 (R1). Coadds of more than a visit lie under their grouping.
@@ -291,11 +291,11 @@ class Archive(ABC):
 
 
 def sha256_of(path: Path) -> str:
-    """Give the sha256 of a file in hexadecimal."""
+    """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def not_in_archive(name: ProductName) -> FileNotFoundError:
-    """Give the error of who asks for a product that is not available."""
+    """Return the error of who asks for a product that is not available."""
     return FileNotFoundError(errno.ENOENT, "not in the archive", str(name))

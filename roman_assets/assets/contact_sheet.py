@@ -33,6 +33,6 @@ def contact_sheet(images: Sequence[tuple[str, Path]], left_out: int = 0) -> str:
 
 
 def inline(label: str, drawing: bytes) -> str:
-    """Give a PNG as Markdown with everything inline."""
+    """Return a PNG as Markdown with everything inline."""
     encoded = base64.b64encode(drawing).decode()
     return f"![{label}](data:image/png;base64,{encoded})"

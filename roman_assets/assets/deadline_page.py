@@ -180,7 +180,7 @@ def _dates(axes: Axes) -> None:
 
 
 def summary_markdown(statistics: DeadlineStatistics) -> str:
-    """Give states and forecast as Markdown tables, for metadata in Dagster's UI."""
+    """Return states and forecast as Markdown tables, for metadata in Dagster's UI."""
     counts = statistics.counts()
     state_rows = [
         [str(state), *(f"{int(number):,}" for number in counts.loc[state])]
@@ -225,7 +225,7 @@ def _cleared(backlog: int, cleared: Any) -> str:
 
 
 def report_html(statistics: DeadlineStatistics, picture: bytes) -> str:
-    """Give the whole report as one page that needs nothing from elsewhere."""
+    """Return the whole report as one page that needs nothing from elsewhere."""
     counts = statistics.counts()
     state_rows = [
         [str(state), *(f"{int(number):,}" for number in counts.loc[state])]

@@ -50,7 +50,7 @@ def deadline_report(installation: dg.ResourceParam[Installation]) -> dg.Material
 
 
 def inline_picture(png: bytes) -> str:
-    """Give a picture as Markdown, small enough for an event."""
+    """Return a picture as Markdown, small enough for an event."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:

@@ -21,7 +21,7 @@ _SHORTEST = timedelta(minutes=1)
 
 
 def freshness_policy(level: Level) -> dg.FreshnessPolicy:
-    """Give the policy that fails when no product of a level was made for its whole latency.
+    """Return the policy that fails when no product of a level was made for its whole latency.
 
     It warns when a product due by then would be at risk. The deadlines are those of the
     installation at the time the definitions are loaded.

@@ -97,14 +97,14 @@ def run_of(context: dg.AssetExecutionContext) -> Run:
 
 
 def fixed_context(context: dg.AssetExecutionContext) -> str | None:
-    """Give the CRDS context that was fixed for a run, None if that of the moment is to be used."""
+    """Return the CRDS context fixed for a run, None for that of the moment."""
     return context.run.tags.get(CONTEXT_TAG)
 
 
 def reprocessing_of(
     context: dg.AssetExecutionContext, root: DataRoot, exposure: str
 ) -> ExposureWork | None:
-    """Give what is approved to be done again of an exposure, None for runs of no proposal.
+    """Return what is approved to be done again of an exposure, None for runs of no proposal.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def _several(
 
 
 def _common_assets(outcomes: Iterable[PartitionOutcome]) -> set[dg.AssetKey]:
-    """Give the assets that every partition has: only these Dagster may report for the range."""
+    """Return the assets that every partition has: only these Dagster may report for the range."""
     return set.intersection(*(set(outcome.assets) for outcome in outcomes))
 
 
@@ -227,7 +227,7 @@ def _in_order(outcomes: Iterable[PartitionOutcome]) -> list[dg.AssetKey]:
 
 
 def _joint_version(key: dg.AssetKey, outcomes: Mapping[str, PartitionOutcome]) -> dg.DataVersion:
-    """Give the one version that Dagster allows a range: that of all partitions together."""
+    """Return the one version that Dagster allows a range: that of all partitions together."""
     return joint_data_version(
         f"{partition} {outcome.assets[key].data_version.value}"
         for partition, outcome in outcomes.items()
@@ -235,7 +235,7 @@ def _joint_version(key: dg.AssetKey, outcomes: Mapping[str, PartitionOutcome]) -
 
 
 def joint_data_version(parts: Iterable[str]) -> dg.DataVersion:
-    """Give the data version of something made of parts, whatever their order."""
+    """Return the data version of something made of parts, whatever their order."""
     return dg.DataVersion(hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest())
 
 

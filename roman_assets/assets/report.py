@@ -88,7 +88,7 @@ class StepReport:
 
 
 def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.AssetKey, Materialized]:
-    """Give the materialization of each asset of a step that has products, upstream first."""
+    """Return the materialization of each asset of a step that has products, upstream first."""
     from roman_assets.archive.store import Archive
 
     archive = Archive.of(root)
@@ -103,7 +103,7 @@ def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.Asse
 
 
 def content_version(entries: Iterable[RegisteredProduct]) -> dg.DataVersion:
-    """Give the data version of a set of products.
+    """Return the data version of a set of products.
 
     It is made of the fingerprints, which identify content: a product made again by the same work
     from the same inputs differs in dates and logs only, and makes nothing downstream stale.
@@ -180,20 +180,20 @@ def _quality(kind: ProductKind, entries: Sequence[RegisteredProduct]) -> dict[st
 
 
 def source_count(entries: Iterable[RegisteredProduct]) -> int | None:
-    """Give the number of sources in catalogues, None if no entry states it."""
+    """Return the number of sources in catalogues, None if no entry states it."""
     counts = [entry.metadata.get("source_count") for entry in entries]
     known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def alignment_residuals(entries: Iterable[RegisteredProduct]) -> dict[str, float | None]:
-    """Give the residual (mas rms) of each L2 image's alignment, None where no fit was made."""
+    """Return the residual (mas rms) of each L2 image's alignment, None where no fit was made."""
     residuals = {entry.name: entry.metadata.get("alignment_rms") for entry in entries}
     return {name: None if rms is None else float(rms) for name, rms in residuals.items()}
 
 
 def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
-    """Give the ledger's verdict on the products of a kind that were made last, if it has one."""
+    """Return the ledger's verdict on the products of a kind that were made last, if it has one."""
     rows = deadlines[(deadlines["kind"] == kind.name) & deadlines["made"].notna()]
     if rows.empty:
         return {}
@@ -223,7 +223,7 @@ def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[st
 
 
 def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
-    """Give what the visit lacked when products were made, as they are marked."""
+    """Return what the visit lacked when products were made, as they are marked."""
     return sorted({name for entry in entries for name in entry.metadata.get(MISSING, ())})
 
 

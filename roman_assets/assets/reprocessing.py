@@ -19,7 +19,7 @@ _MOST_SHOWN = 30
 
 
 def proposals_spec() -> dg.AssetSpec:
-    """Give the asset whose metadata show what is proposed, with its impact, and how far it is."""
+    """Return the asset whose metadata show what is proposed, with its impact, and how far it is."""
     return dg.AssetSpec(
         REPROCESSING_PROPOSALS,
         description=(
@@ -94,7 +94,7 @@ def decide_proposal() -> None:
 
 
 def proposals_markdown(shown: "Sequence[tuple[DecidedProposal, Progress | None]]") -> str:
-    """Give proposals for people: the open ones with their impact first, then the others."""
+    """Return proposals for people: the open ones with their impact first, then the others."""
     open_ones = [one for one, _ in shown if one.decision is None]
     others = [pair for pair in shown if pair[0].decision is not None][-_MOST_SHOWN:]
     parts = [*(_open(one) for one in open_ones), *_decided_table(others)]
@@ -148,5 +148,5 @@ def _row(decided: "DecidedProposal", left: "Progress | None") -> str:
 
 
 def _cell(text: str) -> str:
-    """Give what a person wrote so that it stays in its cell."""
+    """Return what a person wrote so that it stays in its cell."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -80,20 +80,20 @@ ALWAYS_MADE = frozenset({"uncal", "cal"})
 
 
 def kinds_of(step: Step) -> tuple[ProductKind, ...]:
-    """Give the kinds a step makes, upstream first."""
+    """Return the kinds a step makes, upstream first."""
     kinds = {kind.name: kind for kind in KINDS if makes(step, kind)}
     return tuple(kinds[name] for name in _UPSTREAM if name in kinds)
 
 
 def asset_key(step: Step, kind: ProductKind) -> dg.AssetKey:
-    """Give the asset of what a step makes of a kind: the kind's name, or that of its release."""
+    """Return the asset of what a step makes of a kind: the kind's name, or that of its release."""
     if step is Step.RELEASE:
         return dg.AssetKey(f"release_{kind.name.removeprefix('visit_')}")
     return dg.AssetKey(kind.name)
 
 
 def product_spec(kind: ProductKind, step: Step) -> dg.AssetSpec:
-    """Give the asset of what a step makes of a product kind."""
+    """Return the asset of what a step makes of a product kind."""
     return dg.AssetSpec(
         asset_key(step, kind),
         description=_description(kind, step),
@@ -117,12 +117,12 @@ def product_spec(kind: ProductKind, step: Step) -> dg.AssetSpec:
 
 
 def product_specs(step: Step) -> list[dg.AssetSpec]:
-    """Give the assets of all kinds that a step makes, upstream first."""
+    """Return the assets of all kinds that a step makes, upstream first."""
     return [product_spec(kind, step) for kind in kinds_of(step)]
 
 
 def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
-    """Give what a product is made from.
+    """Return what a product is made from.
 
     Which L2 belong to a unit of a release says its record, as does the context: references that
     are new make nothing of it stale.
@@ -140,7 +140,7 @@ def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
 
 
 def visit_manifest_spec() -> dg.AssetSpec:
-    """Give the asset that leads from exposures to their visit.
+    """Return the asset that leads from exposures to their visit.
 
     Which exposures belong to a visit no partition mapping can tell, since keys are known only as
     they are observed; the manifest names them.
@@ -158,7 +158,7 @@ def visit_manifest_spec() -> dg.AssetSpec:
 
 
 def handover_specs() -> list[dg.AssetSpec]:
-    """Give what tells the SSC that L2 images are ready (R12)."""
+    """Return what tells the SSC that L2 images are ready (R12)."""
     every_cal = dg.AssetDep("cal", partition_mapping=dg.AllPartitionMapping())
     return [
         dg.AssetSpec(
@@ -184,7 +184,7 @@ def handover_specs() -> list[dg.AssetSpec]:
 
 
 def upstream_specs() -> list[dg.AssetSpec]:
-    """Give what the graph starts from and does not make itself."""
+    """Return what the graph starts from and does not make itself."""
     return [
         dg.AssetSpec(
             LEVEL0,
@@ -253,5 +253,5 @@ def _description(kind: ProductKind, step: Step) -> str:
 
 
 def asset_keys(step: Step) -> Iterable[dg.AssetKey]:
-    """Give the asset keys of a step's products, upstream first."""
+    """Return the asset keys of a step's products, upstream first."""
     return (asset_key(step, kind) for kind in kinds_of(step))

@@ -29,7 +29,7 @@ def outcome_of(
     result: StepResult,
     extra_checks: ExtraChecks = lambda report: (),
 ) -> PartitionOutcome:
-    """Tell what became of a step for one partition.
+    """Return what became of a step for one partition.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def manifest(
 
 
 def listed(manifest: "VisitManifest") -> Materialized:
-    """Give the materialization of a manifest."""
+    """Return the materialization of a manifest."""
     return Materialized(
         {
             "complete": manifest.complete,

@@ -85,7 +85,7 @@ class NoticeFile:
 
     @classmethod
     def of(cls, root: DataRoot) -> NoticeFile:
-        """Give the board of an installation, ``notices/availability.jsonl`` below its root."""
+        """Return the board of an installation, ``notices/availability.jsonl`` below its root."""
         return cls(root.path / "notices" / "availability.jsonl")
 
     def post(self, notice: Notice) -> None:
@@ -140,7 +140,7 @@ def write_cursors(cursors: Mapping[dg.AssetKey, EventCursor]) -> str:
 def new_events(
     instance: dg.DagsterInstance, asset: dg.AssetKey, cursor: EventCursor, now: float
 ) -> Iterator[dg.EventLogRecord]:
-    """Give the materializations not handed over yet, in order, and move the cursor along.
+    """Yield the materializations not handed over yet, in order, and move the cursor along.
 
     An event counts as handed over when the next one is asked for.
     """
@@ -157,7 +157,7 @@ def new_events(
 
 
 def is_news(instance: dg.DagsterInstance, record: dg.EventLogRecord) -> bool:
-    """Tell whether a materialization brought content that was not reported before.
+    """Return whether a materialization brought content that was not reported before.
 
     A rerun reports what it found unchanged as reused. That is news only if the run that made it
     was lost before it could report it.

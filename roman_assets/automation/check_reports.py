@@ -59,7 +59,7 @@ class ReportedState:
 def reported_states(
     instance: dg.DagsterInstance, wanted: Collection[CheckOfPartition]
 ) -> Mapping[CheckOfPartition, ReportedState]:
-    """Give what checks said last; those that were never evaluated are absent.
+    """Return what checks said last; those that were never evaluated are absent.
 
     Parameters
     ----------

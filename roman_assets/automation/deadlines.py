@@ -149,7 +149,7 @@ def _key(standing: Standing) -> tuple[str, str, str]:
 
 
 def changes_at(row: Mapping[str, Any], deadlines: Mapping[Level, Deadline]) -> datetime | None:
-    """Give when a row of the ledger changes by time alone (UTC): at risk first, then overdue."""
+    """Return when a row of the ledger changes by time alone (UTC): at risk first, then overdue."""
     if row["made"] is not None or row["due"] is None or (row["margin_hours"] or 0.0) < 0:
         return None
     due: datetime = row["due"]
@@ -183,7 +183,7 @@ def deadline_sensor(
 
 
 def unreported(instance: dg.DagsterInstance, found: Iterable[Standing]) -> list[Standing]:
-    """Give those whose check says something else, those not in order first.
+    """Return those whose check says something else, those not in order first.
 
     Of a level in order nothing is reported here, unless its check says that it is not: the run
     that makes it reports it, and may have been lost before it could.

@@ -127,7 +127,7 @@ def _one_of_each(
 
 
 def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.RunRequest]:
-    """Give runs the priority of the earliest product of the SSC that waits for them."""
+    """Return runs the priority of the earliest product of the SSC that waits for them."""
     from roman_assets.registry.registry import Registry
 
     with Registry(root) as registry:

@@ -67,7 +67,7 @@ class HandoverWatch(Remembered):
         return len(self._waiting)
 
     def ready(self, instance: dg.DagsterInstance, now: datetime) -> list[ReadyImages]:
-        """Give what the SSC is to be told now."""
+        """Return what the SSC is to be told now."""
         from roman_assets.pipelines.manifest import listed_visits
         from roman_assets.pipelines.ssc.handover import ready_images
         from roman_assets.registry.deadline_settings import deadlines_of
@@ -108,7 +108,7 @@ def _progress(
     busy: Iterable[str],
     deadlines: Mapping[Level, Deadline],
 ) -> VisitProgress:
-    """Tell the policy of visits how far the hand-over is."""
+    """Return the progress of the hand-over, for the policy of visits."""
     manifest, deadline = ready.manifest, deadlines[ready.level]
     start = manifest.executed.get(CLOCK_START[deadline.origin])
     mine = {str(manifest.visit), ready.partition}

@@ -40,7 +40,7 @@ MOST_RETRIES = 100
 
 
 def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the partition keys (exposures and visits) of all runs that have not ended.
+    """Return the partition keys (exposures and visits) of all runs that have not ended.
 
     A lost run that the daemon is about to start again has not ended.
     """
@@ -54,7 +54,7 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
 
 
 def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the exposures and visits that backfills have still to make, with a run or without."""
+    """Return the exposures and visits that backfills have still to make, with a run or without."""
     unfinished = [one for one in BulkActionStatus if one not in BULK_ACTION_TERMINAL_STATUSES]
     keys: set[str] = set()
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=unfinished)):
@@ -71,12 +71,12 @@ def _observed(keys: Iterable[str]) -> frozenset[str]:
 
 
 def will_be_retried(run: dg.DagsterRun) -> bool:
-    """Tell whether the daemon starts a run again that has failed."""
+    """Return whether the daemon starts a run again that has failed."""
     return run.tags.get(WILL_RETRY_TAG) == "true"
 
 
 def room_in_queue(instance: dg.DagsterInstance, job_name: str) -> int:
-    """Give how many runs of a job may be requested now."""
+    """Return how many runs of a job may be requested now."""
     queued = instance.get_runs_count(dg.RunsFilter(job_name=job_name, statuses=list(UNFINISHED)))
     return max(0, RUNS_IN_QUEUE - queued)
 
@@ -95,7 +95,7 @@ def _partitions(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Sequen
 
 
 def requested_run_keys(instance: dg.DagsterInstance, run_keys: Iterable[str]) -> frozenset[str]:
-    """Give those run keys for which there is a run, whatever became of it."""
+    """Return those run keys for which there is a run, whatever became of it."""
     return frozenset(runs_requested(instance, run_keys))
 
 

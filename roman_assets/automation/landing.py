@@ -119,7 +119,7 @@ class ExposureState:
         return retry_key(key, self.failed)
 
     def due(self, now: datetime) -> datetime | None:
-        """Give when the most urgent product that waits for a run is due (UTC).
+        """Return when the most urgent product that waits for a run is due (UTC).
 
         L3 of the visit waits as well. Of an exposure that is made again the clock runs anew: its
         first publication has had its verdict.
@@ -196,7 +196,7 @@ class LandingWatch(Remembered):
         return list(changes.receipts)
 
     def record(self) -> None:
-        """Tell the deadline ledger of the receipts that have changed.
+        """Record changed receipts for the deadline ledger.
 
         The next fold shows them: that of a run, or of `registry_fold_sensor`.
         """
@@ -239,7 +239,7 @@ class LandingWatch(Remembered):
             return standard
 
     def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[ExposureState]:
-        """Give the exposures to request a run for, the most urgent first.
+        """Return the exposures to request a run for, the most urgent first.
 
         An exposure waits while a run is at work on it, after a passing fault for a while, and after
         any other run in vain until something of it changes or that run is deleted.
@@ -442,7 +442,7 @@ def level0_event(receipt: Receipt) -> dg.AssetMaterialization:
 
 
 def skip_reason(watch: LandingWatch, remaining: int) -> dg.SkipReason:
-    """Say what is waited for."""
+    """Return what is waited for."""
     if remaining:
         return dg.SkipReason(f"{remaining} files are still to be read")
     if watch.more:

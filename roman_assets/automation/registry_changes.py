@@ -61,7 +61,7 @@ class RegistryChanges(Remembered):
         return Registry(self.root)
 
     def look(self, now: datetime) -> Changed:
-        """Tell what has changed since the last look.
+        """Return what has changed since the last look.
 
         Parameters
         ----------

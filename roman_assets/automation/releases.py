@@ -63,7 +63,7 @@ class Stage:
 
 
 def stages(state: ReleaseState, *, try_again: bool) -> tuple[Stage, Stage]:
-    """Give the two backfills that make a release, each with what is left for it.
+    """Return the two backfills that make a release, each with what is left for it.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def launch(
 
 
 def backfills_of(instance: dg.DagsterInstance, release: Release) -> Sequence[PartitionBackfill]:
-    """Give the backfills of a release, in the order in which they were launched."""
+    """Return the backfills of a release, in the order in which they were launched."""
     found = (instance.get_backfill(_backfill_id(release, number)) for number in count(1))
     return [backfill for backfill in takewhile(lambda one: one is not None, found) if backfill]
 
@@ -158,7 +158,7 @@ def _backfill_id(release: Release, number: int) -> str:
 
 
 def release_tags(release: Release) -> dict[str, str]:
-    """Give the tags of runs for a release: which one, with what, and after prompt products."""
+    """Return the tags of runs for a release: which one, with what, and after prompt products."""
     return {
         RELEASE_TAG: release.partition,
         REPROCESSING_TAG: "release",

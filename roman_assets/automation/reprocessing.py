@@ -102,7 +102,7 @@ class ProposalWatch(Remembered):
 
 
 def left_of(root: DataRoot, decided: DecidedProposal, done: dict[str, Progress]) -> Progress | None:
-    """Tell what is left of a proposal, None of one that is not approved.
+    """Return what is left of a proposal, None of one that is not approved.
 
     Parameters
     ----------

@@ -116,14 +116,14 @@ def keys_to_try_again(
 
 
 def _not_settled(run: dg.DagsterRun | None) -> bool:
-    """Tell whether a backfill that Dagster itself gave up left something undone."""
+    """Return whether a backfill that Dagster itself gave up left something undone."""
     if run is None:
         return True
     return run.status is not DagsterRunStatus.SUCCESS and BAD_INPUT_TAG not in run.tags
 
 
 def _failed_for_passing_fault(run: dg.DagsterRun | None) -> bool:
-    """Tell whether a run failed, for good, for a fault that may have passed."""
+    """Return whether a run failed, for good, for a fault that may have passed."""
     if run is None or run.status is not DagsterRunStatus.FAILURE or will_be_retried(run):
         return False
     return BAD_INPUT_TAG not in run.tags

@@ -20,7 +20,7 @@ DEFAULT_SSC_RESERVE = timedelta(hours=72)
 
 
 def visit_reserve() -> VisitReserve:
-    """Give how the reserve of visits is chosen: measured, or as ``RESERVE_VARIABLE`` says.
+    """Return how the reserve of visits is chosen: measured, or as ``RESERVE_VARIABLE`` says.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def visit_reserve() -> VisitReserve:
 
 
 def ssc_reserve() -> timedelta:
-    """Give how long before its products are due the SSC is told of a visit that lacks something.
+    """Return how long before its products are due the SSC is told of a visit that lacks something.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def ssc_reserve() -> timedelta:
 
 
 def partition_window() -> timedelta:
-    """Give how long Dagster keeps the keys of exposures and visits that are done.
+    """Return how long Dagster keeps the keys of exposures and visits that are done.
 
     Raises
     ------

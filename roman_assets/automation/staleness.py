@@ -82,7 +82,7 @@ class StalenessWatch(Remembered):
     _versions: Mapping[dg.AssetKey, Mapping[str, str]] | None = None
 
     def versions(self) -> Mapping[dg.AssetKey, Mapping[str, str]]:
-        """Give by asset and partition the version of what it would be made with, where affected."""
+        """Return by asset and partition the version it would be made with, where affected."""
         from roman_assets.calibration.context import configure_crds, operational_context
         from roman_assets.pipelines.formatting.landing import definitive_ephemerides
         from roman_assets.registry.registry import Registry
@@ -167,7 +167,7 @@ def changed_versions(
     affected: Mapping[str, str],
     in_force: Collection[str] = (),
 ) -> Iterator[dg.AssetObservation]:
-    """Give the observations that Dagster lacks of one input.
+    """Yield the observations that Dagster lacks of one input.
 
     Parameters
     ----------

@@ -154,7 +154,7 @@ class VisitState:
         return members == made_from and self.made_without == {self.manifest.missing}
 
     def _without_releases(self, images: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Give images with the contents that count: of what a release concerns, the name does."""
+        """Return images with the contents that count: of what a release concerns, the name does."""
         return {
             (name, "" if self.closed or name in self.released else sha256)
             for name, sha256 in images
@@ -168,7 +168,7 @@ class VisitState:
         return None if start is None else deadline.due(start)
 
     def progress(self, *, at_work: bool) -> VisitProgress:
-        """Tell the policy how far the visit is."""
+        """Return the progress of the visit, for the policy."""
         manifest = self.manifest
         return VisitProgress(
             inputs=len(manifest.members),
@@ -226,7 +226,7 @@ class VisitWatch(Remembered):
         return len(self._outlooks)
 
     def wanted(self, instance: dg.DagsterInstance, now: datetime) -> list[VisitState]:
-        """Give the visits to request a run for, the most urgent first."""
+        """Return the visits to request a run for, the most urgent first."""
         changed = map(visit_of_key, self._changes.look(now).partitions)
         new = dict.fromkeys(changed, Outlook(changed=True))
         self._outlooks = new | {
@@ -323,7 +323,7 @@ def _urgency(state: VisitState) -> tuple[bool, bool, float, VisitId]:
 
 
 def visit_of_key(key: str) -> VisitId:
-    """Give the visit of an exposure's or a visit's partition key."""
+    """Return the visit of an exposure's or a visit's partition key."""
     return visit_of(key) if is_exposure(key) else VisitId.parse(key)
 
 
@@ -441,7 +441,7 @@ def run_request(state: VisitState) -> dg.RunRequest:
 
 
 def approval_tags(approval: Approval) -> dict[str, str]:
-    """Give the tags of a run that carries out a proposal: which one, with what, and last (R15)."""
+    """Return the tags of a run for a proposal: its id, its cause, lowest priority (R15)."""
     fixed = {CONTEXT_TAG: approval.context} if approval.context else {}
     return {
         PROPOSAL_TAG: approval.proposal_id,

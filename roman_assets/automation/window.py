@@ -77,7 +77,7 @@ def partition_window_sensor(
 def keys_to_put_away(
     instance: dg.DagsterInstance, root: DataRoot, before: datetime
 ) -> frozenset[str]:
-    """Give the keys of visits that are settled, and of which nothing has changed since a time.
+    """Return the keys of visits that are settled, and of which nothing has changed since a time.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def keys_to_put_away(
 
 
 def settled_visits(registry: Registry, visits: Sequence[VisitId]) -> Iterator[VisitId]:
-    """Give those visits of which every product, and those of its exposures, stands as it will."""
+    """Yield those visits of which every product, and those of its exposures, stands as it will."""
     for start in range(0, len(visits), VISITS_AT_ONCE):
         batch = visits[start : start + VISITS_AT_ONCE]
         rows = ledger_rows(registry.deadlines(visit=[str(visit) for visit in batch]))
@@ -121,6 +121,6 @@ def _is_settled(row: Mapping[str, Any]) -> bool:
 
 
 def backfills_in_progress(instance: dg.DagsterInstance) -> bool:
-    """Tell whether a backfill has runs still to be started: it needs the keys it was given."""
+    """Return whether a backfill has runs still to be started: it needs the keys it was given."""
     unfinished = [one for one in BulkActionStatus if one not in BULK_ACTION_TERMINAL_STATUSES]
     return bool(instance.get_backfills(BulkActionsFilter(statuses=unfinished), limit=1))

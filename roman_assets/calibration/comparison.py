@@ -113,7 +113,7 @@ class ContextComparison:
         return tuple(sorted(found))
 
     def changes(self, selection: ReferenceSelection) -> tuple[ReferenceChange, ...]:
-        """Give the references that would be others, by kind.
+        """Return the references that would be others, by kind.
 
         A reference that is not on record counts only where the pipeline of these products asks for
         it: parameter references, which are never on record, and those that the old context did not
@@ -146,7 +146,7 @@ def _counts_without_record(kind: str, before: str, step: Step) -> bool:
 
 @functools.cache
 def reference_kinds(step: Step) -> frozenset[str]:
-    """Give the kinds of references that romancal's pipeline of a step asks for."""
+    """Return the kinds of references that romancal's pipeline of a step asks for."""
     from romancal.pipeline import ExposurePipeline, MosaicPipeline
 
     pipelines = {Step.EXPOSURE: ExposurePipeline, Step.VISIT: MosaicPipeline}
@@ -158,7 +158,7 @@ def reference_kinds(step: Step) -> frozenset[str]:
 
 
 def _rules(context: str) -> Mapping[str, Any]:
-    """Give the rules of a context: by kind a `crds` mapping, or a word where there is none."""
+    """Return the rules of a context: by kind a `crds` mapping, or a word where there is none."""
     from crds.core import rmap
     from crds.core.exceptions import CrdsError
 
@@ -183,7 +183,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
 
 
 def _name(rules: Mapping[str, Any], kind: str) -> str:
-    """Give the name of a rule: rules are never changed, so those of one name are the same."""
+    """Return the name of a rule: rules are never changed, so those of one name are the same."""
     rule = rules.get(kind, NONE)
     return rule if isinstance(rule, str) else str(rule.basename)
 

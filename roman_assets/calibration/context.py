@@ -55,7 +55,7 @@ def configure_crds(root: DataRoot) -> None:
 
 
 def operational_context() -> str:
-    """Give the context that CRDS would use now, such as ``roman_0002.pmap``.
+    """Return the context that CRDS would use now, such as ``roman_0002.pmap``.
 
     ``CRDS_CONTEXT`` wins over the server's word (or that of the cache's ``server_config``),
     which is asked anew at each call.
@@ -103,7 +103,7 @@ def _require_name(context: str) -> None:
 
 
 def require_context(context: str) -> str:
-    """Give a context that is fixed beforehand, if the cache or the server has it (R7, R15).
+    """Return a context that is fixed beforehand, if the cache or the server has it (R7, R15).
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def require_context(context: str) -> str:
 
 
 def known_contexts() -> tuple[str, ...]:
-    """Give the contexts present in the local cache, oldest first."""
+    """Return the contexts present in the local cache, oldest first."""
     mappings = Path(os.environ["CRDS_PATH"]) / "mappings" / "roman"
     return tuple(
         sorted(path.name for path in mappings.glob("*.pmap") if _CONTEXT.fullmatch(path.name))
@@ -144,7 +144,7 @@ def best_references(
     context: str | None = None,
     kinds: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Give the names of the reference files CRDS chooses for an exposure.
+    """Return the names of the reference files CRDS chooses for an exposure.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def best_references(
 
 
 def astrometric_catalog(root: DataRoot) -> Path | None:
-    """Give the catalogue of reference positions to hand to `TweakRegStep` as ``abs_refcat``.
+    """Return the catalogue of reference positions to hand to `TweakRegStep` as ``abs_refcat``.
 
     Returns
     -------

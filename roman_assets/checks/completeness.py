@@ -27,7 +27,7 @@ CHECKS: Mapping[Step, dg.AssetCheckKey] = {
 
 
 def completeness_spec(step: Step) -> dg.AssetCheckSpec:
-    """Give the check that no file set of an exposure or visit failed in a step."""
+    """Return the check that no file set of an exposure or visit failed in a step."""
     return partitioned_check(
         CHECKS[step],
         step,

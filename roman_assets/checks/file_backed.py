@@ -21,7 +21,7 @@ CHECKS: Mapping[Step, dg.AssetCheckKey] = {
 
 
 def files_only_spec(step: Step) -> dg.AssetCheckSpec:
-    """Give the check that a step's L4 products are files in the archive and nothing else."""
+    """Return the check that a step's L4 products are files in the archive and nothing else."""
     return partitioned_check(
         CHECKS[step],
         step,

@@ -117,7 +117,7 @@ class Standing:
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the rows of a table of the ledger as plain values: missing ones None, times in UTC."""
+    """Return the rows of a table of the ledger as plain values: missing ones None, times in UTC."""
     plain = frame.astype(object).where(frame.notna(), None)
     rows = [dict(zip(plain.columns, row, strict=True)) for row in plain.to_numpy()]
     for row in rows:
@@ -186,7 +186,7 @@ def _margin(row: Mapping[str, Any]) -> float:
 
 
 def in_time_specs(step: Step) -> list[dg.AssetCheckSpec]:
-    """Give the checks of the levels that a step makes."""
+    """Return the checks of the levels that a step makes."""
     return [
         partitioned_check(
             key,
@@ -212,7 +212,7 @@ def in_time(standing: Standing) -> dg.AssetCheckResult:
 
 
 def evaluation(standing: Standing) -> dg.AssetCheckEvaluation:
-    """Give the same as an event for those products that no run reports."""
+    """Return the same as an event for those products that no run reports."""
     return dg.AssetCheckEvaluation(
         asset_key=standing.check.asset_key,
         check_name=standing.check.name,

@@ -11,7 +11,7 @@ from roman_assets.products.kind import Step
 
 
 def partitioned_check(key: dg.AssetCheckKey, step: Step, description: str) -> dg.AssetCheckSpec:
-    """Give the spec of a check that has the partitions of a step.
+    """Return the spec of a check that has the partitions of a step.
 
     Parameters
     ----------

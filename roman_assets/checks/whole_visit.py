@@ -13,7 +13,7 @@ WHOLE_VISIT = dg.AssetCheckKey(dg.AssetKey("coadd"), "whole_visit")
 
 
 def whole_visit_spec() -> dg.AssetCheckSpec:
-    """Give the check that nothing lacked when a visit was added up."""
+    """Return the check that nothing lacked when a visit was added up."""
     return partitioned_check(
         WHOLE_VISIT,
         Step.VISIT,

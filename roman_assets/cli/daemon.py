@@ -33,7 +33,7 @@ _LOG = "daemon.log"
 
 
 def dagster_program(name: str) -> str:
-    """Give the path of one of Dagster's programs, from the environment of this interpreter."""
+    """Return the path of one of Dagster's programs, from the environment of this interpreter."""
     return str(Path(sys.executable).with_name(name))
 
 

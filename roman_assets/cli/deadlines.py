@@ -184,7 +184,7 @@ def _products_text(line: Mapping[str, Any]) -> str:
 
 
 def margin_text(hours: float | None) -> str:
-    """Give a margin for people: hours left, or hours late in red."""
+    """Return a margin for people: hours left, or hours late in red."""
     if hours is None:
         return ""
     text = _duration(abs(hours))

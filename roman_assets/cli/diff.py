@@ -32,7 +32,7 @@ def diff(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is different between two generations of a product.
+    """Return what is different between two generations of a product.
 
     The file of an overwritten generation is there for some time; afterwards what was found when it
     was overwritten is told.

@@ -27,7 +27,7 @@ def formatting(
         ),
     ],
 ) -> None:
-    """Tell why L1 would be made again from its packets.
+    """Return why L1 would be made again from its packets.
 
     The definitive ephemeris, repaired packets, another version of the formatting software: nothing
     makes L1 again by itself. Propose it, so that a person approves it.

@@ -55,7 +55,7 @@ class Goal:
         return cls({Step.FORMATTING: exposures, Step.EXPOSURE: exposures, Step.VISIT: visits})
 
     def reached(self, registry: Registry) -> Mapping[Step, frozenset[str]]:
-        """Give the partitions that have been made, by step."""
+        """Return the partitions that have been made, by step."""
         return {
             step: wanted & frozenset(registry.partition_state(step)["partition"])
             for step, wanted in self.partitions.items()

@@ -123,7 +123,7 @@ def demo(
 
 
 def _next_pass(root: DataRoot) -> int:
-    """Give the pass after the last that was received, so that a demo's visits are new ones."""
+    """Return the pass after the last that was received, so that a demo's visits are new ones."""
     from roman_assets.pipelines.formatting.landing import LandingArea
 
     landing = LandingArea(root)

@@ -172,7 +172,7 @@ def _given(patterns: list[str] | None) -> list[str]:
 
 
 def _names(reader: ArchiveReader, patterns: list[str], search: Search) -> Iterator[str]:
-    """Give names one by one where there is nothing to search but names."""
+    """Yield names one by one where there is nothing to search but names."""
     if not search.is_everything:
         yield from _found(reader, patterns, search)["name"]
         return
@@ -306,7 +306,7 @@ def _copy_out(reader: ArchiveReader, found: pd.DataFrame, to: Path) -> None:
 
 
 def _lines(value: Any) -> Iterator[str]:
-    """Give a citable fact as lines."""
+    """Yield a citable fact as lines."""
     if isinstance(value, dict):
         for key, item in value.items():
             if isinstance(item, dict):

@@ -99,7 +99,7 @@ class RehearsalReport:
         return f"{text}; {fewest} are the fewest with which none is missed for want of workers."
 
     def numbers(self) -> dict[str, Any]:
-        """Give everything as JSON values."""
+        """Return everything as JSON values."""
         scenario, platform = self.rehearsal.scenario, self.rehearsal.platform
         return {
             "exposures": len(scenario.observations.exposures),
@@ -143,7 +143,7 @@ class RehearsalReport:
         return machines * self.rehearsal.platform.workers_per_machine
 
     def _busy(self) -> float:
-        """Give the part of the workers that is at work on the busiest day."""
+        """Return the part of the workers that is at work on the busiest day."""
         return self.timeline.busiest_day / self.rehearsal.platform.workers
 
     def _premises(self) -> Iterator[str]:
@@ -246,7 +246,7 @@ def _warned(count: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Give times in seconds, everything else as it is."""
+    """Return times in seconds, everything else as it is."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.total_seconds() if hasattr(value, "total_seconds") else value

@@ -27,7 +27,7 @@ _NOT_EXPECTED = "-"
 
 
 def status_tables(root: DataRoot) -> Iterator[Table]:
-    """Give tables of exposures and visits with what is made level by level, and of what is wrong.
+    """Yield tables of exposures and visits with what is made level by level, and of what is wrong.
 
     A cell says how many products there are of how many expected; skycells are known only once a
     visit has been co-added, so L3 is counted without.
@@ -51,7 +51,7 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
 
 
 def _unfit_table(unfit: pd.DataFrame) -> Table:
-    """Give the metadata that columns of the registry cannot hold, with the newest of each."""
+    """Return the metadata that columns of the registry cannot hold, with the newest of each."""
     table = Table(
         "table", "column", "type", "products", "product", "says", title="Metadata that do not fit"
     )
@@ -67,7 +67,7 @@ def _unfit_table(unfit: pd.DataFrame) -> Table:
 
 
 def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
-    """Give what was made of some visits, when, and against which deadline.
+    """Return what was made of some visits, when, and against which deadline.
 
     Times and margins are the ledger's.
     """
@@ -86,13 +86,13 @@ def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
 
 
 def _sizes(registry: Registry, visit: VisitId) -> pd.DataFrame:
-    """Give the bytes of a visit's products by the record that made them and their kind."""
+    """Return the bytes of a visit's products by the record that made them and their kind."""
     found = registry.find(visit=str(visit), overwritten=True)
     return found.groupby(["record_id", "kind"])[["size"]].sum().reset_index()
 
 
 def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
-    """Give the number of current products by partition and level."""
+    """Return the number of current products by partition and level."""
     frame = registry.counts(by=("partition", "level"))
     return {
         (partition, level): int(products)
@@ -187,7 +187,7 @@ def _kinds(receipt: Receipt, steps: tuple[Step, ...]) -> tuple[ProductKind, ...]
 
 
 def _expected(receipt: Receipt, level: Level) -> int | None:
-    """Give how many products of a level an exposure has in the end, None if not known yet."""
+    """Return how many products of a level an exposure has in the end, None if not known yet."""
     if not receipt.detectors:
         return None
     return sum(

@@ -173,7 +173,7 @@ _RELEASES = (timedelta(days=180), timedelta(days=365))
 def _stocks(
     root: DataRoot, path: Path | None, survey: Survey, source: SizesSource
 ) -> tuple[dict[str, str], datetime, pd.DataFrame]:
-    """Give what the what-if is about, for people; its time zero; and what there will be."""
+    """Return what the what-if is about, for people; its time zero; and what there will be."""
     from roman_assets.observatory.coverage import skycells_of_exposures
     from roman_assets.observatory.plan import VisitPlan
     from roman_assets.products.deadline import utc_now

@@ -140,7 +140,7 @@ class Search:
 
 
 def searching(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Search`, handed over as its argument ``search``."""
+    """Return a command the options of `Search`, handed over as its argument ``search``."""
     hints = get_type_hints(Search, include_extras=True)
     names = [field.name for field in fields(Search)]
     options = [

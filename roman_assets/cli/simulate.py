@@ -168,7 +168,7 @@ def new_reference(
         typer.Option(help="For exposures from this moment on, UTC; default: for all."),
     ] = None,
 ) -> None:
-    """Let a new photometric calibration of one detector arrive, and with it a new CRDS context.
+    """Deliver a new photometric calibration of one detector, and with it a new CRDS context.
 
     [dim]roman-assets new-reference WFI01 && roman-assets impact --context roman_0003.pmap[/dim]
     """

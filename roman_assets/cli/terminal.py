@@ -8,6 +8,6 @@ _PIPE_WIDTH = 200
 
 
 def terminal() -> Console:
-    """Give a console as wide as the terminal; a pipe gets whole lines."""
+    """Return a console as wide as the terminal; a pipe gets whole lines."""
     console = Console()
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)

@@ -24,7 +24,7 @@ Vectors = NDArray[np.float64]
 def skycells_of_exposures(
     exposures: Iterable[PlannedExposure],
 ) -> dict[ExposureId, tuple[str, ...]]:
-    """Give the skycells that each exposure touches.
+    """Return the skycells that each exposure touches.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def skycells_of_exposures(
 def sky_positions(
     pointing: Pointing, detectors: Iterable[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give ICRS positions (degrees) of a grid of points on some detectors, edges included.
+    """Return ICRS positions (degrees) of a grid of points on some detectors, edges included.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def sky_positions(
 
 @cache
 def _grid(detector: str) -> Vectors:
-    """Give points of a detector as unit vectors of the telescope's frame; shape (3, points)."""
+    """Return points of a detector as unit vectors of the telescope's frame; shape (3, points)."""
     side = np.linspace(-0.5, FULL_ACTIVE_PIXELS - 0.5, _SAMPLES)
     x, y = (axis.ravel() for axis in np.meshgrid(side, side))
     v2, v3 = (np.asarray(angle) * _ARCSEC for angle in distortion(detector, None)(x, y))
@@ -73,7 +73,7 @@ def _grid(detector: str) -> Vectors:
 
 
 def _attitude(pointing: Pointing) -> Vectors:
-    """Give the rotation from the telescope's frame to ICRS."""
+    """Return the rotation from the telescope's frame to ICRS."""
     reference = wcsinfo(pointing.ra, pointing.dec, pointing.pa)
     v2, v3 = reference["v2_ref"] * _ARCSEC, reference["v3_ref"] * _ARCSEC
     ra, dec, roll = (np.deg2rad(reference[name]) for name in ("ra_ref", "dec_ref", "roll_ref"))
@@ -84,7 +84,7 @@ def _attitude(pointing: Pointing) -> Vectors:
 
 
 def _turn(axis: int, angle: float) -> Vectors:
-    """Give the rotation of vectors by an angle (rad) about an axis."""
+    """Return the rotation of vectors by an angle (rad) about an axis."""
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.eye(3)
     matrix[first, first] = matrix[second, second] = np.cos(angle)

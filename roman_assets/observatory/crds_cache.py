@@ -243,7 +243,7 @@ def set_operational_context(path: Path, context: str) -> None:
 
 
 def cache_settings(path: Path) -> CacheSettings:
-    """Give the settings of a cache that `build_crds_cache` made.
+    """Return the settings of a cache that `build_crds_cache` made.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def cache_settings(path: Path) -> CacheSettings:
 
 
 def stored_epsf(path: Path, detector: str, element: OpticalElement) -> EpsfGrid:
-    """Give the ePSFs that a cache holds; computing them takes far longer.
+    """Return the ePSFs that a cache holds; computing them takes far longer.
 
     Raises
     ------
@@ -333,7 +333,7 @@ def _cover_fields(path: Path, ledger: _Ledger, fields: Sequence[SkyCircle]) -> N
 
 
 def _coverage(ledger: _Ledger) -> dict[str, frozenset[OpticalElement]]:
-    """Give the filters of each detector that the cache has flats for."""
+    """Return the filters of each detector that the cache has flats for."""
     coverage: dict[str, frozenset[OpticalElement]] = {}
     for key in ledger.files:
         kind, *purpose = key.split()
@@ -404,7 +404,7 @@ def _save(model: Any, path: Path) -> None:
 def _references(
     path: Path, ledger: _Ledger, coverage: Mapping[str, frozenset[OpticalElement]]
 ) -> Iterator[_Reference]:
-    """Give every reference file that a cache of this coverage has."""
+    """Yield every reference file that a cache of this coverage has."""
     window, seed = ledger.settings.window, ledger.settings.seed
     yield _Reference("darkdecaysignal", "", lambda: references.darkdecaysignal(window, seed))
     yield _Reference(
@@ -430,7 +430,7 @@ def _references(
 def _shapes(
     coverage: Mapping[str, frozenset[OpticalElement]],
 ) -> dict[str, frozenset[OpticalElement]]:
-    """Give the filters of each detector whose images of stars are needed: coadds need more."""
+    """Return the filters of each detector whose images of stars are needed: coadds need more."""
     everywhere = frozenset[OpticalElement]().union(*coverage.values())
     return dict(sorted(coverage.items())) | {COADD_DETECTOR: everywhere}
 
@@ -558,7 +558,7 @@ def _write_mappings(
 def _selections(
     ledger: _Ledger, coverage: Mapping[str, frozenset[OpticalElement]], *, early: bool
 ) -> dict[str, dict[tuple[str, ...], str]]:
-    """Give for each kind the file of each combination of its matching parameters."""
+    """Return for each kind the file of each combination of its matching parameters."""
     files = ledger.files
     chosen: dict[str, dict[tuple[str, ...], str]] = {
         "darkdecaysignal": {(): files["darkdecaysignal"]},

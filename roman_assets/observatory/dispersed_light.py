@@ -82,7 +82,7 @@ class FirstOrder:
 
 @cache
 def first_order(detector: str, element: OpticalElement) -> FirstOrder:
-    """Give the first order of a disperser on a detector.
+    """Return the first order of a disperser on a detector.
 
     Beyond the table of dispersions its first and last value hold.
     """
@@ -103,7 +103,7 @@ def first_order(detector: str, element: OpticalElement) -> FirstOrder:
 
 
 def _central_wavelength(code: str) -> float:
-    """Give the central wavelength (nm) of a disperser by its published code."""
+    """Return the central wavelength (nm) of a disperser by its published code."""
     # tabs between its columns make it something else than the ECSV that its name says
     table = _published("PrismGrismSummary/grism_prism_parameters.ecsv", "ascii.csv")
     table.rename_columns(table.colnames, [name.strip() for name in table.colnames])
@@ -165,7 +165,7 @@ class _WavelengthSpread:
     spreads: tuple[PointSpread, ...]
 
     def shares(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give what part of each PSF is in that of some wavelengths, shape (psfs, n)."""
+        """Return what part of each PSF is in that of some wavelengths, shape (psfs, n)."""
         units = np.eye(len(self.wavelengths))
         return np.stack([np.interp(wavelength, self.wavelengths, unit) for unit in units])
 

@@ -172,7 +172,7 @@ class Downlink:
         return tuple(path.name for path in files)
 
     def _disturbed(self, packets: list[bytes], name: str) -> tuple[list[bytes], list[bytes]]:
-        """Give the packets as they arrive, and the good ones that are held back."""
+        """Return the packets as they arrive, and the good ones that are held back."""
         delivery = self._delivery
         rng = np.random.default_rng([delivery.seed, crc32(name.encode())])
         order = rng.permutation(len(packets)).tolist()
@@ -218,7 +218,7 @@ def _is_there(path: Path, draft: Path) -> bool:
 
 
 def _share(fraction: float, packets: Sequence[bytes]) -> int:
-    """Give a fraction of the packets as a number, at least one unless the fraction is 0."""
+    """Return a fraction of the packets as a number, at least one unless the fraction is 0."""
     return min(len(packets), max(1, round(fraction * len(packets)))) if fraction else 0
 
 

@@ -93,7 +93,7 @@ def orbit_message(start: datetime, stop: datetime, kind: EphemerisKind) -> str:
 
 
 def barycentric_velocity(time: datetime) -> NDArray[np.float64]:
-    """Give the observatory's velocity about the solar system's barycentre, km/s, shape (3,).
+    """Return the observatory's velocity about the solar system's barycentre, km/s, shape (3,).
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _mission_states(epochs: list[datetime]) -> NDArray[np.float64]:
 
 
 def _orbit_error(epochs: list[datetime]) -> NDArray[np.float64]:
-    """Give the slow oscillation that the prediction missed: km and km/s, shape (n, 6)."""
+    """Return the slow oscillation that the prediction missed: km and km/s, shape (n, 6)."""
     phase = 2 * np.pi / _ERROR_PERIOD * np.array([epoch.timestamp() for epoch in epochs])
     position = _POSITION_ERROR * (1 + 0.1 * np.sin(phase))[:, None]
     velocity = _POSITION_ERROR * (0.1 * 2 * np.pi / _ERROR_PERIOD * np.cos(phase))[:, None]

@@ -44,7 +44,7 @@ _BEFORE_FIRST_EXPOSURE = timedelta(seconds=30)
 
 
 def ma_table_document(table: MultiAccumTable) -> MATable:
-    """Give an MA table as the ground receives it."""
+    """Return an MA table as the ground receives it."""
     return MATable(
         number=table.number,
         name=table.name,

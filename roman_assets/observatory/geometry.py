@@ -42,7 +42,7 @@ _INVERSE_DEGREE = 8
 
 
 def active_pixels(window: int | None) -> int:
-    """Give the active pixels along a side: ``window``, or 4088 for None.
+    """Return the active pixels along a side: ``window``, or 4088 for None.
 
     Raises
     ------
@@ -60,12 +60,12 @@ def active_pixels(window: int | None) -> int:
 
 
 def array_pixels(window: int | None) -> int:
-    """Give the pixels along a side of ramps and references, reference border included."""
+    """Return the pixels along a side of ramps and references, reference border included."""
     return active_pixels(window) + 2 * BORDER_PIXELS
 
 
 def window_origin(window: int | None) -> int:
-    """Give the detector's active pixel (in x and in y) that is pixel 0 of the window."""
+    """Return the detector's active pixel (in x and in y) that is pixel 0 of the window."""
     return (FULL_ACTIVE_PIXELS - active_pixels(window)) // 2
 
 
@@ -79,7 +79,7 @@ def _siaf() -> Any:
 
 
 def siaf_aperture(detector: str) -> Any:
-    """Give pysiaf's aperture ``WFInn_FULL``; raises `ValueError` for an unknown detector."""
+    """Return pysiaf's aperture ``WFInn_FULL``; raises `ValueError` for an unknown detector."""
     if detector not in DETECTORS:
         raise ValueError(f"{detector!r} is not a detector: expected WFI01 to WFI18")
     return _siaf()[f"{detector}_FULL"]
@@ -126,7 +126,7 @@ def _fit(detector: str) -> tuple[Model, Model]:
 
 
 def distortion(detector: str, window: int | None) -> Model:
-    """Give the transform from active pixel (x, y) to telescope (V2, V3).
+    """Return the transform from active pixel (x, y) to telescope (V2, V3).
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def distortion(detector: str, window: int | None) -> Model:
 
 
 def pixel_area(detector: str, window: int | None) -> NDArray[np.float64]:
-    """Give the solid angle of every active pixel.
+    """Return the solid angle of every active pixel.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def pixel_area(detector: str, window: int | None) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=len(DETECTORS))
 def reference_pixel_area(detector: str) -> float:
-    """Give the solid angle (sr) of the detector's central pixel, the one photom is made for."""
+    """Return the solid angle (sr) of the detector's central pixel, the one photom is made for."""
     forward, _ = _fit(detector)
     centre = np.array([[_CENTRE]])
     return float(_jacobian_area(forward, centre, centre)[0, 0])
@@ -185,7 +185,7 @@ def _jacobian_area(forward: Model, x: Any, y: Any) -> NDArray[np.float64]:
 
 
 def wcsinfo(ra: float, dec: float, pa: float) -> dict[str, Any]:
-    """Give rad's ``meta.wcsinfo`` for a pointing, all but ``s_region``.
+    """Return rad's ``meta.wcsinfo`` for a pointing, all but ``s_region``.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def detector_wcs(
     *,
     velocity_aberration: float = 1.0,
 ) -> WCS:
-    """Give the WCS that `romancal.assign_wcs` makes for a pointing with these references.
+    """Return the WCS that `romancal.assign_wcs` makes for a pointing with these references.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ _EDGE_PHASE = "WSM_ACQ_VC"
 
 
 def is_spectral(planned: PlannedExposure) -> bool:
-    """Tell whether an exposure is guided on spectra."""
+    """Return whether an exposure is guided on spectra."""
     return planned.exposure_type is ExposureType.WFI_SPECTRAL
 
 
@@ -399,7 +399,7 @@ def _phase(
 
 
 def _corner(star: GuideStar, size: int, pixels: int) -> NDArray[np.int64]:
-    """Give the first pixel (x, y) of a window around a star, all of it on the detector."""
+    """Return the first pixel (x, y) of a window around a star, all of it on the detector."""
     centre = np.rint([star.predicted_x, star.predicted_y]).astype(int)
     corner: NDArray[np.int64] = np.clip(centre - size // 2, 0, pixels - size)
     return corner

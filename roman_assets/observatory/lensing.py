@@ -53,14 +53,14 @@ class LensingSeason:
 
     @classmethod
     def of(cls, exposures: Iterable[PlannedExposure], seed: int) -> Self | None:
-        """Give the season of the Galactic Bulge survey's exposures of a plan, None without one."""
+        """Return the season of a plan's Galactic Bulge exposures, None without one."""
         times = [_mjd(one.start) for one in exposures if one.survey is Survey.GBTDS]
         if not times or max(times) - min(times) < SHORTEST_SEASON:
             return None
         return cls(seed, min(times), max(times))
 
     def events(self, sources: Table) -> Table:
-        """Give the truth table with the events.
+        """Return the truth table with the events.
 
         Returns
         -------
@@ -75,7 +75,7 @@ class LensingSeason:
         return described
 
     def magnified(self, sources: Table, time: datetime) -> Table:
-        """Give sources with the fluxes that they have at a time (UTC)."""
+        """Return sources with the fluxes that they have at a time (UTC)."""
         events = self.events(sources)
         lensed = events["lens_te"] > 0
         factor = np.ones(len(events))
@@ -110,7 +110,7 @@ def magnification(
     te: NDArray[np.float64] | float,
     u0: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
-    """Give Paczyński's magnification; times in days."""
+    """Return Paczyński's magnification; times in days."""
     u2 = np.square(u0) + np.square((np.asarray(time) - t0) / te)
     result: NDArray[np.float64] = (u2 + 2) / np.sqrt(u2 * (u2 + 4))
     return result

@@ -88,7 +88,7 @@ MA_TABLES = tuple(sorted({*parameters.read_pattern, *_SURVEY_PLAN_TABLES}))
 
 @cache
 def ma_table(number: int) -> MultiAccumTable:
-    """Give an MA table by its number.
+    """Return an MA table by its number.
 
     Raises
     ------

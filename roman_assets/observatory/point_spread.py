@@ -94,7 +94,7 @@ class PointSpread:
         return image
 
     def profile(self) -> galsim.InterpolatedImage:
-        """Give the ePSF at the middle of the grid as a profile of unit flux, scale in arcsec."""
+        """Return the ePSF at the middle of the grid as a profile of unit flux, scale in arcsec."""
         middle = self._stamps[len(self._stamps) // 2]
         half, keep = middle.shape[0] // 2, self._oversampling * GALAXY_RADIUS
         image = galsim.Image(
@@ -107,7 +107,7 @@ class PointSpread:
         return galsim.InterpolatedImage(image, flux=flux, x_interpolant="lanczos5")
 
     def _weights(self, x: float, y: float) -> list[tuple[int, float]]:
-        """Give the stamps to mix and their bilinear weights, as photutils does."""
+        """Return the stamps to mix and their bilinear weights, as photutils does."""
         (x0, x1, tx), (y0, y1, ty) = _bracket(self._x, x), _bracket(self._y, y)
         weights = [
             (self._place[x0, y0], (1 - tx) * (1 - ty)),
@@ -126,7 +126,7 @@ def _bracket(nodes: NDArray[np.float64], value: float) -> tuple[float, float, fl
 
 
 def pixel_positions(sources: Table, wcs: WCS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the active pixels (x, y) of sources, also outside of the detector."""
+    """Return the active pixels (x, y) of sources, also outside of the detector."""
     x, y = wcs.invert(
         np.asarray(sources["ra"]), np.asarray(sources["dec"]), with_bounding_box=False
     )
@@ -134,7 +134,7 @@ def pixel_positions(sources: Table, wcs: WCS) -> tuple[NDArray[np.float64], NDAr
 
 
 def galaxy_shape(galaxy: Row, x: float, y: float, wcs: WCS) -> galsim.GSObject:
-    """Give a galaxy of unit flux as it lies on the detector, scale in arcsec, without the PSF."""
+    """Return a galaxy of unit flux as it lies on the detector, scale in arcsec, without the PSF."""
     return galsim.Sersic(
         float(galaxy["sersic_index"]),
         half_light_radius=float(galaxy["half_light_radius"] * np.sqrt(galaxy["axis_ratio"])),
@@ -169,7 +169,7 @@ def _pixel_angle(galaxy: Row, x: float, y: float, wcs: WCS) -> float:
 def near(
     x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, ...], reach: int
 ) -> NDArray[np.bool_]:
-    """Tell which places are on a detector or at most ``reach`` pixels from it."""
+    """Return which places are on a detector or at most ``reach`` pixels from it."""
     inside: NDArray[np.bool_] = (
         (x > -reach) & (x < shape[1] + reach) & (y > -reach) & (y < shape[0] + reach)
     )

@@ -70,7 +70,7 @@ class EpsfGrid:
 
 
 def grid_positions(window: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give the positions (x, y) of an `EpsfGrid`.
+    """Return the positions (x, y) of an `EpsfGrid`.
 
     The corners of a window, within which the PSF hardly changes; 3 by 3 on a whole detector.
     """
@@ -148,7 +148,7 @@ def monochromatic_psf(detector: str, wavelength: float, window: int | None) -> E
 
 
 def enclosed_energy(stamp: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give radii (native pixels) and the fractions of the light within them, ascending."""
+    """Return radii (native pixels) and the fractions of the light within them, ascending."""
     centre = (stamp.shape[0] - 1) / 2
     y, x = np.indices(stamp.shape) - centre
     radius = np.hypot(x, y).ravel() / OVERSAMPLING
@@ -169,7 +169,7 @@ def _effective_wavelength(element: OpticalElement, spectral_type: str) -> float:
 
 @lru_cache(maxsize=1)
 def _blur() -> Any:
-    """Give what happens to the light after the optics: jitter, diffusion, the pixel itself."""
+    """Return what happens to the light after the optics: jitter, diffusion, the pixel itself."""
     return galsim.Convolve(
         galsim.Gaussian(sigma=JITTER_MAS / 1000),
         galsim.Gaussian(sigma=charge_diffusion * pixel_scale),

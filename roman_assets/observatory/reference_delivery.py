@@ -88,7 +88,7 @@ def deliver_reference(
 
 
 def rescaled(scale: float) -> Callable[[Any], None]:
-    """Give what changes the flux of all that a ``photom`` reference calibrates.
+    """Return what changes the flux of all that a ``photom`` reference calibrates.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _write_mapping(path: Path, mapping: Any, pattern: str) -> str:
 
 
 def _next_name(directory: Path, pattern: str) -> str:
-    """Give the next name after those that match a pattern, which differ by their four digits."""
+    """Return the next name after those that match a pattern, which differ by their four digits."""
     newest = max(directory.glob(pattern)).name
     stem, _, suffix = newest.rpartition(".")
     return f"{stem[:-4]}{int(stem[-4:]) + 1:04d}.{suffix}"

@@ -62,14 +62,14 @@ _ABMAG_ZERO_MJY = 3631e-6
 
 
 def detector_number(detector: str) -> int:
-    """Give the number of ``WFInn``; raises `ValueError` for anything else."""
+    """Return the number of ``WFInn``; raises `ValueError` for anything else."""
     if detector not in DETECTORS:
         raise ValueError(f"{detector!r} is not a detector: expected WFI01 to WFI18")
     return int(detector[3:])
 
 
 def imaging(element: OpticalElement) -> bool:
-    """Tell whether the element is a filter."""
+    """Return whether the element is a filter."""
     return element not in (OpticalElement.GRISM, OpticalElement.PRISM, OpticalElement.DARK)
 
 
@@ -81,7 +81,7 @@ def _effective_areas(detector: str) -> Any:
 def effective_area(
     detector: str, element: OpticalElement
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give wavelengths (micron) and effective areas (m²) of an element that lets light pass."""
+    """Return wavelengths (micron) and effective areas (m²) of an element that lets light pass."""
     table = _effective_areas(detector)
     column = bandpass.roman2galsim_bandpass[element] if not imaging(element) else str(element)
     return (
@@ -92,7 +92,7 @@ def effective_area(
 
 @lru_cache(maxsize=256)
 def electron_rate(detector: str, element: OpticalElement) -> float:
-    """Give the e/s of a source of one maggie (AB magnitude 0); 0 behind ``DARK``."""
+    """Return the e/s of a source of one maggie (AB magnitude 0); 0 behind ``DARK``."""
     if element is OpticalElement.DARK:
         return 0.0
     return float(bandpass.get_abflux(str(element), detector_number(detector)))
@@ -100,7 +100,7 @@ def electron_rate(detector: str, element: OpticalElement) -> float:
 
 @lru_cache(maxsize=256)
 def sky_rate(detector: str, element: OpticalElement) -> float:
-    """Give the e/s of zodiacal, stray and thermal light in the central pixel.
+    """Return the e/s of zodiacal, stray and thermal light in the central pixel.
 
     Zodiacal light is that of the field near the ecliptic pole where the simulated sky is; behind
     grism and prism, which spread it in all orders, the published minimum, which is close to that.
@@ -256,7 +256,7 @@ class DetectorResponse:
         return correction / 2
 
     def quantum_efficiency(self, element: OpticalElement) -> Image:
-        """Give the active pixels' sensitivity over the nominal; (active, active), dead ones 0."""
+        """Return the active pixels' sensitivity over the nominal; (active, active), dead ones 0."""
         size = active_pixels(self.window)
         random = self._random(f"quantum efficiency {element}")
         position = np.arange(size) + window_origin(self.window)
@@ -270,7 +270,7 @@ class DetectorResponse:
         return efficiency
 
     def flat(self, element: OpticalElement) -> Image:
-        """Give the flat of the reference file; (active, active), dead pixels 0.
+        """Return the flat of the reference file; (active, active), dead pixels 0.
 
         Holds quantum efficiency, relative pixel area and relative gain, so that images divided
         by it are proportional to surface brightness.
@@ -280,20 +280,20 @@ class DetectorResponse:
         return np.asarray(flat, dtype=np.float32)
 
     def electron_rate(self, element: OpticalElement) -> float:
-        """Give the e/s of a source of one maggie; see the function of that name."""
+        """Return the e/s of a source of one maggie; see the function of that name."""
         return electron_rate(self.detector, element)
 
     def sky_rate(self, element: OpticalElement) -> float:
-        """Give the e/s of diffuse light in the central pixel; see the function of that name."""
+        """Return the e/s of diffuse light in the central pixel; see the function of that name."""
         return sky_rate(self.detector, element)
 
     def conversion_megajanskys(self, element: OpticalElement) -> float:
-        """Give ``photmjsr``: MJy/sr per DN/s in a flat-fielded image of a filter."""
+        """Return ``photmjsr``: MJy/sr per DN/s in a flat-fielded image of a filter."""
         per_electron = _ABMAG_ZERO_MJY / self.electron_rate(element)
         return per_electron * self.nominal_gain / reference_pixel_area(self.detector)
 
     def raw_counts(self, linear: NDArray[Any]) -> Image:
-        """Give what the converter shows, before rounding.
+        """Return what the converter shows, before rounding.
 
         Parameters
         ----------

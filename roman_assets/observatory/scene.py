@@ -115,7 +115,7 @@ class Scene:
     seed: int
 
     def sources(self, circles: Iterable[SkyCircle]) -> Table:
-        """Give the truth table of all sources within any of some circles.
+        """Return the truth table of all sources within any of some circles.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Scene:
         return self._within(circles, BULGE_COUNTS[-1][0])
 
     def reference_stars(self, circles: Iterable[SkyCircle]) -> Table:
-        """Give the astrometric reference catalogue for parts of the sky.
+        """Return the astrometric reference catalogue for parts of the sky.
 
         Returns
         -------
@@ -166,7 +166,7 @@ def _simulated(seed: int, cell: int) -> tuple[Table, Table]:
 
 
 def _bulge_stars(seed: int, cell: int, limit: float) -> list[Table]:
-    """Give the Bulge stars of a cell, if it lies there: those of the catalogue, and the others."""
+    """Return the Bulge stars of a cell there: those of the catalogue, and the others."""
     ra, dec = hpgeom.pixel_to_angle(_CELL_NSIDE, np.array([cell]))
     if not _inside(ra, dec, (BULGE_FIELD,)).all():
         return []

@@ -88,7 +88,7 @@ class ProjectionRegion:
         return width * float(np.cos(np.deg2rad(nearest))), height
 
     def contains(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which positions (degrees) lie in the region, edges included."""
+        """Return which positions (degrees) lie in the region, edges included."""
         in_ring = (dec >= self.dec_min) & (dec <= self.dec_max)
         if self.polar:
             return in_ring
@@ -99,7 +99,7 @@ class ProjectionRegion:
 
 @cache
 def projection_regions() -> tuple[ProjectionRegion, ...]:
-    """Give all 4058 regions, from the north pole to the south pole, eastwards in a ring."""
+    """Return all 4058 regions, from the north pole to the south pole, eastwards in a ring."""
     edges = _ring_edges()
     regions = [ProjectionRegion(_POLAR_RA, 90.0, 0.0, 360.0, edges[0], 90.0)]
     for ring in range(1, _RINGS):
@@ -124,7 +124,7 @@ def projection_regions() -> tuple[ProjectionRegion, ...]:
 
 
 def skymap(fields: Iterable[SkyCircle]) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Give the regions of the sky map that touch some fields, with all their skycells.
+    """Return the regions of the sky map that touch some fields, with all their skycells.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def skymap(fields: Iterable[SkyCircle]) -> tuple[NDArray[np.void], NDArray[np.vo
 def tabulate(
     regions: Iterable[ProjectionRegion],
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Give the tables of `skymap` for some regions."""
+    """Return the tables of `skymap` for some regions."""
     rows: list[tuple[object, ...]] = []
     tables: list[NDArray[np.void]] = []
     start = 0
@@ -169,7 +169,7 @@ def tabulate(
 
 
 def skycells_of(region: ProjectionRegion) -> NDArray[np.void]:
-    """Give the skycells of a region (`SKYCELL_DTYPE`), row by row from the lower left."""
+    """Return the skycells of a region (`SKYCELL_DTYPE`), row by row from the lower left."""
     edge_x, edge_y = _plane(region, *_boundary(region))
     left, right, low, high = (
         int(np.rint(extreme / _PITCH))
@@ -202,7 +202,7 @@ def skycells_of(region: ProjectionRegion) -> NDArray[np.void]:
 
 
 def skycells_at(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[str, ...]:
-    """Give the names, sorted, of the skycells in which some positions (ICRS, degrees) lie."""
+    """Return the names, sorted, of the skycells in which some positions (ICRS, degrees) lie."""
     found: set[str] = set()
     reach = SKYCELL_PIXELS / 2
     numbers = _region_numbers(ra, dec)
@@ -222,7 +222,7 @@ def skycells_at(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[str,
 
 
 def _region_numbers(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give the places in `projection_regions` of the regions that contain positions (degrees)."""
+    """Return the places in `projection_regions` of the regions that contain positions (degrees)."""
     edges, counts, first = _ring_table()
     ring = np.searchsorted(-edges, -dec)
     count = counts[ring]
@@ -235,7 +235,7 @@ def _region_numbers(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArra
 
 @cache
 def _ring_table() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Give the southern edges of the rings, how many regions each has, and its first region."""
+    """Return the southern edges of the rings, how many regions each has, and its first region."""
     rings = np.arange(_RINGS + 1)
     counts = 8 * np.minimum(rings, np.minimum(_NSIDE, _RINGS - rings))
     first = np.concatenate([[0], np.cumsum(np.maximum(counts, 1))])
@@ -243,7 +243,7 @@ def _ring_table() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.in
 
 
 def _latitude(ring: float) -> float:
-    """Give the declination of a HEALPix ring, counted from the north pole."""
+    """Return the declination of a HEALPix ring, counted from the north pole."""
     cap = min(ring, _RINGS - ring)
     if cap < _NSIDE:
         z = np.copysign(1 - cap**2 / (3 * _NSIDE**2), _RINGS / 2 - ring)
@@ -295,7 +295,7 @@ def _tangent_latitude(region: ProjectionRegion) -> tuple[float, float]:
 
 
 def _boundary(region: ProjectionRegion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give positions along the edge of a region, at most a few arcmin apart."""
+    """Return positions along the edge of a region, at most a few arcmin apart."""
     along = np.linspace(0.0, 1.0, _EDGE_SAMPLES)
     if region.polar:
         edge = region.dec_min if region.dec_tangent > 0 else region.dec_max

@@ -36,7 +36,7 @@ _LIGHT_SPEED = 299792.458
 
 
 def with_lines(sources: Table, seed: int) -> Table:
-    """Give the truth table with what a spectrograph sees more than a camera.
+    """Return the truth table with what a spectrograph sees more than a camera.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _lots(seed: int, name: str) -> tuple[float, float]:
 
 
 def spectral_flux(source: Row, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the flux of a source by wavelength.
+    """Return the flux of a source by wavelength.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def spectral_flux(source: Row, wavelength: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _lines(source: Row) -> list[tuple[float, float, float]]:
-    """Give centre and standard deviation (nm) of lines, and observed over stated widths."""
+    """Return centre and standard deviation (nm) of lines, and observed over stated widths."""
     if source["kind"] != str(SourceKind.GALAXY):
         return [(line, ABSORPTION_SIGMA, 1.0) for line in PASCHEN_LINES]
     stretch = 1 + float(source["redshift"])

@@ -86,7 +86,7 @@ class PointingError:
     repeatability: float = 0.02
 
     def true_pointing(self, planned: PlannedExposure, seed: int) -> Pointing:
-        """Give where the telescope really points in an exposure."""
+        """Return where the telescope really points in an exposure."""
         rng = np.random.default_rng([seed, crc32(str(planned.exposure).encode()), 97])
         dx, dy = rng.normal(0, self.repeatability, 2)
         return planned.pointing.offset(self.x + dx, self.y + dy, self.roll)
@@ -122,11 +122,11 @@ class Telescope:
         return Scene(self.seed)
 
     def true_pointing(self, planned: PlannedExposure) -> Pointing:
-        """Give where the telescope really points in an exposure."""
+        """Return where the telescope really points in an exposure."""
         return self.pointing_error.true_pointing(planned, self.seed)
 
     def field(self, planned: PlannedExposure, detector: str) -> SkyCircle:
-        """Give a circle on the sky that holds all that a detector gets light from."""
+        """Return a circle on the sky that holds all that a detector gets light from."""
         size = active_pixels(self.window)
         pointing = planned.pointing
         wcs = detector_wcs(detector, pointing.ra, pointing.dec, pointing.pa, self.window)
@@ -137,7 +137,7 @@ class Telescope:
         return SkyCircle(float(ra), float(dec), float(reach * PIXEL_SCALE + margin) / 3600)
 
     def sources(self, planned: PlannedExposure, detector: str) -> Table:
-        """Give the truth table of what a detector gets light from, as bright as it is then."""
+        """Return the truth table of what a detector gets light from, as bright as it is then."""
         sources = self.scene.sources([self.field(planned, detector)])
         if planned.exposure_type is ExposureType.WFI_SPECTRAL:
             return with_lines(sources, self.seed)
@@ -181,7 +181,7 @@ class Telescope:
 
 
 def velocity_aberration(planned: PlannedExposure) -> float:
-    """Give the scale of the sky as the moving observatory sees it at mid-exposure."""
+    """Return the scale of the sky as the moving observatory sees it at mid-exposure."""
     velocity = barycentric_velocity(planned.start + (planned.end - planned.start) / 2)
     scale, _, _ = compute_va_effects(*velocity, planned.pointing.ra, planned.pointing.dec)
     return float(scale)
@@ -304,7 +304,7 @@ def send_definitive_ephemeris(
 
 
 def sky_fields(plan: VisitPlan, window: int | None = DEFAULT_WINDOW) -> tuple[SkyCircle, ...]:
-    """Give parts of the sky that hold all that the detectors of a plan see.
+    """Return parts of the sky that hold all that the detectors of a plan see.
 
     The field of the real stars comes first, so that most plans need no other, and an existing cache
     covers them.
@@ -330,7 +330,7 @@ def sky_fields(plan: VisitPlan, window: int | None = DEFAULT_WINDOW) -> tuple[Sk
 
 
 def _reach(detector: str, window: int | None) -> float:
-    """Give the angle (degrees) from WFI_CEN to the farthest light that reaches a detector."""
+    """Return the angle (degrees) from WFI_CEN to the farthest light that reaches a detector."""
     wcs = detector_wcs(detector, 0.0, 0.0, 0.0, window)
     middle = (active_pixels(window) - 1) / 2
     centre = SkyCoord(*(float(angle) for angle in wcs(middle, middle)), unit="deg")

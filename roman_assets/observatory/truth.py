@@ -110,7 +110,7 @@ class Residuals:
 
 
 def truth_path(root: DataRoot, visit: VisitId) -> Path:
-    """Give the place of the truth table of a visit."""
+    """Return the place of the truth table of a visit."""
     return root.observatory / "truth" / f"{visit}.ecsv"
 
 
@@ -238,7 +238,7 @@ def compare_catalog(
 
 
 def _fluxes(catalog: Table, measurement: Measurement) -> NDArray[np.float64]:
-    """Give total fluxes, nJy, shape (n,)."""
+    """Return total fluxes, nJy, shape (n,)."""
     fluxes = np.asarray(catalog[measurement.flux], dtype=float)
     aperture = _APERTURE_COLUMN.fullmatch(measurement.flux)
     if aperture is None:

@@ -92,7 +92,7 @@ class DetectorQuality:
         )
 
     def metadata_of(self, kind: str) -> dict[str, Any]:
-        """Give the known figures that concern a product kind, as the registry keeps them."""
+        """Return the known figures that concern a product kind, as the registry keeps them."""
         figures = asdict(self) if kind == "cal" else {}
         if kind == "exposure_catalog":
             figures["source_count"] = self.source_count

@@ -412,7 +412,7 @@ class _Former:
         return cls(products, files, missing)
 
     def files_of(self, ramp: _Ramp) -> dict[str, Path]:
-        """Give the files of a detector, by name of the product kind."""
+        """Return the files of a detector, by name of the product kind."""
         names = {kind: str(ProductName(ramp.file_set, KIND_BY_NAME[kind])) for kind in _COMPARED}
         return {kind: self.files[name] for kind, name in names.items() if name in self.files}
 
@@ -423,7 +423,7 @@ class _Former:
         plan: _Plan,
         inputs: tuple[ProductInput, ...],
     ) -> dict[str, Any]:
-        """Give what the record of a product is to say that it changed, if it overwrites one."""
+        """Return what the record of a product is to say that it changed, if it overwrites one."""
         before = self.products.get(name)
         if before is None or before.product_name.kind.name != "cal":
             return {}
@@ -441,7 +441,7 @@ class _Former:
 def _left_alone(
     root: DataRoot, plan: _Plan, only: Collection[str] | None
 ) -> dict[str, RegisteredProduct]:
-    """Give the products of file sets that nobody wants to be made again."""
+    """Return the products of file sets that nobody wants to be made again."""
     if only is None:
         return {}
     others = (ramp for ramp in plan.ramps if str(ramp.file_set) not in only)
@@ -452,7 +452,7 @@ def _left_alone(
 def _failed_before(
     root: DataRoot, exposure: str, only: Collection[str] | None
 ) -> list[WorkFailure]:
-    """Give the failures of file sets that are left alone: the newest record tells of all."""
+    """Return the failures of file sets that are left alone: the newest record tells of all."""
     if only is None:
         return []
     with Registry(root) as registry:

@@ -203,14 +203,14 @@ def _manifest(
 def _expected(
     visit: VisitId, nexposures: int | None, document: ExecutedVisit | None
 ) -> frozenset[str]:
-    """Give the exposures the visit is made of: all planned, or those executed if it was cut."""
+    """Return the exposures the visit is made of: all planned, or those executed if it was cut."""
     if document is not None and document.status is VisitStatus.TRUNCATED:
         return frozenset(map(str, document.exposure_ids))
     return frozenset(str(ExposureId(visit, number + 1)) for number in range(nexposures or 0))
 
 
 def _sent_down(document: ExecutedVisit | None) -> Iterator[str]:
-    """Give the file sets of the detectors of which data were sent down."""
+    """Yield the file sets of the detectors of which data were sent down."""
     if document is None:
         return
     for executed in document.exposures:
@@ -256,7 +256,7 @@ def _by_exposure(file_sets: Iterable[str]) -> dict[str, frozenset[str]]:
 def _execution(
     document: ExecutedVisit | None, events: Iterable[Mapping[ClockEvent, datetime]]
 ) -> dict[ClockEvent, datetime]:
-    """Give when the visit's first exposure began and its last one ended, lost ones included."""
+    """Return when the visit's first exposure began and its last one ended, lost ones included."""
     executed = () if document is None else document.exposures
     moments = [
         *events,

@@ -15,17 +15,17 @@ from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure
 
 
 def as_input(entry: ProductEntry) -> ProductInput:
-    """Give a registered product as the input of another."""
+    """Return a registered product as the input of another."""
     return ProductInput(name=entry.name, sha256=entry.sha256)
 
 
 def file_input(path: Path) -> ProductInput:
-    """Give a file outside the archive as an input."""
+    """Return a file outside the archive as an input."""
     return ProductInput(name=path.name, sha256=sha256_of(path))
 
 
 def as_failure(completion: Completion[Any]) -> WorkFailure:
-    """Give the failure of a task whose key is a file set.
+    """Return the failure of a task whose key is a file set.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def as_failure(completion: Completion[Any]) -> WorkFailure:
 
 
 def references_of(model: Any) -> dict[str, str]:
-    """Give the reference files a product was made with, by kind, from ``meta.ref_file``."""
+    """Return the reference files a product was made with, by kind, from ``meta.ref_file``."""
     return {
         kind: str(reference).removeprefix("crds://")
         for kind, reference in model.meta.ref_file.items()
@@ -55,7 +55,7 @@ _NO_REFERENCE = frozenset({"?", "None", "N/A"})
 
 @contextmanager
 def crds_explained(source: object) -> Iterator[None]:
-    """Say what to do where CRDS has nothing to calibrate with.
+    """Return what to do where CRDS has nothing to calibrate with.
 
     Parameters
     ----------

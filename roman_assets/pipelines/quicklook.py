@@ -141,7 +141,7 @@ def draw(data: npt.NDArray[np.floating], size: int = MAXIMUM_SIZE) -> bytes:
 
 
 def _cut_to_data(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Give the smallest window that holds every finite pixel; the whole image if there is none."""
+    """Return the smallest window with every finite pixel; the whole image without any."""
     seen = np.isfinite(data)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     if rows.size == 0:

@@ -97,7 +97,7 @@ def reproduce(
 
 
 def recorded_product(root: DataRoot, name: str, generation: int | None) -> RegisteredProduct:
-    """Give what is on record of a generation of a product, the newest by default.
+    """Return what is on record of a generation of a product, the newest by default.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from roman_assets.data_root import DataRoot
 
 @contextmanager
 def scratch_directory(root: DataRoot, partition: str) -> Iterator[Path]:
-    """Give an empty directory of one's own, and remove it at the end.
+    """Return an empty directory of one's own, and remove it at the end.
 
     What killed runs left behind is removed first: a directory in use is locked by its run, and
     the kernel frees that lock when the run dies.

@@ -67,7 +67,7 @@ class MosaickedSkycell:
 
 
 def skycells_of(path: Path) -> tuple[str, ...]:
-    """Give the names of the skycells that an L2 image overlaps, sorted; none without a WCS.
+    """Return the names of the skycells that an L2 image overlaps, sorted; none without a WCS.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def skycells_of(path: Path) -> tuple[str, ...]:
 
 
 def overlapped_skycells(wcs: WCS) -> list[int]:
-    """Give the indices, in the sky map, of the skycells that an image's outline intersects.
+    """Return the indices, in the sky map, of the skycells that an image's outline intersects.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def overlapped_skycells(wcs: WCS) -> list[int]:
 def _separation(
     centre: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Give angles between unit vectors, rad, accurate for small ones; shape (n,)."""
+    """Return angles between unit vectors, rad, accurate for small ones; shape (n,)."""
     chords: npt.NDArray[np.float64] = np.linalg.norm(vectors - centre, axis=-1)
     return 2 * np.arcsin(np.clip(chords / 2, 0, 1))
 

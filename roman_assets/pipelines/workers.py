@@ -65,7 +65,7 @@ class Completion(Generic[Value]):
 
 
 def machine_memory() -> int:
-    """Give the bytes of memory this process and its children may use together."""
+    """Return the bytes of memory this process and its children may use together."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in _CGROUP_LIMITS:
         try:
@@ -77,7 +77,7 @@ def machine_memory() -> int:
 
 
 def worker_count(memory_per_worker: int) -> int:
-    """Give the number of workers that fit the machine's processors and memory.
+    """Return the number of workers that fit the machine's processors and memory.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def worker_count(memory_per_worker: int) -> int:
 
 
 def calibration_environment(context: str) -> dict[str, str]:
-    """Give what a worker's environment needs so that romancal calibrates as decided here.
+    """Return what a worker's environment needs so that romancal calibrates as decided here.
 
     Parameters
     ----------

@@ -10,11 +10,11 @@ from enum import StrEnum
 from roman_assets.products.kind import Level
 
 Clock = Callable[[], datetime]
-"""Gives the present time (UTC); a simulated clock drives the same code."""
+"""Return the present time (UTC); a simulated clock drives the same code."""
 
 
 def utc_now() -> datetime:
-    """Give the time of this machine's clock."""
+    """Return the time of this machine's clock."""
     return datetime.now(UTC)
 
 
@@ -46,7 +46,7 @@ class Deadline:
     warning: timedelta
 
     def due(self, origin_time: datetime) -> datetime:
-        """Give the due time (UTC) for the moment the clock started."""
+        """Return the due time (UTC) for the moment the clock started."""
         return origin_time + self.latency
 
 

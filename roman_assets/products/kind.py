@@ -85,7 +85,7 @@ class Observations:
     exposure_types: frozenset[ExposureType]
 
     def include(self, survey: Survey, exposure_type: ExposureType) -> bool:
-        """Tell whether an exposure of this survey and type is among them."""
+        """Return whether an exposure of this survey and type is among them."""
         return survey in self.surveys and exposure_type in self.exposure_types
 
 
@@ -320,12 +320,12 @@ KIND_BY_NAME: dict[str, ProductKind] = {kind.name: kind for kind in KINDS}
 
 
 def makes(step: Step, kind: ProductKind) -> bool:
-    """Tell whether a step makes products of a kind."""
+    """Return whether a step makes products of a kind."""
     return kind.step is (Step.VISIT if step is Step.RELEASE else step)
 
 
 def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
-    """Give the kinds that are overwritten and removed together with a kind (R14)."""
+    """Return the kinds that are overwritten and removed together with a kind (R14)."""
     direct = tuple(other for other in KINDS if other.follows == kind.name)
     return direct + tuple(far for near in direct for far in followers_of(near))
 
@@ -339,7 +339,7 @@ def expected_kinds(
     steps: Iterable[Step] = tuple(Step),
     origin: Origin = Origin.PACKETS,
 ) -> tuple[ProductKind, ...]:
-    """Give the kinds that are made of an exposure or its visit (R9, R10, R12).
+    """Return the kinds that are made of an exposure or its visit (R9, R10, R12).
 
     Parameters
     ----------
@@ -369,7 +369,7 @@ def required_kinds(
     exposure_type: ExposureType | None,
     origin: Origin = Origin.PACKETS,
 ) -> tuple[ProductKind, ...]:
-    """Give the kinds that a file set must have, given those it has.
+    """Return the kinds that a file set must have, given those it has.
 
     What the SSC delivers may come one kind after the other.
 

@@ -131,12 +131,12 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
 
 
 def is_versioned(name: ProductName) -> bool:
-    """Tell whether the name is that of a data release: given once and never overwritten (R13)."""
+    """Return whether the name is that of a data release: given once and never overwritten (R13)."""
     return isinstance(name.file_set, GroupedFileSet) and name.file_set.release != PROMPT_RELEASE
 
 
 def lifecycle_of(name: ProductName) -> Lifecycle:
-    """Give the row of the table that holds for a product."""
+    """Return the row of the table that holds for a product."""
     versioned = is_versioned(name)
     return next(row for row in LIFECYCLES if name.kind in row.kinds and row.versioned is versioned)
 

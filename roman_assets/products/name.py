@@ -145,7 +145,7 @@ class SkycellFileSet(GroupedFileSet):
     def of_visit(
         cls, visit: VisitId, skycell: str, element: OpticalElement, release: str = PROMPT_RELEASE
     ) -> SkycellFileSet:
-        """Give the file set of a visit on a skycell."""
+        """Return the file set of a visit on a skycell."""
         return cls(visit.program, release, visit.grouping, skycell, element)
 
     def __str__(self) -> str:
@@ -281,7 +281,7 @@ def parse_file_set(text: str) -> FileSet:
 
 
 def products_of(file_set: FileSet) -> tuple[ProductName, ...]:
-    """Give every product that can be in a file set."""
+    """Return every product that can be in a file set."""
     return tuple(ProductName(file_set, kind) for kind in KINDS if kind.scope is file_set.scope)
 
 

@@ -33,7 +33,7 @@ class Survey(StrEnum):
 
     @classmethod
     def from_subcategory(cls, subcategory: str) -> Survey:
-        """Give the survey of rad's ``meta.program.subcategory``."""
+        """Return the survey of rad's ``meta.program.subcategory``."""
         return _SURVEY_OF_SUBCATEGORY.get(subcategory, cls.GAS)
 
     @property

@@ -26,7 +26,7 @@ REPROCESSING_PRIORITY = -1
 
 
 def run_priority(due: datetime | None) -> int:
-    """Give the priority of a run: whole minutes from its due time (UTC) to the horizon.
+    """Return the priority of a run: whole minutes from its due time (UTC) to the horizon.
 
     0, the last place, without a due time or with one beyond the horizon.
     """
@@ -38,7 +38,7 @@ def earliest_due(
     starts: Mapping[ClockOrigin, datetime],
     deadlines: Mapping[Level, Deadline] = DEADLINES,
 ) -> datetime | None:
-    """Give when the most urgent of several products is due (UTC).
+    """Return when the most urgent of several products is due (UTC).
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ _LETTERS = {Grouping.VISIT: "v", Grouping.DAILY: "d", Grouping.PASS: "p"}
 
 
 def unit_of(visit: VisitId, release: str, grouping: Grouping) -> GroupedFileSet:
-    """Give the unit of a release to which a visit belongs: what is made in one piece of work.
+    """Return the unit of a release to which a visit belongs: what is made in one piece of work.
 
     Its name, ``rPPPPP_r0_vCCAAASSSOOOVVV`` say, begins the names of all its products.
     """
@@ -57,5 +57,5 @@ def parse_unit(text: str) -> GroupedFileSet:
 
 
 def includes(unit: GroupedFileSet, visit: VisitId) -> bool:
-    """Tell whether a visit belongs to a unit."""
+    """Return whether a visit belongs to a unit."""
     return any(unit_of(visit, unit.release, grouping) == unit for grouping in Grouping)

@@ -28,7 +28,7 @@ class RetentionPeriods:
     surveys: Mapping[Survey, timedelta] = field(default_factory=dict)
 
     def of(self, survey: str | None) -> timedelta:
-        """Give the period of a survey; of an unknown one the longest there is."""
+        """Return the period of a survey; of an unknown one the longest there is."""
         if survey in list(Survey):
             return self.surveys.get(Survey(survey), self.standard)
         return max([self.standard, *self.surveys.values()])

@@ -83,7 +83,7 @@ class VisitReserve:
     most: timedelta = timedelta(hours=48)
 
     def __call__(self, computation_times: Sequence[timedelta] = ()) -> timedelta:
-        """Give the reserve for the times that the products of recent visits took to make."""
+        """Return the reserve for the times that the products of recent visits took to make."""
         measured = sorted(computation_times)
         if not measured:
             return self.least
@@ -116,7 +116,7 @@ def decide(progress: VisitProgress, now: datetime, reserve: timedelta) -> VisitD
 
 
 def waits_until(progress: VisitProgress, reserve: timedelta) -> datetime | None:
-    """Give when a visit that is not complete stops waiting, by time alone (UTC).
+    """Return when a visit that is not complete stops waiting, by time alone (UTC).
 
     None if only an event ends it: it has no images, its L3 are up to date, its due time is not
     known, or its L3 are published and runs are at work on its exposures, which end by themselves.

@@ -113,7 +113,7 @@ class ArchiveReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the registry; a later call opens it again."""
+        """Close the registry; a later call opens it again."""
         self._registry.close()
 
     def find(
@@ -224,7 +224,7 @@ class ArchiveReader:
         return self._registry.names(pattern)
 
     def path(self, product: Product, *, verify: bool = False) -> Path:
-        """Give the file of a product, to be read and not to be changed.
+        """Return the file of a product, to be read and not to be changed.
 
         Whoever has it open keeps what it opened, whatever is published meanwhile.
 
@@ -307,7 +307,7 @@ class ArchiveReader:
             partial.unlink(missing_ok=True)
 
     def history(self, product: Product) -> pd.DataFrame:
-        """Give every generation of a product with all by which it can be cited and made again.
+        """Return every generation of a product with all by which it can be cited and made again.
 
         Parameters
         ----------
@@ -472,7 +472,7 @@ def _not_available(name: ProductName, reason: str) -> BadInputError:
 
 
 def _checked(values: OneOrMore, parse: Any) -> OneOrMore:
-    """Let only official names pass."""
+    """Check that values are official names."""
     if values is None:
         return None
     items = [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
@@ -480,7 +480,7 @@ def _checked(values: OneOrMore, parse: Any) -> OneOrMore:
 
 
 def _known(values: OneOrMore, what: str, known: Iterable[str]) -> OneOrMore:
-    """Give values as the registry spells them."""
+    """Return values as the registry spells them."""
     if values is None:
         return None
     spelling = {str(value).upper(): str(value) for value in known}

@@ -254,7 +254,7 @@ class GenerationChange(_Frozen):
         return None if stated is None else cls.model_validate(stated)
 
     def as_metadata(self) -> dict[str, Any]:
-        """Give it as the record of the newer product keeps it."""
+        """Return it as the record of the newer product keeps it."""
         return {CHANGE: self.model_dump(mode="json", exclude_defaults=True)}
 
 
@@ -331,7 +331,7 @@ def _good(model: Any) -> NDArray[np.bool_]:
 def _matched(
     before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the indices of sources that are nearest to each other; positions are (2, n), deg."""
+    """Return the indices of sources that are nearest to each other; positions are (2, n), deg."""
     from astropy import units
     from astropy.coordinates import SkyCoord
 

@@ -28,7 +28,7 @@ The formatting software has another version with each commit; what it does says 
 
 
 def first_difference(one: Path, other: Path, name: ProductName) -> str:
-    """Tell the first difference between the contents of two files of a product.
+    """Return the first difference between the contents of two files of a product.
 
     Arrays and table columns are compared bit by bit, NaN being equal to NaN.
 
@@ -134,7 +134,7 @@ def _differing_arrays(one: NDArray[Any], other: NDArray[Any], place: str) -> Ite
 
 
 def _value(leaf: Any) -> Any:
-    """Give something that is equal exactly if the leaves of the trees are."""
+    """Return something that is equal exactly if the leaves of the trees are."""
     if leaf is None or isinstance(leaf, str | bytes | bool | int):
         return leaf
     if isinstance(leaf, float):
@@ -143,7 +143,7 @@ def _value(leaf: Any) -> Any:
 
 
 def _written(leaf: Any) -> bytes:
-    """Give what the file says of an object, such as a WCS, with its arrays."""
+    """Return what the file says of an object, such as a WCS, with its arrays."""
     import asdf
 
     stream = io.BytesIO()

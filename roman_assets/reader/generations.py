@@ -112,7 +112,7 @@ def _chosen(name: str, made: Sequence[RegisteredProduct], number: int) -> Regist
 def _catalogs(
     registry: Registry, *pair: RegisteredProduct
 ) -> tuple[RegisteredProduct, RegisteredProduct] | None:
-    """Give the catalogues that were made together with two images, if both have one."""
+    """Return the catalogues that were made together with two images, if both have one."""
     names = [str(one) for one in pair[0].product_name.followers if one.kind.extension == "parquet"]
     made = [one for name in names for one in registry.generations([name]).get(name, ())]
     of_record: Mapping[str, RegisteredProduct] = {one.record_id: one for one in made}

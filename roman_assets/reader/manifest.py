@@ -69,20 +69,20 @@ def write_manifest(found: pd.DataFrame, path: Path | str, file_format: str | Non
 
 
 def csv_text(found: pd.DataFrame) -> str:
-    """Give a search result as CSV; times in ISO 8601, UTC."""
+    """Return a search result as CSV; times in ISO 8601, UTC."""
     text: str = found.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
     return text
 
 
 def ecsv_text(found: pd.DataFrame) -> str:
-    """Give a search result as ECSV."""
+    """Return a search result as ECSV."""
     stream = StringIO()
     manifest_table(found).write(stream, format="ascii.ecsv")
     return stream.getvalue()
 
 
 def manifest_table(found: pd.DataFrame) -> Table:
-    """Give a search result as an astropy table with units and descriptions; times as `Time`."""
+    """Return a search result as an astropy table with units and descriptions; times as `Time`."""
     table = Table()
     for name in found.columns:
         series, known = found[name], COLUMNS.get(str(name))

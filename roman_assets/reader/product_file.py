@@ -68,7 +68,7 @@ _PREFIX = "roman.meta."
 
 @functools.cache
 def _units_of_source_catalogs() -> Mapping[str, str | None]:
-    """Give the units that rad's newest definitions state for columns of source catalogues."""
+    """Return the units that rad's newest definitions state for columns of source catalogues."""
     definitions = source_catalog_columns()[-1]
     # Single-band catalogues leave the band out of the names.
     stated = {

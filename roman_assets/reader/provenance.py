@@ -55,11 +55,11 @@ class Provenance:
     derivations: tuple[Derivation, ...]
 
     def sources(self, product: ProductInput) -> tuple[Derivation, ...]:
-        """Give how a file came from others."""
+        """Return how a file came from others."""
         return tuple(edge for edge in self.derivations if edge.product == product)
 
     def derived(self, source: ProductInput) -> tuple[Derivation, ...]:
-        """Give how others came from a file."""
+        """Return how others came from a file."""
         return tuple(edge for edge in self.derivations if edge.source == source)
 
     @property
@@ -70,7 +70,7 @@ class Provenance:
         return tuple(dict.fromkeys(item for item in above if item not in made))
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the graph as a table, one row an edge.
+        """Return the graph as a table, one row an edge.
 
         Returns
         -------
@@ -138,19 +138,19 @@ class _Generations:
         self._known |= dict.fromkeys(wanted, ()) | self._registry.generations(wanted)
 
     def with_content(self, item: ProductInput) -> RegisteredProduct | None:
-        """Give the newest generation with a name and content."""
+        """Return the newest generation with a name and content."""
         found = (made for made in self._known.get(item.name, ()) if made.sha256 == item.sha256)
         return max(found, key=lambda made: made.generation, default=None)
 
     def of_record(self, name: str, record_id: str) -> RegisteredProduct | None:
-        """Give the generation that a commit record made."""
+        """Return the generation that a commit record made."""
         found = (made for made in self._known.get(name, ()) if made.record_id == record_id)
         return next(found, None)
 
     def sources(
         self, products: list[RegisteredProduct]
     ) -> Iterator[tuple[Derivation, RegisteredProduct | None]]:
-        """Give what products were made from."""
+        """Yield what products were made from."""
         leaders = {made.name: _leader(made.name) for made in products}
         self.load(item.name for made in products for item in made.inputs)
         self.load(leader for leader in leaders.values() if leader is not None)
@@ -165,7 +165,7 @@ class _Generations:
     def derived(
         self, products: list[RegisteredProduct]
     ) -> Iterator[tuple[Derivation, RegisteredProduct | None]]:
-        """Give what was made from products."""
+        """Yield what was made from products."""
         uses = self._registry.made_from(_identity(made) for made in products)
         followers = {made.name: _followers(made.name) for made in products}
         self.load(name for found in uses.values() for name, _ in found)

@@ -204,7 +204,7 @@ class AffectedProducts:
         }
 
     def contexts(self) -> list[str]:
-        """Give the contexts that images were made with."""
+        """Return the contexts that images were made with."""
         return [row["context"] for row in self._rows(_CONTEXTS, **self._images)]
 
     def choose_by_references(
@@ -243,7 +243,7 @@ class AffectedProducts:
         self._run(_CHOSEN_BY_EXPOSURE, exposures=sorted(set(exposures)))
 
     def products(self) -> pd.DataFrame:
-        """Give the products that the chosen images take along, in the order of their names.
+        """Return the products that the chosen images take along, in the order of their names.
 
         Returns
         -------
@@ -259,11 +259,11 @@ class AffectedProducts:
         ).df()
 
     def following(self) -> pd.DataFrame:
-        """Give the L3 and L4 of the visits of which `products` has L2, in the same columns."""
+        """Return the L3 and L4 of the visits of which `products` has L2, in the same columns."""
         return self._connection.execute(_FOLLOWING).df()
 
     def contexts_of_visits(self, context: str) -> list[dict[str, Any]]:
-        """Give the contexts of the L2 of each visit concerned, before and after.
+        """Return the contexts of the L2 of each visit concerned, before and after.
 
         Parameters
         ----------
@@ -280,7 +280,7 @@ class AffectedProducts:
     def visits_not_made_since(
         self, visits: Iterable[str], since: datetime | None
     ) -> frozenset[str]:
-        """Give those visits that have a coadd older than a time (UTC)."""
+        """Return those visits that have a coadd older than a time (UTC)."""
         rows = self._rows(_NOT_MADE_SINCE, visits=sorted(set(visits)), since=since)
         return frozenset(row["visit"] for row in rows)
 

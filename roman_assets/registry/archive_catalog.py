@@ -131,14 +131,14 @@ class ArchiveCatalog:
     schemas: tuple[ArchiveSchema, ...]
 
     def schema_of(self, datamodel: str | None) -> ArchiveSchema | None:
-        """Give the schema of a datamodel, None if it has no row in any table."""
+        """Return the schema of a datamodel, None if it has no row in any table."""
         if datamodel is None:
             return None
         found = (schema for schema in self.schemas if schema.datamodel == datamodel)
         return next(found, None)
 
     def schema_named(self, name: str) -> ArchiveSchema:
-        """Give a schema by rad's name without version; `KeyError` for any other."""
+        """Return a schema by rad's name without version; `KeyError` for any other."""
         found = (schema for schema in self.schemas if schema.name == name)
         try:
             return next(found)
@@ -148,7 +148,7 @@ class ArchiveCatalog:
 
 @functools.cache
 def archive_catalog() -> ArchiveCatalog:
-    """Give the metadata tables of the installed release of rad."""
+    """Return the metadata tables of the installed release of rad."""
     return read_archive_catalog(importlib.resources.files("rad.resources"))
 
 
@@ -188,7 +188,7 @@ class _Release:
         self._loaded: dict[str, Any] = {}
 
     def load(self, uri: str) -> Any:
-        """Give what is at an address of rad, which may have a fragment."""
+        """Return what is at an address of rad, which may have a fragment."""
         base, _, fragment = uri.partition("#")
         if base not in self._loaded:
             path = f"{base.removeprefix(_URI)}.yaml"

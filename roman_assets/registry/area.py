@@ -26,11 +26,11 @@ class Area(ABC):
 
     @abstractmethod
     def pixel_ranges(self, margin: float) -> tuple[Any, Any]:
-        """Give half-open ranges of nested pixels with all that is nearer than `margin`, deg."""
+        """Return half-open ranges of nested pixels with all that is nearer than `margin`, deg."""
 
     @abstractmethod
     def meets(self, footprint: Footprint) -> bool:
-        """Tell whether a footprint has a point in common with it."""
+        """Return whether a footprint has a point in common with it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _circle(ra: float, dec: float, radius: float) -> tuple[Any, Any]:
 
 
 def _as_ranges(nside: int, pixels: Any) -> tuple[Any, Any]:
-    """Give wide pixels (negative ones are none) as ranges of those the registry knows."""
+    """Return wide pixels (negative ones are none) as ranges of those the registry knows."""
     known = np.unique(pixels[pixels >= 0])
     starts = np.flatnonzero(np.diff(known, prepend=-2) > 1)
     ends = np.append(starts[1:], len(known))
@@ -100,7 +100,7 @@ _WIDTHS_IN_RADIUS = 100
 
 
 def areas_of(cone: Cone | None, polygon: Polygon | None) -> list[Area]:
-    """Give the regions that a search names.
+    """Return the regions that a search names.
 
     Raises
     ------

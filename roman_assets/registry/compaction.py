@@ -77,7 +77,7 @@ def merge_tiers(
 def _slices(
     connection: duckdb.DuckDBPyConnection, table: Table, tiers: Sequence[str]
 ) -> Iterator[str]:
-    """Give conditions that part the rows of a table in its order, each few enough to be sorted."""
+    """Yield conditions that part the rows of a table in its order, each few enough to be sorted."""
     first = f'"{table.order[0]}"'
     rows = " union all ".join(f'select {first} from "{tier}".{table.name}' for tier in tiers)
     (count,) = row_of(connection, f"select count(*) from ({rows})")

@@ -16,7 +16,7 @@ from roman_assets.registry.finding import Finding, FindingKind
 from roman_assets.registry.schema import IS_AVAILABLE
 
 Ask = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
-"""Gives the rows of a query on the registry, with its parameters."""
+"""Return the rows of a query on the registry, with its parameters."""
 
 
 def dangling_inputs(ask: Ask) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ _GROUPING_COLUMNS = frozenset(column.name for column in IDENTITY) | {
 
 
 def conditions_of(values: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Give the conditions that columns have one of some values, and their parameters."""
+    """Return the conditions that columns have one of some values, and their parameters."""
     conditions: list[str] = []
     parameters: dict[str, Any] = {}
     for column, value in values.items():
@@ -40,7 +40,7 @@ _KEYS_OF: Mapping[str, str] = {
 
 
 def places_of(values: Mapping[str, Any]) -> list[str]:
-    """Give conditions that tell where products with these values lie, and change nothing else."""
+    """Return conditions that tell where products with these values lie, and change nothing else."""
     return [
         f"name_key in {keys}(${column})"
         for column, keys in _KEYS_OF.items()
@@ -49,18 +49,18 @@ def places_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def of_partitions(parameter: str) -> str:
-    """Give the condition that a statement is about one of the partitions of a parameter."""
+    """Return the condition that a statement is about one of the partitions of a parameter."""
     return f'"partition" in ${parameter} and partition_key in partition_keys(${parameter})'
 
 
 def about(partition: OneOrMore) -> tuple[str, dict[str, Any]]:
-    """Give the condition that a statement is about some partitions, and its parameters."""
+    """Return the condition that a statement is about some partitions, and its parameters."""
     _, parameters = conditions_of({"partition": partition})
     return of_partitions("partition") if parameters else "true", parameters
 
 
 def named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Give the condition that a name matches a pattern, by its fixed beginning where it has one."""
+    """Return the condition that a name matches a pattern, by its fixed beginning if any."""
     parts: list[str] = []
     parameters: dict[str, Any] = {}
     for number, pattern in enumerate(patterns):
@@ -81,7 +81,7 @@ def named_like(patterns: Iterable[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _key_range(prefix: str) -> tuple[int, int]:
-    """Give between which keys (`schema.NAME_KEY`) names lie that begin so."""
+    """Return between which keys (`schema.NAME_KEY`) names lie that begin so."""
     visits = _OF_EXPOSURES.match(prefix)
     if visits is not None:
         return int(visits[1].ljust(_VISIT_DIGITS, "0")), int(visits[1].ljust(_VISIT_DIGITS, "9"))
@@ -104,7 +104,7 @@ _OF_VISIT = re.compile(r"r(\d{5})_[^_]+_v(\d{14})", re.ASCII)
 
 
 def visits_of(values: Mapping[str, Any]) -> list[str] | None:
-    """Give the visits to which conditions on visit and exposure lead, None for all."""
+    """Return the visits to which conditions on visit and exposure lead, None for all."""
     given = (values.get(column) for column in ("visit", "partition"))
     parts = [value for value in given if value is not None]
     names = [

@@ -86,7 +86,7 @@ class DeadlineQuery(SnapshotReader):
         limit: int | None = None,
         **of: Unpack[OfProducts],
     ) -> pd.DataFrame:
-        """Give how products stand against their deadlines, those of one fate together.
+        """Return how products stand against their deadlines, those of one fate together.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class DeadlineQuery(SnapshotReader):
         limit: int | None = None,
         **of: Unpack[OfProducts],
     ) -> pd.DataFrame:
-        """Give the ledger's row of every product, expected or made; parameters as `deadlines`.
+        """Return the ledger's row of every product, expected or made; parameters as `deadlines`.
 
         Returns
         -------
@@ -192,7 +192,7 @@ class DeadlineQuery(SnapshotReader):
         )
 
     def latencies(self, by: Iterable[str] = ("survey", "level")) -> pd.DataFrame:
-        """Give how long after all data of their partition were in available products were made.
+        """Return how long after all data of their partition were in available products were made.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class DeadlineQuery(SnapshotReader):
 
 
 def _percentile(percent: int) -> str:
-    """Give the percentile of ``hours``, as `quantile_cont` does, where a row stands for several.
+    """Return the percentile of ``hours``, as `quantile_cont` does, where a row stands for several.
 
     ``rank`` counts what is up to and with a row, ``total`` everything.
     """

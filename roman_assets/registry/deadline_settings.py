@@ -40,7 +40,7 @@ class _Row(BaseModel):
     warning_hours: float | None = Field(default=None, ge=0, le=_LONGEST, allow_inf_nan=False)
 
     def applied_to(self, default: Deadline) -> Deadline:
-        """Give the deadline with what this row replaces."""
+        """Return the deadline with what this row replaces."""
         return Deadline(
             self.origin or default.origin,
             _hours(self.latency_hours, default.latency),
@@ -59,7 +59,7 @@ class _Settings(BaseModel):
 
 
 def deadlines_of(root: DataRoot) -> Mapping[Level, Deadline]:
-    """Give the table of deadlines of an installation.
+    """Return the table of deadlines of an installation.
 
     Parameters
     ----------

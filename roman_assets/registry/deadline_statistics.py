@@ -88,7 +88,7 @@ class DeadlineStatistics:
         return self.groups["state"] != ProductState.NOT_EXPECTED
 
     def counts(self) -> pd.DataFrame:
-        """Give the number of products by state (rows, as `ProductState` orders them) and level."""
+        """Return the number of products by state (rows, ordered as `ProductState`) and level."""
         table = self.groups.pivot_table(
             index="state", columns="level", values="products", aggfunc="sum", fill_value=0
         )
@@ -109,7 +109,7 @@ class DeadlineStatistics:
         )
 
     def percentiles(self) -> pd.DataFrame:
-        """Give how long products took from the start of their clock, h, by level and survey.
+        """Return how long products took from the start of their clock, h, by level and survey.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class DeadlineStatistics:
         }
 
     def backlog(self, level: Level, points: int = 200) -> pd.DataFrame:
-        """Give how many products could have been worked on and were not made, over time.
+        """Return how many products could have been worked on and were not made, over time.
 
         Returns
         -------
@@ -176,12 +176,12 @@ class DeadlineStatistics:
         )
 
     def _hours_ago(self, moments: pd.Series[pd.Timestamp]) -> np.ndarray:
-        """Give moments as hours from now; what has not happened lies in the future."""
+        """Return moments as hours from now; what has not happened lies in the future."""
         hours = (moments - pd.Timestamp(self.now)).dt.total_seconds() / 3600
         return hours.fillna(np.inf).to_numpy()
 
     def missing_detectors(self) -> pd.DataFrame:
-        """Give how many products of each detector failed or are overdue.
+        """Return how many products of each detector failed or are overdue.
 
         Returns
         -------
@@ -195,7 +195,7 @@ class DeadlineStatistics:
         return table
 
     def forecasts(self) -> list[Forecast]:
-        """Give what the present rate leads to, by level."""
+        """Return what the present rate leads to, by level."""
         return [self._forecast(level) for level in self.levels]
 
     def _forecast(self, level: Level) -> Forecast:
@@ -220,14 +220,14 @@ class DeadlineStatistics:
         )
 
     def margins(self) -> Iterator[tuple[Level, str, pd.DataFrame]]:
-        """Give ``made``, ``margin_hours``, ``products`` of what was made, by level and survey."""
+        """Yield ``made``, ``margin_hours``, ``products`` of what was made, by level and survey."""
         made = self.groups[self.groups["made"].notna() & self.groups["due"].notna()]
         for (level, survey), chosen in made.groupby(["level", "survey"]):
             yield Level(str(level)), str(survey), chosen[["made", "margin_hours", "products"]]
 
 
 def _work(groups: pd.DataFrame) -> pd.Series[int]:
-    """Give the number of products, those of a visit once a kind."""
+    """Return the number of products, those of a visit once a kind."""
     return groups["products"].where(~groups["step"].isin(VISIT_STEPS), 1)
 
 

@@ -17,12 +17,12 @@ from roman_assets.registry.snapshot_reader import SnapshotReader
 
 
 class Decisions(SnapshotReader):
-    """Tells what was declared, proposed and decided."""
+    """Declarations, proposals and decisions."""
 
     def releases(
         self, *, survey: OneOrMore = None, release: OneOrMore = None
     ) -> list[tuple[ReleaseStatement, datetime]]:
-        """Give what is stated of data releases and when (UTC), in the order of commit.
+        """Return what is stated of data releases and when (UTC), in the order of commit.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class Decisions(SnapshotReader):
         ]
 
     def proposals(self) -> list[dict[str, Any]]:
-        """Give all proposals to make products again, in the order in which they were made (R15).
+        """Return all proposals to make products again, in the order in which they were made (R15).
 
         Returns
         -------
@@ -81,7 +81,7 @@ class Decisions(SnapshotReader):
         )
 
     def approvals_of_visits(self, visits: Iterable[VisitId | str]) -> dict[str, dict[str, Any]]:
-        """Give the newest approved proposal to make each visit again (R15).
+        """Return the newest approved proposal to make each visit again (R15).
 
         Returns
         -------

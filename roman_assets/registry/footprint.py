@@ -125,7 +125,7 @@ class Footprint:
         return region
 
     def meets(self, other: Footprint) -> bool:
-        """Tell whether two footprints have a point in common.
+        """Return whether two footprints have a point in common.
 
         Seen from the centre of the sphere they are convex, so they are apart if and only if the
         great circle of an edge of one of them has the other on its far side.
@@ -142,7 +142,7 @@ class Footprint:
         return bool(len(normals) >= 3 and np.all(normals @ corners.T >= -_ROUNDING))
 
     def meets_cone(self, ra: float, dec: float, radius: float) -> bool:
-        """Tell whether the footprint and a cone have a point in common.
+        """Return whether the footprint and a cone have a point in common.
 
         Parameters
         ----------
@@ -188,12 +188,12 @@ def _pairs(corners: Sequence[tuple[float, float]]) -> Vectors:
 
 
 def _has_beyond(corners: Vectors, others: Vectors) -> bool:
-    """Tell whether all others lie beyond one edge of a convex polygon."""
+    """Return whether all others lie beyond one edge of a convex polygon."""
     return bool(np.any(np.all(_inward_normals(corners) @ others.T < 0, axis=1)))
 
 
 def _inward_normals(corners: Vectors) -> Vectors:
-    """Give the normals of the edges' great circles, towards the polygon, shape (≤ N, 3)."""
+    """Return the normals of the edges' great circles, towards the polygon, shape (≤ N, 3)."""
     normals = np.cross(corners, np.roll(corners, -1, axis=0))
     normals = _normalised(normals[np.linalg.norm(normals, axis=1) > 0])
     sides: Vectors = normals @ corners.mean(axis=0)
@@ -201,7 +201,7 @@ def _inward_normals(corners: Vectors) -> Vectors:
 
 
 def _edge_distances(axis: Vectors, starts: Vectors, ends: Vectors, normals: Vectors) -> Vectors:
-    """Give the angle from a direction to each great-circle arc, rad, shape (N,)."""
+    """Return the angle from a direction to each great-circle arc, rad, shape (N,)."""
     to_circle = np.abs(np.arcsin(np.clip(normals @ axis, -1, 1)))
     foot = axis - (normals @ axis)[:, None] * normals
     between = (np.einsum("ij,ij->i", np.cross(starts, foot), normals) >= 0) & (
@@ -222,6 +222,6 @@ def _normalised(vectors: Vectors) -> Vectors:
 
 
 def _angles(vectors: Vectors, axis: Vectors) -> Vectors:
-    """Give angles accurate at any separation, rad."""
+    """Return angles accurate at any separation, rad."""
     across: Vectors = np.linalg.norm(np.cross(vectors, axis), axis=-1)
     return np.arctan2(across, vectors @ axis)

@@ -298,7 +298,7 @@ def _wrong_blobs(
 
 
 def _blob_damage(archive: Archive, product: _Product, read: bool) -> str:
-    """Tell what is wrong with a blob, empty if nothing is; `FileNotFoundError` without one."""
+    """Return what is wrong with a blob, empty if nothing is; `FileNotFoundError` without one."""
     if not read:
         wrong = not archive.has_blob(product.sha256, product.size)
         return f"the blob {product.sha256} has not {product.size} bytes" if wrong else ""
@@ -413,7 +413,7 @@ def _folded_records(ask: Ask) -> set[str]:
 
 
 def _public(products: list[_Product]) -> list[_Product]:
-    """Give those that have a public name."""
+    """Return those that have a public name."""
     return [product for product in products if product.access == Role.PUBLIC]
 
 

@@ -60,10 +60,10 @@ class RegisteredProduct(ProductEntry):
 
 
 class Generations(SnapshotReader):
-    """Gives the generations of products by name."""
+    """Queries for generations of products, by name."""
 
     def current(self, names: Iterable[str]) -> dict[str, RegisteredProduct]:
-        """Give the current entries of products by name; names without one are absent."""
+        """Return the current entries of products by name; names without one are absent."""
         wanted = sorted(set(names))
         if not wanted:
             return {}
@@ -87,7 +87,7 @@ class Generations(SnapshotReader):
         return {row["name"]: _entry(row) for row in rows}
 
     def generations(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
-        """Give all generations of products by name, oldest first; unknown names are absent.
+        """Return all generations of products by name, oldest first; unknown names are absent.
 
         What was overwritten or removed is there with all by which it can be cited and made again.
         """
@@ -131,7 +131,7 @@ class Generations(SnapshotReader):
         return frozenset(row["partition"] for row in rows)
 
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
-        """Tell what was made from files: name and commit record of each generation."""
+        """Return what was made from files: name and commit record of each generation."""
         wanted = {(item.name, item.sha256): item for item in inputs}
         rows = self._rows(
             "select distinct input_name, input_sha256, name, record_id from inputs "
@@ -147,7 +147,7 @@ class Generations(SnapshotReader):
         return made
 
     def superseded_sets(self) -> pd.DataFrame:
-        """Give the available products of every prompt file set that a release has superseded.
+        """Return the available products of every prompt file set that a release has superseded.
 
         Returns
         -------
@@ -198,7 +198,7 @@ class Generations(SnapshotReader):
         )
 
     def volumes(self) -> pd.DataFrame:
-        """Give how much was there from when to when, all generations summed up by the hour.
+        """Return how much was there from when to when, all generations summed up by the hour.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class Generations(SnapshotReader):
         )
 
     def mean_sizes(self) -> tuple[dict[str, float], float | None]:
-        """Give the mean size of the products there are, bytes by kind, and of ramps the length.
+        """Return the mean size of the products there are, bytes by kind, and of ramps the length.
 
         Returns
         -------

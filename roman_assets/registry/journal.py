@@ -84,7 +84,7 @@ class Journal:
         self._files.commit([self.prepare(record) for record in records])
 
     def pending_paths(self) -> list[Path]:
-        """Give the names of committed records that are not folded, in the order of commit.
+        """Return the names of committed records that are not folded, in the order of commit.
 
         On a file system they are its files.
         """
@@ -152,7 +152,7 @@ class Journal:
         self._files.discard(pending.path for pending in records)
 
     def segments(self) -> list[Path]:
-        """Give all segments; a record may be in more than one of them."""
+        """Return all segments; a record may be in more than one of them."""
         return self._files.segments()
 
     def size(self) -> int:
@@ -171,7 +171,7 @@ class Journal:
         self._files.remove_segments(loose)
 
     def damage(self, segment: Path) -> dict[int, BadInputError]:
-        """Tell what is wrong with the lines of a segment, by line number from 1."""
+        """Return what is wrong with the lines of a segment, by line number from 1."""
         (content,) = self._files.read([segment])
         return _damage(segment, content)
 
@@ -255,7 +255,7 @@ def _encoded(record: CommitRecord) -> bytes:
 
 
 def _verified(line: bytes, source: Path, field: str = "record") -> bytes:
-    """Give the record's JSON out of its line; `BadInputError` if it is not what was written."""
+    """Return the record's JSON out of its line; `BadInputError` if it is not what was written."""
     match = _LINE.fullmatch(line.rstrip(b"\n"))
     if match is None:
         raise BadInputError(source, field, "cut short or overwritten", _REMEDY)

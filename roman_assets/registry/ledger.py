@@ -68,7 +68,7 @@ MOST_URGENT_FIRST = f"""
 
 
 def attempts_as_far(condition: str = "true") -> str:
-    """Give SQL for a row for each attempt, put together of the records of its begin and its end.
+    """Return SQL for a row for each attempt, put together of the records of its begin and its end.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def faults_of(condition: str) -> str:
 
 
 def detectors_in(mask: float | None) -> tuple[str, ...]:
-    """Give the detectors of a group: bit n of its ``detectors`` stands for WFIn."""
+    """Return the detectors of a group: bit n of its ``detectors`` stands for WFIn."""
     if mask is None or mask != mask:  # NaN, which differs from itself, is null in a table
         return ()
     return tuple(name for number, name in enumerate(DETECTORS, 1) if int(mask) >> number & 1)
@@ -187,7 +187,7 @@ def define_ledger(
 
 @functools.cache
 def _kinds(makers: frozenset[Maker]) -> list[dict[str, str | bool]]:
-    """Give which kinds are made of each survey and exposure type; '' stands for not known.
+    """Return which kinds are made of each survey and exposure type; '' stands for not known.
 
     What the SOC does not make is listed as not expected; the SSC lists only what it makes.
     """
@@ -600,7 +600,7 @@ _CHAIN = (
 
 
 def _milestones() -> str:
-    """Give SQL for the moments, in order and within the time from the start to the end.
+    """Return SQL for the moments, in order and within the time from the start to the end.
 
     Each is the latest so far, so that none lies before the one before it.
     """
@@ -615,7 +615,7 @@ def _milestones() -> str:
 
 
 def _blame_hours() -> str:
-    """Give SQL for the hours put to each blame; they add up to those from the start to the end."""
+    """Return SQL for the hours of each blame; they add up to those from start to end."""
     spans: dict[Blame, list[str]] = {blame: [] for blame in Blame}
     before = "started_at"
     for number, (_, blame) in enumerate(_CHAIN):
@@ -678,7 +678,7 @@ join ledger_kinds k on k.survey = p.survey and k.exposure_type = p.exposure_type
 
 
 def hours_spent(judged: str) -> str:
-    """Give SQL for the rows of the ledger with where the hours went.
+    """Return SQL for the rows of the ledger with where the hours went.
 
     Parameters
     ----------

@@ -172,7 +172,7 @@ _EXPOSURE_TIME = {
 
 
 def _value(meta: Mapping[str, Any], *keys: str) -> Any:
-    """Give the first known value among the keys, None if there is none."""
+    """Return the first known value among the keys, None if there is none."""
     for key in keys:
         value = meta.get(key)
         if value not in _ABSENT:
@@ -227,7 +227,7 @@ _LARGEST: Mapping[type, float] = {int: 2**31 - 1, float: math.inf}
 
 
 def _known(value: Any) -> Any:
-    """Give a value as the journal can keep it, None if it says that nothing is known."""
+    """Return a value as the journal can keep it, None if it says that nothing is known."""
     if is_time(value):
         return _iso_utc_or_text(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -159,7 +159,7 @@ def new_tier(
 
 
 def newest_to_copy(root: DataRoot, tiers: Sequence[str]) -> str | None:
-    """Give the tier that the next fold goes on with, None if it starts a new one."""
+    """Return the tier that the next fold goes on with, None if it starts a new one."""
     return None if not tiers or is_full(root, tiers[0]) else tiers[0]
 
 

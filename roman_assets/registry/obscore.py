@@ -293,7 +293,7 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
 
 
 def obscore_sql(available: str) -> str:
-    """Give the SQL of the view.
+    """Return the SQL of the view.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ def _literal(value: str | float | bool | None) -> str:
 
 
 def obscore_table(rows: pd.DataFrame) -> Table:
-    """Give rows of the view as an astropy table that can be written as a VOTable.
+    """Return rows of the view as an astropy table that can be written as a VOTable.
 
     Parameters
     ----------

@@ -197,7 +197,7 @@ detector, skycell, release, step, partition, access
     def archive_rows(
         self, table: str, *, name: OneOrMore = None, overwritten: bool = False
     ) -> pd.DataFrame:
-        """Give what products say in one of the metadata tables that rad declares.
+        """Return what products say in one of the metadata tables that rad declares.
 
         Parameters
         ----------
@@ -241,7 +241,7 @@ detector, skycell, release, step, partition, access
         archive_url: str | None = None,
         publisher: str | None = None,
     ) -> pd.DataFrame:
-        """Give the available public data products as the IVOA's ObsCore 1.1 describes them.
+        """Return the available public data products as the IVOA's ObsCore 1.1 describes them.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ detector, skycell, release, step, partition, access
         )
 
     def unfit_values(self, name: OneOrMore = None) -> pd.DataFrame:
-        """Give what products say that does not fit the column it belongs to.
+        """Return what products say that does not fit the column it belongs to.
 
         Parameters
         ----------
@@ -351,7 +351,7 @@ detector, skycell, release, step, partition, access
 
 
 def _meets(areas: Sequence[Area], regions: Sequence[str]) -> pa.BooleanArray:
-    """Tell of footprints whether they have a point in common with all areas."""
+    """Return which footprints have a point in common with all areas."""
     import pyarrow as pa
 
     from roman_assets.registry.footprint import Footprint

@@ -149,7 +149,7 @@ def _hidden(tier: str) -> str:
 
 
 def _of_public_products(table: Table, tier: str) -> str:
-    """Give what narrows the rows of a table to those of products that the public may see."""
+    """Return what narrows the rows of a table to those of products that the public may see."""
     if "access" in table.column_names:
         return f"where access = '{Role.PUBLIC}'"
     return (

@@ -16,12 +16,12 @@ _SOURCE_COLUMNS = re.compile(r"source_catalog_columns-(\d+)\.(\d+)\.(\d+)\.yaml"
 
 
 def parse_schema(content: bytes) -> Any:
-    """Give what a schema file says."""
+    """Return what a schema file says."""
     return yaml.load(content, Loader=_LOADER)  # noqa: S506
 
 
 def source_catalog_columns() -> list[Mapping[str, Any]]:
-    """Give the definitions of source catalogues' columns, by column name, oldest version first.
+    """Return the definitions of source catalogues' columns, by column name, oldest version first.
 
     Names hold ``~band~`` and ``~radius~`` where these stand in a catalogue of several.
     """

@@ -41,10 +41,10 @@ class ToldSsc:
 
 
 class Receipts(SnapshotReader):
-    """Tells what was received and handed over, and when."""
+    """Receipts and hand-overs, with their times."""
 
     def events(self, partition: str, step: Step | None = None) -> dict[ClockEvent, datetime]:
-        """Give the clock events of an exposure or visit, UTC; the newest statement counts.
+        """Return the clock events of an exposure or visit, UTC; the newest statement counts.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Receipts(SnapshotReader):
     def events_of(
         self, partitions: Iterable[str], step: Step | None = None
     ) -> dict[str, dict[ClockEvent, datetime]]:
-        """Give the clock events of several; those without any are absent."""
+        """Return the clock events of several; those without any are absent."""
         rows = self._rows(
             'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
             f"from events where {of_partitions('partitions')} "
@@ -74,7 +74,7 @@ class Receipts(SnapshotReader):
     def receipts(
         self, exposures: Iterable[str]
     ) -> dict[str, tuple[ExposureReceipt, dict[ClockEvent, datetime]]]:
-        """Give what is known and in of exposures, with its moments (UTC); the newest counts."""
+        """Return what is known and in of exposures, with its moments (UTC); the newest counts."""
         fields = tuple(ExposureReceipt.model_fields)
         rows = self._rows(
             f"""
@@ -117,7 +117,7 @@ class Receipts(SnapshotReader):
         return tuple(one.change for one in contradicted_by(ask, receipts))
 
     def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
-        """Give what the SSC was told last of exposures and visits (R12); others are absent."""
+        """Return what the SSC was told last of exposures and visits (R12); others are absent."""
         rows = self._rows(
             f"""
             select "partition", manifest, digest, images, handed_over from handovers
@@ -137,7 +137,7 @@ class Receipts(SnapshotReader):
     def unanswered_handovers(
         self, partitions: Iterable[str] | None = None, limit: int | None = None
     ) -> dict[str, ToldSsc]:
-        """Give what the SSC was told of exposures and visits and has delivered nothing since (R12).
+        """Return the hand-overs to the SSC after which it delivered nothing yet (R12).
 
         Parameters
         ----------

@@ -66,15 +66,15 @@ class RecordFiles(ABC):
 
     @staticmethod
     def of(root: DataRoot) -> RecordFiles:
-        """Give the records of an installation: in its object store if it has one, else on disk."""
+        """Return the records of an installation, in its object store or on disk."""
         return ObjectRecords(root) if root.object_store else DiskRecords(root)
 
     def pending_path(self, name: str) -> Path:
-        """Give the path of a pending record."""
+        """Return the path of a pending record."""
         return self._pending / name
 
     def segment_path(self, shelf: str, name: str) -> Path:
-        """Give the path of a segment."""
+        """Return the path of a segment."""
         return self._segments / shelf / name
 
     @abstractmethod
@@ -87,7 +87,7 @@ class RecordFiles(ABC):
 
     @abstractmethod
     def pending(self) -> list[Path]:
-        """Give the pending records, by name."""
+        """Return the pending records, by name."""
 
     @abstractmethod
     def read(self, paths: Iterable[Path]) -> list[bytes]:
@@ -115,11 +115,11 @@ class RecordFiles(ABC):
 
     @abstractmethod
     def segments(self) -> list[Path]:
-        """Give all segments, as files that can be read here."""
+        """Return all segments, as files that can be read here."""
 
     @abstractmethod
     def loose_segments(self) -> list[Path]:
-        """Give the names of the segments that nothing has merged yet."""
+        """Return the names of the segments that nothing has merged yet."""
 
     def leftovers(self) -> Iterator[Path]:
         """Go through temporary files of writers that died."""
@@ -148,7 +148,7 @@ class DiskRecords(RecordFiles):
             fsync_directory(self._pending)
 
     def pending(self) -> list[Path]:
-        """Give the files of pending records."""
+        """Return the files of pending records."""
         return sorted(self._pending.glob("[!.]*.json"))
 
     def read(self, paths: Iterable[Path]) -> list[bytes]:
@@ -181,11 +181,11 @@ class DiskRecords(RecordFiles):
             path.unlink(missing_ok=True)
 
     def segments(self) -> list[Path]:
-        """Give the files of segments."""
+        """Return the files of segments."""
         return sorted(self._segments.glob("*/[!.]*.jsonl"))
 
     def loose_segments(self) -> list[Path]:
-        """Give the files of segments that nothing has merged yet."""
+        """Return the files of segments that nothing has merged yet."""
         return sorted((self._segments / LOOSE).glob("[!.]*.jsonl"))
 
 
@@ -207,7 +207,7 @@ class ObjectRecords(RecordFiles):
             list(threads.map(self._commit, prepared))
 
     def pending(self) -> list[Path]:
-        """Give the pending records; there are no such files."""
+        """Return the pending records; there are no such files."""
         return sorted(self._sizes(self._pending))
 
     def read(self, paths: Iterable[Path]) -> list[bytes]:
@@ -250,7 +250,7 @@ class ObjectRecords(RecordFiles):
             path.unlink(missing_ok=True)
 
     def segments(self) -> list[Path]:
-        """Give local copies of all segments, and remove those of segments that are gone."""
+        """Return local copies of all segments, and remove those of segments that are gone."""
         kept = self._sizes(self._segments)
         for path in set(self._segments.glob("*/[!.]*.jsonl")) - kept.keys():
             path.unlink(missing_ok=True)
@@ -258,7 +258,7 @@ class ObjectRecords(RecordFiles):
         return sorted(kept)
 
     def loose_segments(self) -> list[Path]:
-        """Give the names of the segments that nothing has merged yet, of all machines."""
+        """Return the names of the segments that nothing has merged yet, of all machines."""
         return sorted(self._sizes(self._segments / LOOSE))
 
     def _sizes(self, directory: Path) -> dict[Path, int]:

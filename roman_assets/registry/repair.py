@@ -150,7 +150,7 @@ def _give_notice(root: DataRoot, damaged: str, error: Exception) -> None:
 
 
 def _give_notice_of_large(root: DataRoot, error: Exception) -> None:
-    """Say that a person has to rebuild the registry, once for each snapshot it has."""
+    """Report that a person must rebuild the registry, once for each snapshot it has."""
     damage = BadInputError(
         root.registry,
         _NOTICE,

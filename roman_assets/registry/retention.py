@@ -212,7 +212,7 @@ class _Selection:
             )
 
     def affected(self, transition: Transition) -> pd.DataFrame:
-        """Give the generations to which the transition happens, ordered by name."""
+        """Return the generations to which the transition happens, ordered by name."""
         origins = CHANGES[transition].origins or frozenset()
         together = {str(one) for name in self.asked for one in (name, *name.followers)}
         rows = self.generations

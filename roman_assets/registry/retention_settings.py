@@ -40,7 +40,7 @@ class _Settings(BaseModel):
 
 
 def retention_periods_of(root: DataRoot) -> RetentionPeriods:
-    """Give how long superseded products of an installation stay.
+    """Return how long superseded products of an installation stay.
 
     Raises
     ------

@@ -99,7 +99,7 @@ class Table:
         return (*self.columns, REPLACES) if self.key else self.columns
 
     def seen_by(self, role: Role) -> Table:
-        """Give the table with the columns that a role may see."""
+        """Return the table with the columns that a role may see."""
         columns = tuple(column for column in self.columns if role.may_see(column.access))
         return replace(self, columns=columns)
 
@@ -545,12 +545,12 @@ SEARCH_COLUMNS: tuple[Column, ...] = tuple(
 
 
 def tables_seen_by(role: Role) -> tuple[Table, ...]:
-    """Give the tables that a role may see, with the columns it may see (R1)."""
+    """Return the tables that a role may see, with the columns it may see (R1)."""
     return tuple(table.seen_by(role) for table in TABLES if role.may_see(table.access))
 
 
 def search_columns(role: Role) -> tuple[str, ...]:
-    """Give the names of the columns of a search result."""
+    """Return the names of the columns of a search result."""
     return tuple(column.name for column in SEARCH_COLUMNS if role.may_see(column.access))
 
 

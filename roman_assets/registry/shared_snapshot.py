@@ -84,7 +84,7 @@ class SharedSnapshot:
         self._objects.upload(path, self._root.key(self._files / name), sha256_of(path))
 
     def publish(self, content: bytes, named: Collection[str], fence: Fence) -> None:
-        """Let readers on all machines see a new snapshot at once; the fold lock is held.
+        """Publish a new snapshot to readers on all machines at once; the fold lock is held.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, tiers: Sequence[str]) -> Snapshot:
-        """Give the state of tiers that have the schema of this version."""
+        """Return the state of tiers that have the schema of this version."""
         return cls(schema_digest(), tuple(tiers))
 
     @property
@@ -49,7 +49,7 @@ class SnapshotError(Exception):
 
 
 def registry_directory(root: DataRoot, role: Role) -> Path:
-    """Give where the registry that a role sees is."""
+    """Return where the registry that a role sees is."""
     return root.public_registry if role is Role.PUBLIC else root.registry
 
 
@@ -88,7 +88,7 @@ def _decoded(content: bytes) -> Snapshot:
 
 
 def _named(content: bytes) -> tuple[str, ...]:
-    """Give the files that a snapshot names; one that cannot be read names none."""
+    """Return the files that a snapshot names; one that cannot be read names none."""
     try:
         return _decoded(content).tiers
     except (ValueError, KeyError, TypeError):
@@ -98,7 +98,7 @@ def _named(content: bytes) -> tuple[str, ...]:
 def publish_snapshot(
     root: DataRoot, snapshot: Snapshot, previous: Snapshot | None, fence: Fence
 ) -> None:
-    """Let readers see a state at once; the fold lock is held.
+    """Publish a state to readers at once; the fold lock is held.
 
     Files that neither this nor the previous snapshot names are removed. A process that has one open
     keeps it, and one that finds it gone reads the snapshot again.
@@ -123,7 +123,7 @@ def publish_snapshot(
 
 
 def tier_path(root: DataRoot, tier: str, role: Role = Role.OPERATIONS) -> Path:
-    """Give where what a role sees of a tier is."""
+    """Return where what a role sees of a tier is."""
     return registry_directory(root, role) / TIERS / tier
 
 
@@ -141,7 +141,7 @@ def require_tiers(root: DataRoot, tiers: Sequence[str]) -> None:
 
 
 def is_published(root: DataRoot, snapshot: Snapshot) -> bool:
-    """Tell whether all files of a snapshot are there, for everyone."""
+    """Return whether all files of a snapshot are there, for everyone."""
     return all(
         read_snapshot(registry_directory(root, role)) == snapshot
         and all(tier_path(root, tier, role).exists() for tier in snapshot.tiers)

@@ -61,12 +61,12 @@ class SnapshotReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the snapshot; a later call opens it again."""
+        """Close the snapshot; a later call opens it again."""
         with self._lock:
             self._close()
 
     def connection(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Give the newest snapshot for a question of several statements, alone among the threads.
+        """Return the newest snapshot for a question of several statements, alone among the threads.
 
         Temporary tables may be made in it; they are the asker's.
 
@@ -89,7 +89,7 @@ class SnapshotReader:
             self._rows(f"select bit_xor(hash(row)) from {table.name} as row", {})
 
     def source_tables(self) -> list[str]:
-        """Give the tables at fault against R11 (see `schema.source_tables`); empty if it holds."""
+        """Return the tables that break R11 (see `schema.source_tables`); empty if it holds."""
         with self._lock:
             self._snapshot()
             assert self._database is not None
@@ -137,7 +137,7 @@ class SnapshotReader:
 
     @contextmanager
     def _asked(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give the newest snapshot's connection, alone among the threads."""
+        """Return the newest snapshot's connection, alone among the threads."""
         with self._lock:
             connection = self._snapshot()
             try:
@@ -159,7 +159,7 @@ class SnapshotReader:
         return registry_directory(self._root, self._role) / SNAPSHOT
 
     def _snapshot(self) -> duckdb.DuckDBPyConnection:
-        """Give a connection to the newest snapshot; the lock is held."""
+        """Return a connection to the newest snapshot; the lock is held."""
         refresh_snapshot(self._root, self._role)
         newest = self._identity()
         if self._database is None:
@@ -205,7 +205,7 @@ class SnapshotReader:
 
 
 def damaged(path: Path, error: Exception) -> PassingFaultError:
-    """Give the error of a registry that cannot be read."""
+    """Return the error of a registry that cannot be read."""
     return PassingFaultError(
         f"{path} cannot be read: {error}. Remedy: rebuild the registry from the commit records"
     )

@@ -149,7 +149,7 @@ def sweep(
 
 
 def _with_removal(products: pd.DataFrame, periods: RetentionPeriods) -> pd.DataFrame:
-    """Say of every product when its file set goes: when its coadd does, where it has one."""
+    """Return when the file set of each product goes: when its coadd does, where it has one."""
     leads = products["kind"].isin(_LEADERS)
     has_leader = products["file_set"].isin(products.loc[leads, "file_set"])
     decisive = products[leads | ~has_leader].dropna(subset="superseded_at")

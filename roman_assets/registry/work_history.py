@@ -92,10 +92,10 @@ class CalibratedImage:
 
 
 class WorkHistory(Generations):
-    """Tells what was done for partitions."""
+    """Work done for partitions."""
 
     def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
-        """Give the exposures of a visit that have any product, in order, with their L2."""
+        """Return the exposures of a visit that have any product, in order, with their L2."""
         return self.exposures_of_visits([visit]).get(VisitId.parse(str(visit)), ())
 
     def exposures_of_visits(
@@ -130,7 +130,7 @@ class WorkHistory(Generations):
         return {visit: tuple(exposures) for visit, exposures in found.items()}
 
     def calibrated_images(self, exposures: Iterable[str]) -> tuple[CalibratedImage, ...]:
-        """Tell how the current L2 of exposures were made, one for each L1, ordered by name."""
+        """Return how the current L2 of exposures were made, one for each L1, ordered by name."""
         wanted = {"exposure": list(exposures)}
         conditions, parameters = conditions_of(wanted)
         where = " and ".join([IS_AVAILABLE, *conditions, *places_of(wanted)])
@@ -153,7 +153,7 @@ class WorkHistory(Generations):
         )
 
     def finished_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
-        """Give those partitions whose latest attempt of a step ended well, without a failure."""
+        """Return those partitions whose latest attempt of a step ended well, without a failure."""
         rows = self._rows(
             f"""
             with tries as (
@@ -174,7 +174,7 @@ class WorkHistory(Generations):
         return frozenset(row["partition"] for row in rows)
 
     def partition_state(self, step: Step, after: datetime | None = None) -> pd.DataFrame:
-        """Give what a step has left behind for each of its partitions.
+        """Return what a step has left behind for each of its partitions.
 
         Parameters
         ----------
@@ -261,12 +261,12 @@ class WorkHistory(Generations):
         return int(self._rows(sql, {"before": before})[0]["n"])
 
     def latest_commit(self) -> datetime | None:
-        """Give when the newest commit record was written, UTC; None before there is one."""
+        """Return when the newest commit record was written, UTC; None before there is one."""
         time = self._rows("select max(committed_at) as time from records", {})[0]["time"]
         return None if time is None else time.astimezone(UTC)
 
     def exposure_progress(self, exposures: Iterable[str]) -> pd.DataFrame:
-        """Tell how far exposures with L1 have come.
+        """Return how far exposures with L1 have come.
 
         Returns
         -------
@@ -325,7 +325,7 @@ class WorkHistory(Generations):
         )
 
     def computation_times(self, step: Step, after: datetime) -> list[timedelta]:
-        """Give how long a step took, from its start to its end, the last times since `after`."""
+        """Return how long a step took, from its start to its end, the last times since `after`."""
         rows = self._rows(
             """
             with newest as materialized (
@@ -349,7 +349,7 @@ class WorkHistory(Generations):
         return [row["duration"] for row in rows]
 
     def unit_times(self, step: Step) -> list[tuple[float, int]]:
-        """Give how long each publication of a step took (s), and how many file sets it made."""
+        """Return how long each publication of a step took (s), and how many file sets it made."""
         rows = self._rows(
             """
             select epoch(finished - started) as seconds, units
@@ -366,7 +366,7 @@ class WorkHistory(Generations):
         return [(row["seconds"], row["units"]) for row in rows]
 
     def latest_records(self, step: Step | None = None, limit: int = 100) -> pd.DataFrame:
-        """Give the newest commit records, newest first.
+        """Return the newest commit records, newest first.
 
         Returns
         -------
@@ -392,7 +392,7 @@ class WorkHistory(Generations):
         )
 
     def failures(self, partition: OneOrMore = None) -> pd.DataFrame:
-        """Give what could not be made at the latest attempt of each step and partition.
+        """Return what could not be made at the latest attempt of each step and partition.
 
         Parameters
         ----------
@@ -449,7 +449,7 @@ class WorkHistory(Generations):
         run_id: str | None = None,
         outcome: Outcome | None = None,
     ) -> pd.DataFrame:
-        """Give the attempts of steps, each as far as it has come, in the order they were begun.
+        """Return the attempts of steps, each as far as it has come, in the order they were begun.
 
         Parameters
         ----------

@@ -50,7 +50,7 @@ _MICROSECONDS = 1_000_000
 
 
 def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.DuckDBPyConnection:
-    """Give a registry as if the platform had made what a rehearsal made.
+    """Return a registry as if the platform had made what a rehearsal made.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
 
 
 def _kinds() -> pa.Table:
-    """Give the kinds that are made, by survey and exposure type."""
+    """Return the kinds that are made, by survey and exposure type."""
     return pa.Table.from_pylist(
         [
             {
@@ -109,7 +109,7 @@ def _kinds() -> pa.Table:
 
 
 def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
-    """Give the executed exposures and when what of them was received before the end."""
+    """Return the executed exposures and when what of them was received before the end."""
     observations = faults.observations
     planned = observations.exposures
     failed = faults.failed_detectors.tolist()
@@ -139,7 +139,7 @@ def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
 
 
 def _truncated(faults: Faults) -> NDArray[np.bool_]:
-    """Tell which exposures are of visits that were cut short."""
+    """Return which exposures are of visits that were cut short."""
     observations = faults.observations
     cut = np.zeros(len(observations.visits), dtype=bool)
     cut[observations.visit_of[~faults.executed]] = True
@@ -147,7 +147,7 @@ def _truncated(faults: Faults) -> NDArray[np.bool_]:
 
 
 def _visits(observations: Observations) -> pa.Table:
-    """Give the visits with the facts they share with their exposures."""
+    """Return the visits with the facts they share with their exposures."""
     first = [observations.exposures[visit.members[0]] for visit in observations.visits]
     return pa.table(
         {
@@ -163,7 +163,7 @@ def _visits(observations: Observations) -> pa.Table:
 
 
 def _tries(log: ReplayLog, observations: Observations) -> pa.Table:
-    """Give the attempts with their commit records; each has its own."""
+    """Return the attempts with their commit records; each has its own."""
     attempts = log.attempts
     return pa.table(
         {
@@ -182,7 +182,7 @@ def _tries(log: ReplayLog, observations: Observations) -> pa.Table:
 
 
 def _mosaics(log: ReplayLog, observations: Observations) -> pa.Table:
-    """Give the skycells that each publication of a visit has made."""
+    """Return the skycells that each publication of a visit has made."""
     made = [
         (_record_id(number), sorted(observations.skycells_of_visit(one.partition, one.fresh)))
         for number, one in enumerate(log.attempts)

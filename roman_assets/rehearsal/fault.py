@@ -77,12 +77,12 @@ class FaultRates:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Give the names of all faults."""
+        """Return the names of all faults."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
     def all_at(cls, rate: float) -> Self:
-        """Let everything go wrong at one rate."""
+        """Return rates by which everything goes wrong equally often."""
         return cls(**dict.fromkeys(cls.names(), rate))
 
 
@@ -105,7 +105,7 @@ class Faults:
     seed: int
 
     def draws(self, purpose: str, *shape: int) -> Draws:
-        """Give uniform numbers in [0, 1): always the same for a seed and a purpose."""
+        """Return uniform numbers in [0, 1): always the same for a seed and a purpose."""
         return np.random.default_rng([self.seed, crc32(purpose.encode())]).random(shape)
 
     def _happens(self, fault: str, *shape: int) -> Verdicts:
@@ -113,7 +113,7 @@ class Faults:
         return happens
 
     def lost_contacts(self, count: int) -> Verdicts:
-        """Tell which of so many contacts are lost; shape (count,)."""
+        """Return which of so many contacts are lost; shape (count,)."""
         return self._happens("lost_contacts", count)
 
     @cached_property
@@ -163,15 +163,15 @@ class Faults:
         return images
 
     def passing(self, step: Step) -> Verdicts:
-        """Tell which attempts fail in passing; shape (exposures or visits, `ATTEMPTS_DRAWN`)."""
+        """Return which attempts fail in passing; shape (exposures or visits, `ATTEMPTS_DRAWN`)."""
         return self.draws(f"passing {step}", *self._attempts(step)) < self.rates.passing_faults
 
     def lost_workers(self, step: Step) -> Verdicts:
-        """Tell which attempts lose their worker; the same shape."""
+        """Return which attempts lose their worker; the same shape."""
         return self.draws(f"worker {step}", *self._attempts(step)) < self.rates.lost_workers
 
     def progress(self, step: Step) -> Draws:
-        """Give what part of an attempt's work is done before it fails; the same shape."""
+        """Return what part of an attempt's work is done before it fails; the same shape."""
         return self.draws(f"progress {step}", *self._attempts(step))
 
     def _attempts(self, step: Step) -> tuple[int, int]:

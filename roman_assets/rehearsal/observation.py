@@ -174,14 +174,14 @@ class Observations:
         )
 
     def skycells_of_visit(self, visit: int, members: int) -> frozenset[str]:
-        """Give the skycells that some exposures of a visit touch, these as bits of their places."""
+        """Return the skycells that exposures of a visit touch, given as bits of their places."""
         numbers = self.visits[visit].members
         return frozenset().union(
             *(self.skycells[n] for place, n in enumerate(numbers) if members >> place & 1)
         )
 
     def kinds(self, number: int, step: Step) -> tuple[ProductKind, ...]:
-        """Give the kinds that a step makes of an exposure, or of the visit of one."""
+        """Return the kinds that a step makes of an exposure, or of the visit of one."""
         planned = self.exposures[number]
         return _kinds(planned.survey, planned.exposure_type, step)
 

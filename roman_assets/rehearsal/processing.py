@@ -51,7 +51,7 @@ class StepTime:
             )  # fmt: skip
 
     def duration(self, units: int, workers: int, draw: float) -> float:
-        """Give the seconds that a machine takes.
+        """Return the seconds that a machine takes.
 
         Parameters
         ----------

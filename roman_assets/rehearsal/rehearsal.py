@@ -88,7 +88,7 @@ class Scenario:
         return fewest_machines(kept, round(self.machines_at_work(platform)))
 
     def machines_at_work(self, platform: Platform) -> float:
-        """Give how many machines are busy on average, if all goes well."""
+        """Return how many machines are busy on average, if all goes well."""
         observations = self.observations
         workers = platform.workers_per_machine
         work = sum(
@@ -125,7 +125,7 @@ class Rehearsal:
         return self.scenario.observations.epoch + timedelta(seconds=self.log.end) + _A_SECOND
 
     def registry(self) -> duckdb.DuckDBPyConnection:
-        """Give the registry that the rehearsal leaves, in memory, with the ledger defined on it."""
+        """Return the in-memory registry that the rehearsal leaves, with the ledger defined."""
         connection = registry_of(self.log, self.scenario.faults, self.scenario.receipts)
         define_ledger(connection, self.scenario.deadlines, frozenset({Maker.SOC}))
         return connection

@@ -113,7 +113,7 @@ class ReplayLog:
 
 
 def horizon(faults: Faults, receipts: Receipts, deadlines: Mapping[Level, Deadline]) -> float:
-    """Give the last moment at which anything of a plan is due, seconds after the epoch."""
+    """Return the last moment at which anything of a plan is due, seconds after the epoch."""
     starts = {
         ClockOrigin.RECEIPT: receipts.all_received,
         ClockOrigin.EXECUTION: faults.observations.end,
@@ -215,7 +215,7 @@ class Replay:
         heappush(self._heap, (time, self._scheduled, handle, subject))
 
     def _tick(self, time: float) -> float:
-        """Give the next look of the daemon."""
+        """Return the next look of the daemon."""
         return math.ceil(time / self._interval) * self._interval
 
     def _moment(self, seconds: float) -> datetime:
@@ -300,7 +300,7 @@ class Replay:
             self._serve_pool()
 
     def _is_made(self, run: Run) -> bool:
-        """Tell whether a step finds all it would make: a run that starts again does."""
+        """Return whether a step finds all it would make: a run that starts again does."""
         step = run.steps[run.step]
         if step is Step.VISIT:
             return self._visits.is_made(run.partition)

@@ -96,12 +96,12 @@ class Slots:
         heappush(self._waiting, (-priority, self._arrivals, who))
 
     def admit(self) -> int | None:
-        """Give a free place to whom it belongs; None if there is none, or nobody waits."""
+        """Return a free place to whom it belongs; None if there is none, or nobody waits."""
         if not self.free or not self._waiting:
             return None
         self.free -= 1
         return heappop(self._waiting)[2]
 
     def leave(self) -> None:
-        """Give a place back."""
+        """Return a place back."""
         self.free += 1

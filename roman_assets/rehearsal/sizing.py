@@ -84,7 +84,7 @@ class DeadlineCount:
 
     @cached_property
     def _expected(self) -> Mapping[Step, Sequence[tuple[Times, NDArray[np.int64]]]]:
-        """Give by step and level the due times, and how many products (kinds for visits) there are.
+        """Return by step and level the due times and the number of products (kinds for visits).
 
         Both by exposure or visit; times are seconds after the epoch.
         """
@@ -112,7 +112,7 @@ class DeadlineCount:
 
 
 def _clocks(faults: Faults, receipts: Receipts, step: Step) -> Mapping[ClockOrigin, Times]:
-    """Give when the clocks of a step's products start, by exposure or visit."""
+    """Return when the clocks of a step's products start, by exposure or visit."""
     observations = faults.observations
     if step is not Step.VISIT:
         return {
@@ -194,7 +194,7 @@ def fewest_machines(kept_with: Callable[[int], int], guess: int) -> Sizing:
 
 
 def _bracket(enough: Callable[[int], bool], guess: int) -> tuple[int, int]:
-    """Give a number that is not enough (or 0) and a larger one that is, by growing strides."""
+    """Return a number that is not enough (or 0) and a larger one that is, by growing strides."""
     stride = max(1, guess // _FIRST_STRIDE)
     if enough(guess):
         low, high = guess, guess

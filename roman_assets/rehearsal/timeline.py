@@ -61,7 +61,7 @@ class Timeline:
 
 
 def _until(moments: ArrayLike, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the seconds that have passed since all of some moments, added up, at each edge."""
+    """Return the seconds that have passed since all of some moments, added up, at each edge."""
     ordered = np.sort(np.asarray(moments, dtype=np.float64))
     before = np.searchsorted(ordered, edges, "right")
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
@@ -70,6 +70,6 @@ def _until(moments: ArrayLike, edges: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def longest_wait(log: ReplayLog) -> float:
-    """Give the longest time between the queueing of a run and its start, hours."""
+    """Return the longest time between the queueing of a run and its start, hours."""
     waits = [min(run.started, log.end) - run.queued for run in log.runs]
     return max(waits, default=0.0) / HOUR_S

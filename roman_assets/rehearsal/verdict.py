@@ -138,7 +138,7 @@ def _verdict(connection: duckdb.DuckDBPyConnection, survey: Survey, level: Level
 
 
 def _percentiles(weighted: Sequence[tuple[float, int]]) -> dict[int, float]:
-    """Give percentiles of ordered values that stand for so many products each."""
+    """Return percentiles of ordered values that stand for so many products each."""
     if not weighted:
         return {}
     margins, counts = zip(*weighted, strict=True)

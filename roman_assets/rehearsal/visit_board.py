@@ -72,7 +72,7 @@ class VisitBoard:
         self._waiting: set[int] = set()
 
     def due(self, visit: int) -> datetime | None:
-        """Give when L3 of a visit are due (UTC), None while that is not known."""
+        """Return when L3 of a visit are due (UTC), None while that is not known."""
         return self._states[visit].due
 
     def add_work(self, visit: int, runs: int) -> None:
@@ -86,12 +86,12 @@ class VisitBoard:
         state.inputs += self._images[exposure]
 
     def material(self, visit: int) -> tuple[int, int]:
-        """Give the exposures a visit is made from now, and those of them that are new."""
+        """Return the exposures a visit is made from now, and those of them that are new."""
         state = self._states[visit]
         return state.settled, state.settled & ~(state.made_from or 0)
 
     def is_made(self, visit: int) -> bool:
-        """Tell whether the products are made from what there is."""
+        """Return whether the products are made from what there is."""
         state = self._states[visit]
         return state.made_from == state.settled
 
@@ -103,7 +103,7 @@ class VisitBoard:
         self._computed.append(timedelta(seconds=now - started))
 
     def wants(self, visit: int, now: float) -> bool:
-        """Tell whether the policy wants a run for a visit, of what was not asked for before."""
+        """Return whether the policy wants a run for a visit, of what was not asked for before."""
         state = self._states[visit]
         self._waiting.discard(visit)
         decision = decide(self._progress(visit), self._moment(now), self._reserve)
@@ -115,7 +115,7 @@ class VisitBoard:
         return True
 
     def waits_until(self, visit: int) -> float | None:
-        """Give when a waiting visit is to be looked at; None if it waits for an event, or not."""
+        """Return when a waiting visit is to be looked at; None if it waits for an event, or not."""
         if visit not in self._waiting:
             return None
         until = waits_until(self._progress(visit), self._reserve)

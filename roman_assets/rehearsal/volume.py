@@ -59,7 +59,7 @@ class ProductSizes:
     source: str
 
     def of(self, kind: ProductKind, resultants: float) -> float:
-        """Give the size of a product, bytes.
+        """Return the size of a product, bytes.
 
         Raises
         ------
@@ -92,7 +92,7 @@ def measured_sizes(root: DataRoot) -> ProductSizes:
 
 
 def stocks_of_registry(root: DataRoot) -> pd.DataFrame:
-    """Give what an installation has held, in the columns that `stocks_of_plan` gives."""
+    """Return what an installation has held, in the columns that `stocks_of_plan` gives."""
     with Registry(root) as registry:
         found = registry.volumes()
     holding = [
@@ -105,7 +105,7 @@ def stocks_of_registry(root: DataRoot) -> pd.DataFrame:
 
 
 def stocks_of_plan(observations: Observations, sizes: ProductSizes) -> pd.DataFrame:
-    """Give what a plan will make the archive hold, each product as soon as it is observed.
+    """Return what a plan will make the archive hold, each product as soon as it is observed.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _stocks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_releases(stocks: pd.DataFrame, moments: Iterable[datetime]) -> pd.DataFrame:
-    """Let data releases be published, each of all that was observed before (R13).
+    """Publish data releases, each of all that was observed before (R13).
 
     Each adds L3 and L4 of the size of the prompt ones, which it supersedes; its own stay for good.
     """
@@ -172,7 +172,7 @@ def with_releases(stocks: pd.DataFrame, moments: Iterable[datetime]) -> pd.DataF
 def volume_over_time(
     stocks: pd.DataFrame, periods: RetentionPeriods | None, times: pd.DatetimeIndex
 ) -> pd.DataFrame:
-    """Give how much is held at some times.
+    """Return how much is held at some times.
 
     Parameters
     ----------
@@ -217,14 +217,14 @@ def _held(
 
 
 def _summed(size: pd.Series, when: pd.Series, times: pd.DatetimeIndex) -> Any:
-    """Give the sizes summed up to each time."""
+    """Return the sizes summed up to each time."""
     ordered = when.sort_values()
     sums = np.concatenate([[0.0], np.cumsum(size.loc[ordered.index].to_numpy())])
     return sums[ordered.searchsorted(times, side="right")]
 
 
 def moments_of(stocks: pd.DataFrame, longest: timedelta) -> pd.DatetimeIndex:
-    """Give times from the first product to when the last that is superseded is gone.
+    """Return times from the first product to when the last that is superseded is gone.
 
     Raises
     ------

@@ -60,7 +60,7 @@ class ServedRegistry(Registry):
                 yield from batch.column(0).to_pylist()
 
     def close(self) -> None:
-        """Let go of the registry."""
+        """Close the registry."""
         self._snapshots.close()
 
     def content(self, name: ProductName) -> Content | None:

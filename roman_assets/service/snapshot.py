@@ -83,7 +83,7 @@ class PublicSnapshots:
 
     @contextmanager
     def cursor(self, seconds: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a cursor on the newest state, for one thread.
+        """Return a cursor on the newest state, for one thread.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class PublicSnapshots:
             cursor.execute("select name from products limit 1").fetchall()
 
     def close(self) -> None:
-        """Let go of the registry."""
+        """Close the registry."""
         with self._lock:
             self._retire()
 

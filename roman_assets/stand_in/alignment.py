@@ -62,7 +62,7 @@ class _FlatSpectra:
         self._response = dispersion.electrons_per_maggie(self._offset)
 
     def explained(self, dx: float, dy: float) -> float:
-        """Give the likelihood, up to a factor, when sources are fitted one by one.
+        """Return the likelihood, up to a factor, when sources are fitted one by one.
 
         Each has a noise of its own, which is not known: so the brightest do not decide alone.
         """
@@ -115,7 +115,7 @@ def find_row_shift(traces: Traces, electrons: Values, error: Values) -> float:
 def _misfits(
     offset: Values, electrons: Values, error: Values, fine: Values, response: Values, shifts: Values
 ) -> Values:
-    """Give chi squared of a smooth spectrum behind the response, moved by each shift."""
+    """Return chi squared of a smooth spectrum behind the response, moved by each shift."""
     along = 2 * (offset - offset.mean()) / np.ptp(offset)
     smooth = np.vander(along, _SMOOTH_TERMS) / error[:, None]
     misfits = []
@@ -127,7 +127,7 @@ def _misfits(
 
 
 def _minimum(places: Values, values: Values) -> float:
-    """Give where a parabola through the least of some values and its neighbours is least."""
+    """Return where a parabola through the least of some values and its neighbours is least."""
     least = int(np.clip(np.argmin(values), 1, len(values) - 2))
     before, here, after = values[least - 1 : least + 2]
     bend = before - 2 * here + after

@@ -67,12 +67,12 @@ class CalibratedImage:
         return float(np.median(self.error[~self.mask]))
 
     def pixels_of(self, ra: Any, dec: Any) -> tuple[Image, Image]:
-        """Give pixels (x, y) of places on the sky (ICRS, degrees), also off the image."""
+        """Return pixels (x, y) of places on the sky (ICRS, degrees), also off the image."""
         x, y = self.wcs.invert(np.asarray(ra), np.asarray(dec), with_bounding_box=False)
         return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
 
     def sky_of(self, x: Image, y: Image) -> tuple[Image, Image]:
-        """Give places on the sky (ICRS, degrees) of pixels, also off the image."""
+        """Return places on the sky (ICRS, degrees) of pixels, also off the image."""
         ra, dec = self.wcs(x, y, with_bounding_box=False)
         return np.asarray(ra, dtype=float), np.asarray(dec, dtype=float)
 
@@ -111,7 +111,7 @@ def read_image(path: Path) -> CalibratedImage:
 
 
 def background(data: Image, mask: Mask) -> Image:
-    """Give the background between the stars: the mode of boxes, as DAOPHOT estimates it."""
+    """Return the background between the stars: the mode of boxes, as DAOPHOT estimates it."""
     from photutils.background import Background2D, MMMBackground
 
     with warnings.catch_warnings():

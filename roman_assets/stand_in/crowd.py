@@ -45,14 +45,14 @@ _ACCURACY = 1e-5
 
 
 def cores(image: CalibratedImage, x: Image, y: Image) -> sparse.csr_matrix:
-    """Give the cores of objects of unit flux: a column for each, a row for each pixel."""
+    """Return the cores of objects of unit flux: a column for each, a row for each pixel."""
     return _stamps(image, x, y, CORE_RADIUS, (0.0, 0.0))
 
 
 def _stamps(
     image: CalibratedImage, x: Image, y: Image, radius: int, moved: tuple[float, float]
 ) -> sparse.csr_matrix:
-    """Give objects as they are if moved by (x, y), in the pixels around where they were."""
+    """Return objects as they are if moved by (x, y), in the pixels around where they were."""
     height, width = image.data.shape
     pixels, values, ends = [], [], [0]
     for x0, y0 in zip(x.tolist(), y.tolist(), strict=True):
@@ -68,13 +68,13 @@ def _stamps(
 
 
 def _around(place: float, radius: int, side: int) -> NDArray[np.int_]:
-    """Give the pixels along an axis around a place that are there."""
+    """Return the pixels along an axis around a place that are there."""
     middle = round(place)
     return np.arange(max(middle - radius, 0), min(middle + radius + 1, side))
 
 
 def wings(image: CalibratedImage, x: Image, y: Image, flux: Image) -> Image:
-    """Give the light outside the cores of objects, of those for which it matters."""
+    """Return the light outside the cores of objects, of those for which it matters."""
     height, width = image.data.shape
     light = np.zeros((height, width))
     for number in np.flatnonzero(flux * _brightest_wing(image) > WING_PART * image.noise):
@@ -89,7 +89,7 @@ def wings(image: CalibratedImage, x: Image, y: Image, flux: Image) -> Image:
 
 
 def _brightest_wing(image: CalibratedImage) -> float:
-    """Give the largest part of an object's flux that a pixel outside its core has."""
+    """Return the largest part of an object's flux that a pixel outside its core has."""
     place = np.arange(-image.psf.reach, image.psf.reach + 1)
     y, x = (side // 2 for side in image.data.shape)
     stamp = image.psf.stamp(y + place, x + place, float(x), float(y))
@@ -121,7 +121,7 @@ class CoreFit:
         self._factors = splu(self._normal + sparse.diags(damping, format="csc"))
 
     def fluxes(self, data: Image) -> Image:
-        """Give the fluxes that fit best, DN/s; 0 for what is not `seen`."""
+        """Return the fluxes that fit best, DN/s; 0 for what is not `seen`."""
         flux: Image = self._factors.solve(self._models.T @ (self._weight * data.ravel()))
         return flux
 
@@ -134,7 +134,7 @@ class CoreFit:
 
 
 def _marginal_variance(overlap: sparse.csr_matrix) -> Image:
-    """Give the variances of fluxes from those that correlate with each; 1 is an object alone."""
+    """Return the variances of fluxes from those that correlate with each; 1 is an object alone."""
     variance = np.ones(overlap.shape[0])
     for number in range(len(variance)):
         row = slice(overlap.indptr[number], overlap.indptr[number + 1])
@@ -173,7 +173,7 @@ class Crowd:
 
     @classmethod
     def at(cls, image: CalibratedImage, model_error: float, x: Image, y: Image) -> Self:
-        """Give objects at some places, of which nothing else is known."""
+        """Return objects at some places, of which nothing else is known."""
         nothing = np.zeros(image.data.shape)
         return cls(image, model_error, x, y, np.zeros(len(x)), nothing, nothing)
 
@@ -195,7 +195,7 @@ class Crowd:
         return replace(self, x=np.append(self.x, x), y=np.append(self.y, y), flux=flux)
 
     def is_free(self, x: Image, y: Image) -> Mask:
-        """Tell at which places there is no object yet."""
+        """Return the places without an object so far."""
         if not len(self.x) or not len(x):
             return np.ones(len(x), dtype=bool)
         known = cKDTree(np.stack([self.x, self.y], axis=1))
@@ -219,7 +219,7 @@ class Crowd:
         return self._at(x[real], y[real])
 
     def _at(self, x: Image, y: Image) -> Self:
-        """Give the objects at other places, and what they make of the image."""
+        """Return the objects at other places, and what they make of the image."""
         if not len(x):
             return replace(self, x=x, y=y, flux=x, light=np.zeros(self.image.data.shape))
         models = cores(self.image, x, y)
@@ -230,7 +230,7 @@ class Crowd:
         return replace(self, x=x, y=y, flux=flux, light=light, far=far)
 
     def _change(self, dx: float, dy: float) -> sparse.csr_matrix:
-        """Give how cores change with the place, by pixel, in one direction."""
+        """Return how cores change with the place, by pixel, in one direction."""
         ahead = _stamps(self.image, self.x, self.y, _STEP_RADIUS, (dx, dy))
         behind = _stamps(self.image, self.x, self.y, _STEP_RADIUS, (-dx, -dy))
         return (ahead - behind) / (2 * (dx + dy))
@@ -266,7 +266,7 @@ class Crowd:
 
 
 def near(image: CalibratedImage, x: Image, y: Image) -> Mask:
-    """Tell which places are on an image, or so near that cores there reach into it."""
+    """Return which places are on an image, or so near that cores there reach into it."""
     height, width = image.data.shape
     inside: Mask = (
         (x > -CORE_RADIUS) & (x < width - 1 + CORE_RADIUS)
@@ -276,14 +276,14 @@ def near(image: CalibratedImage, x: Image, y: Image) -> Mask:
 
 
 def _move(change: Image, flux: Image) -> Image:
-    """Give the move that a change of the model, flux times move, stands for."""
+    """Return the move that a change of the model, flux times move, stands for."""
     positive = flux > 0
     move = np.where(positive, change, 0.0) / np.where(positive, flux, 1.0)
     return np.clip(move, -_LARGEST_MOVE, _LARGEST_MOVE)
 
 
 def _apart(x: Image, y: Image, flux: Image) -> Mask:
-    """Tell which objects have no brighter one within `LEAST_SEPARATION`."""
+    """Return which objects have no brighter one within `LEAST_SEPARATION`."""
     apart = np.ones(len(x), dtype=bool)
     for one, other in cKDTree(np.stack([x, y], axis=1)).query_pairs(LEAST_SEPARATION):
         apart[one if flux[one] < flux[other] else other] = False

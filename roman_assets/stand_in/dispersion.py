@@ -60,16 +60,16 @@ class Dispersion:
         return float(np.interp(0.0, self.offset, self.wavelength))
 
     def wavelength_at(self, offset: Values) -> Values:
-        """Give the wavelength (nm) at rows from the direct image, NaN beyond the order."""
+        """Return the wavelength (nm) at rows from the direct image, NaN beyond the order."""
         return np.interp(offset, self.offset, self.wavelength, left=np.nan, right=np.nan)
 
     def nanometres_per_pixel(self, offset: Values) -> Values:
-        """Give the dispersion (nm) of a row, signed."""
+        """Return the dispersion (nm) of a row, signed."""
         found: Values = self.wavelength_at(offset + 0.5) - self.wavelength_at(offset - 0.5)
         return found
 
     def area_at(self, offset: Values) -> Values:
-        """Give the effective area (m²), 0 beyond the order."""
+        """Return the effective area (m²), 0 beyond the order."""
         return np.interp(offset, self.offset, self.area, left=0.0, right=0.0)
 
     def calibrated(self, offset: Values) -> NDArray[np.bool_]:
@@ -81,14 +81,14 @@ class Dispersion:
         return np.asarray(known.all(axis=0))
 
     def electrons_per_maggie(self, offset: Values) -> Values:
-        """Give e/s in a row of a source of AB magnitude 0 at all wavelengths."""
+        """Return e/s in a row of a source of AB magnitude 0 at all wavelengths."""
         wavelength, step = self.wavelength_at(offset), np.abs(self.nanometres_per_pixel(offset))
         rate = _JANSKY_OF_MAGGIE * self.area_at(offset) * step / (_H * wavelength)
         seen: Values = np.nan_to_num(rate)
         return seen
 
     def flux_per_electron(self, offset: Values) -> Values:
-        """Give W m⁻² nm⁻¹ of a source that makes one e/s in a row."""
+        """Return W m⁻² nm⁻¹ of a source that makes one e/s in a row."""
         wavelength, step = self.wavelength_at(offset), np.abs(self.nanometres_per_pixel(offset))
         with np.errstate(divide="ignore", invalid="ignore"):
             energy: Values = _HC / (wavelength * 1e-9) / (self.area_at(offset) * step)
@@ -97,7 +97,7 @@ class Dispersion:
 
 @cache
 def dispersion_of(element: OpticalElement, detector: str) -> Dispersion:
-    """Give the dispersion of a grism or prism on a detector."""
+    """Return the dispersion of a grism or prism on a detector."""
     from romanisim.models.bandpass import read_gsfc_effarea, roman2galsim_bandpass
 
     name = _TABLES[element]

@@ -46,7 +46,7 @@ class DeliveryDraft:
         self._made = datetime.now(UTC)
 
     def path(self, name: ProductName) -> Path:
-        """Give the place of a file."""
+        """Return the place of a file."""
         return self._directory / str(name)
 
     def add(

@@ -46,7 +46,7 @@ class EffectivePsf:
     def stamp(
         self, rows: NDArray[np.int_], columns: NDArray[np.int_], x: float, y: float
     ) -> Values:
-        """Give the parts of the flux of a source at (x, y) that fall into pixels.
+        """Return the parts of the flux of a source at (x, y) that fall into pixels.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class EffectivePsf:
 
 
 def _nodes(places: list[float], value: float) -> list[tuple[float, float]]:
-    """Give the places on both sides of a value, with their parts in linear interpolation."""
+    """Return the places on both sides of a value, with their parts in linear interpolation."""
     if len(places) == 1 or value <= places[0]:
         return [(places[0], 1.0)]
     if value >= places[-1]:

@@ -74,14 +74,14 @@ class Event:
         return float(self.source_flux * (peak - 1))
 
     def is_at_the_time_of(self, other: Event) -> bool:
-        """Tell whether two events peak at one time, as far as one can tell."""
+        """Return whether two events peak at one time, as far as one can tell."""
         return abs(self.t0 - other.t0) < SAME_TIME * max(self.te, other.te)
 
 
 def magnification(
     time: Values, t0: Values | float, te: Values | float, u0: Values | float
 ) -> Values:
-    """Give the magnification of a point source by a point lens; times in days.
+    """Return the magnification of a point source by a point lens; times in days.
 
     What simulates events and what looks for them share no code.
     """
@@ -91,13 +91,13 @@ def magnification(
 
 
 def total_error(flux: Values, error: Values) -> Values:
-    """Give standard errors with what photometry repeats no better."""
+    """Return standard errors with what photometry repeats no better."""
     result: Values = np.hypot(error, SYSTEMATIC_FLOOR * np.abs(flux))
     return result
 
 
 def constant_chi2(flux: Values, error: Values) -> tuple[float, float]:
-    """Give the weighted mean and χ² of a constant."""
+    """Return the weighted mean and χ² of a constant."""
     weight = 1 / error**2
     mean = float((weight * flux).sum() / weight.sum())
     return mean, float((weight * (flux - mean) ** 2).sum())
@@ -142,7 +142,7 @@ def search(time: Values, flux: Values, error: Values) -> Event | None:
 def best_curve(
     time: Values, flux: Values, error: Values, most_impact: float = MOST_IMPACT
 ) -> Event | None:
-    """Give the curve that fits best, None if none with a positive source does better than flat."""
+    """Return the best fit, None unless one with a positive source does better than flat."""
     _, flat = constant_chi2(flux, error)
     grid, curves = _grid(tuple(time.tolist()))
     chi2, source, _ = _solved(curves, flux, error)
@@ -176,7 +176,7 @@ def best_curve(
 
 @lru_cache(maxsize=8)
 def _grid(times: tuple[float, ...]) -> tuple[Values, Values]:
-    """Give parameters, shape (n, 3), and the curves they make at some times, shape (n, times)."""
+    """Return parameters, shape (n, 3), and the curves they make at some times, shape (n, times)."""
     time = np.array(times)
     span, step = time[-1] - time[0], float(np.median(np.diff(time)))
     t0 = np.linspace(time[0], time[-1], _PEAKS)

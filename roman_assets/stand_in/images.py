@@ -12,7 +12,7 @@ from roman_assets.registry.record import ProductInput
 
 
 def handed_over(archive: ArchiveReader, image: HandedOverImage) -> Path:
-    """Give the file of an image.
+    """Return the file of an image.
 
     Raises
     ------
@@ -29,5 +29,5 @@ def handed_over(archive: ArchiveReader, image: HandedOverImage) -> Path:
 
 
 def as_input(image: HandedOverImage) -> ProductInput:
-    """Give an image as the input of a product."""
+    """Return an image as the input of a product."""
     return ProductInput(name=image.name, sha256=image.sha256)

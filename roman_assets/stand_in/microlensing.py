@@ -76,7 +76,7 @@ class VisitWork:
         return self._archive.open(name)
 
     def earlier(self, kind: str, detector: str) -> dict[VisitId, tuple[ProductInput, Path]]:
-        """Give what has been delivered of the season's earlier visits, oldest first."""
+        """Return what has been delivered of the season's earlier visits, oldest first."""
         found = {}
         rows = self._archive.find(
             kind=kind, program=self._visit.program, detector=detector, release="p"
@@ -92,7 +92,7 @@ class VisitWork:
         return found
 
     def name(self, kind: str, detector: str | None = None) -> ProductName:
-        """Give the official name of a product of the visit, or of one detector of it."""
+        """Return the official name of a product of the visit, or of one detector of it."""
         visit, element = self._visit, self._manifest.optical_element
         row = KIND_BY_NAME[kind]
         group = (visit.program, "p", visit.grouping)

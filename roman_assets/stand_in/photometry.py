@@ -145,7 +145,7 @@ def find_objects(frame: ReferenceFrame) -> Table:
 
 
 def _saturated_stars(image: CalibratedImage) -> tuple[Image, Image]:
-    """Give the places (x, y) of stars of which the middle is missing."""
+    """Return the places (x, y) of stars of which the middle is missing."""
     touching = np.ones((3, 3))
     numbered, count = label(image.saturated, structure=touching)
     middles = center_of_mass(image.saturated, numbered, np.arange(1, count + 1))
@@ -154,7 +154,7 @@ def _saturated_stars(image: CalibratedImage) -> tuple[Image, Image]:
 
 
 def _peaks(crowd: Crowd, sigma: float) -> tuple[Image, Image]:
-    """Give the places (x, y) where there is light that known objects do not explain."""
+    """Return the places (x, y) where there is light that known objects do not explain."""
     from photutils.detection import DAOStarFinder
     from photutils.utils.exceptions import NoDetectionsWarning
 

@@ -66,7 +66,7 @@ def tied_together(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def renumbered(epochs: pd.DataFrame, theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """Give measurements the numbers that other objects at the same places have.
+    """Return measurements the numbers that other objects at the same places have.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class LightCurve:
 
 
 def light_curves(epochs: pd.DataFrame) -> Iterator[LightCurve]:
-    """Give the light curves of a table as `tied_together` gives it."""
+    """Yield the light curves of a table as `tied_together` gives it."""
     for object_id, rows in epochs.groupby("object_id"):
         flux, error = (rows[name].to_numpy(dtype=float) for name in ("flux", "flux_error"))
         time = rows["mjd"].to_numpy(dtype=float)
@@ -145,7 +145,7 @@ def light_curves(epochs: pd.DataFrame) -> Iterator[LightCurve]:
 
 
 def light_curve(object_id: int, time: Values, flux: Values, photon_error: Values) -> LightCurve:
-    """Give a light curve with its errors."""
+    """Return a light curve with its errors."""
     error = total_error(flux, photon_error)
     if len(time) >= FEWEST_MEASUREMENTS:
         steps = np.diff(flux) / np.hypot(error[1:], error[:-1])
@@ -155,7 +155,7 @@ def light_curve(object_id: int, time: Values, flux: Values, photon_error: Values
 
 
 def variability(curves: list[LightCurve]) -> pd.DataFrame:
-    """Tell how much each object varies."""
+    """Return how much each object varies."""
     return pd.DataFrame(
         [
             {
@@ -253,7 +253,7 @@ def _searched(
 
 
 def chance_improvements(curves: list[LightCurve], seed: int = 1) -> Values:
-    """Give by how much noise alone lets the best curve improve χ²: of shuffled light curves."""
+    """Return by how much noise alone lets the best curve improve χ²: of shuffled light curves."""
     rng = np.random.default_rng(seed)
     found = []
     for one in curves:

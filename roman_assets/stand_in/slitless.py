@@ -72,7 +72,7 @@ def extract_all(
 
 
 def _circle(image: SpectralImage) -> tuple[float, float, float]:
-    """Give a circle on the sky (ra, dec, radius in degrees) with all that shines into an image."""
+    """Return a circle (ra, dec, radius, degrees) with all that shines into an image."""
     height, width = image.data.shape
     ra, dec = image.wcs((width - 1) / 2, (height - 1) / 2)
     order = float(np.ptp(image.dispersion.offset))

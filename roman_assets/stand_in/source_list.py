@@ -76,7 +76,7 @@ class SourceList:
 
     @classmethod
     def of_stars(cls, ra: Values, dec: Values) -> Self:
-        """Give a list of point sources of which nothing else is known."""
+        """Return a list of point sources of which nothing else is known."""
         zeros = np.zeros(len(ra))
         return cls(
             np.asarray(ra, dtype=float), np.asarray(dec, dtype=float), np.full(len(ra), np.nan),
@@ -109,7 +109,7 @@ class SourceList:
         return type(self)(**merged, inputs=self.inputs)
 
     def size_along(self, angle: float) -> Values:
-        """Give rms sizes (arcsec) along a direction on the sky, degrees east of north."""
+        """Return rms sizes (arcsec) along a direction on the sky, degrees east of north."""
         turn = np.radians(self.angle - angle)
         size: Values = np.hypot(self.semimajor * np.cos(turn), self.semiminor * np.sin(turn))
         return size
@@ -140,7 +140,7 @@ def sources_of_field(
 def _direct_catalogs(
     archive: ArchiveReader, circles: Iterable[tuple[float, float, float]]
 ) -> list[dict[str, Any]]:
-    """Give rows of the catalogues, each once, in an order that does not depend on the circles'."""
+    """Return rows of the catalogues, each once, in an order independent of the circles."""
     found: dict[str, dict[str, Any]] = {}
     for circle in circles:
         rows = archive.find(
@@ -154,7 +154,7 @@ def _direct_catalogs(
 
 
 def _entries(catalog: Table) -> Table:
-    """Give the entries of a catalogue of romancal that are sources beyond doubt."""
+    """Return the entries of a catalogue of romancal that are sources beyond doubt."""
     columns: dict[str, Values] = {
         name: np.ma.filled(np.ma.asarray(catalog[name], dtype=float), np.nan)
         for name in (

@@ -106,7 +106,7 @@ class Extraction:
     _separated: _Separated
 
     def decontaminated(self, spectrum: Spectrum) -> tuple[Values, Values, int]:
-        """Give a source's 2-D spectrum without the others, its error, and its first column."""
+        """Return a source's 2-D spectrum without the others, its error, and its first column."""
         place = int(np.flatnonzero(self._separated.numbers == spectrum.number)[0])
         left, right = _columns(spectrum.x, self.image.data.shape[1])
         own, _ = self._separated.cut(place, left, right)
@@ -131,7 +131,7 @@ class _Separated:
         return own
 
     def shape(self, place: int, left: int, right: int) -> Values:
-        """Give the part of a source's light that each pixel of some columns has of its row's."""
+        """Return the part of a source's light that each pixel of some columns has of its row's."""
         rows = np.arange(self.image.data.shape[0])
         edges = np.arange(left, right + 1) - 0.5 - self.traces.x[place]
         wavelength = self.traces.wavelength_of(place, rows)
@@ -140,11 +140,11 @@ class _Separated:
         return known
 
     def aperture(self, place: int) -> float:
-        """Give the width of a source's aperture, pixels."""
+        """Return the width of a source's aperture, pixels."""
         return min(APERTURE + APERTURE_OF_SIZE * float(self.traces.size[place]), 2.0 * _REACH - 8.0)
 
     def inside(self, place: int) -> Values:
-        """Give the part of a source's light that falls into its aperture, by row."""
+        """Return the part of a source's light that falls into its aperture, by row."""
         rows = np.arange(self.image.data.shape[0])
         half = self.aperture(place) / 2
         edges = np.array([[-half], [half]])
@@ -154,7 +154,7 @@ class _Separated:
         return known
 
     def cut(self, place: int, left: int, right: int) -> tuple[Values, Values]:
-        """Give some columns without other sources and background, and what others put there.
+        """Return some columns without other sources and background, and what others put there.
 
         Pixels that are not to be used have what the fit expects there. The sky of whole rows, and
         wings that are not as the profile says, leave something beside a source: that is taken for
@@ -229,7 +229,7 @@ def _row_shift(image: SpectralImage, traces: Traces, solution: Solution) -> floa
 
 
 def _angle_of_columns(image: SpectralImage) -> float:
-    """Give the direction of the x axis on the sky at the image's middle, degrees east of north."""
+    """Return the direction of the x axis at the image's middle, degrees east of north."""
     y, x = (np.array(image.data.shape) - 1) / 2
     (ra0, dec0), (ra1, dec1) = (image.wcs(place, y) for place in (x - 1, x + 1))
     east = (float(ra1) - float(ra0)) * np.cos(np.radians(float(dec0)))

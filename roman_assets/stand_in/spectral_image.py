@@ -50,7 +50,7 @@ class SpectralImage:
         return dispersion_of(self.element, self.detector)
 
     def pixels(self, ra: Values, dec: Values) -> tuple[Values, Values]:
-        """Give where the direct images of places on the sky would be, also outside (x, y)."""
+        """Return where the direct images of places on the sky would be, also outside (x, y)."""
         x, y = self.wcs.invert(np.asarray(ra), np.asarray(dec), with_bounding_box=False)
         return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
 

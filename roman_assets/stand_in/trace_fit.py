@@ -62,7 +62,7 @@ class Profile:
     share: float = WING_SHARE
 
     def between(self, edges: Values, wavelength: Values, size: Values) -> Values:
-        """Give the parts of the light between edges.
+        """Return the parts of the light between edges.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class Profile:
 
 
 def in_pixel(distance: Values, width: Values) -> Values:
-    """Give the part of a Gaussian in pixels whose centres are so far from its own."""
+    """Return the part of a Gaussian in pixels whose centres are so far from its own."""
     scale = width * np.sqrt(2)
     share: Values = (erf((distance + 0.5) / scale) - erf((distance - 0.5) / scale)) / 2
     return share
@@ -111,15 +111,15 @@ class Traces:
     dispersion: Dispersion
 
     def wavelength(self, rows: NDArray[np.int64]) -> Values:
-        """Give wavelengths (nm) by row and source, NaN beyond the order."""
+        """Return wavelengths (nm) by row and source, NaN beyond the order."""
         return self.dispersion.wavelength_at(rows[:, None] - self.y[None, :])
 
     def wavelength_of(self, place: int, rows: NDArray[np.int64]) -> Values:
-        """Give wavelengths (nm) by row of one source, NaN beyond the order."""
+        """Return wavelengths (nm) by row of one source, NaN beyond the order."""
         return self.dispersion.wavelength_at(rows - self.y[place])
 
     def expected(self, rows: NDArray[np.int64]) -> Values:
-        """Give e/s by row and source of flat spectra as bright as direct images say."""
+        """Return e/s by row and source of flat spectra as bright as direct images say."""
         return self.flux * self.dispersion.electrons_per_maggie(rows[:, None] - self.y[None, :])
 
 
@@ -197,7 +197,7 @@ def solve(
 def _shapes(
     traces: Traces, profile: Profile, wavelength: Values, edges: Values
 ) -> tuple[NDArray[np.int64], Values]:
-    """Give the sources that have light in a row, and its parts by column and source.
+    """Return the sources that have light in a row, and its parts by column and source.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def _shapes(
 def _solve_row(
     data: Values, error: Values, shapes: Values, expected: Values
 ) -> tuple[Values, Values, float]:
-    """Give the light of each source, the background, and the sum of squares over the errors."""
+    """Return the light of each source, the background, and the sum of squares over the errors."""
     along = np.linspace(-1, 1, len(data))
     design = np.hstack([shapes, np.vander(along, _BACKGROUND_TERMS, increasing=True)])
     # Where the profile's own errors are larger than the noise, they decide on the weight.

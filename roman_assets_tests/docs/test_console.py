@@ -48,7 +48,7 @@ RUN = frozenset(
 FINDS = frozenset({"fsck"})
 """Commands whose exit status says whether something was found."""
 
-OTHER_PROGRAMS = frozenset({"git", "tar", "curl", "aws", "export"})
+OTHER_PROGRAMS = frozenset({"git", "tar", "curl", "aws", "export", "jupyter"})
 
 
 def parsed(arguments: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ STEPS: Mapping[Cause, tuple[Step, ...]] = {
 
 
 def context_change(root: DataRoot, context: str) -> Change:
-    """Give the change to a context.
+    """Return the change to a context.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def software_change(text: str) -> Change:
 
 
 def ephemeris_change(root: DataRoot, name: str) -> Change:
-    """Give the change to a definitive ephemeris in the landing area (R3).
+    """Return the change to a definitive ephemeris in the landing area (R3).
 
     Raises
     ------
@@ -85,7 +85,7 @@ def ephemeris_change(root: DataRoot, name: str) -> Change:
 
 
 def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
-    """Give the change of exposures whose packets or formatting were wrong.
+    """Return the change of exposures whose packets or formatting were wrong.
 
     Raises
     ------

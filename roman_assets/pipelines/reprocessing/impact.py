@@ -118,7 +118,7 @@ class Impact:
         return None if None in times else sum((t for t in times if t is not None), timedelta())
 
     def summary(self) -> dict[str, Any]:
-        """Give it as JSON values, for the record and for people."""
+        """Return it as JSON values, for the record and for people."""
         return {
             "change": {"cause": self.change.cause.value, "value": self.change.value},
             "at": self.at.astimezone(UTC).isoformat(),
@@ -195,7 +195,7 @@ def impact_of(
 
 
 def _context_after(root: DataRoot, change: Change) -> str:
-    """Give the context that images would be made with: the operational one, unless it is new."""
+    """Return the context that images would be made with: the operational one, unless it is new."""
     from roman_assets.calibration.context import configure_crds, operational_context
 
     if change.cause is Cause.CONTEXT:

@@ -14,7 +14,7 @@ Summary = Mapping[str, Any]
 
 
 def impact_lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    """Give what `Impact.summary` says, each with what it is about.
+    """Yield what `Impact.summary` says, each with what it is about.
 
     Parameters
     ----------

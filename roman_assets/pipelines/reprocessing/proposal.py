@@ -219,14 +219,14 @@ def decide(
 
 
 def proposals(root: DataRoot) -> tuple[DecidedProposal, ...]:
-    """Give all proposals with what was decided, in the order in which they were made."""
+    """Return all proposals with what was decided, in the order in which they were made."""
     fold(root)
     with Registry(root) as registry:
         return tuple(map(_decided, registry.proposals()))
 
 
 def proposal_of(root: DataRoot, proposal_id: str) -> DecidedProposal:
-    """Give one proposal.
+    """Return one proposal.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def _proposal_in(registry: Registry, proposal_id: str) -> DecidedProposal:
 
 
 def approved_proposal(root: DataRoot, proposal_id: str) -> DecidedProposal:
-    """Give a proposal that may be carried out (R15).
+    """Return a proposal that may be carried out (R15).
 
     Raises
     ------
@@ -270,7 +270,7 @@ def approved_proposal(root: DataRoot, proposal_id: str) -> DecidedProposal:
 
 
 def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> ExposureWork:
-    """Tell what is still to be done again of an exposure, by a run of an approved proposal.
+    """Return what is still to be done again of an exposure, by a run of an approved proposal.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
 
 
 def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
-    """Tell in what the situation is another than when something was proposed, for people."""
+    """Return how the situation has changed since the proposal, for people."""
     changes = []
     if proposal.change.cause is Cause.CONTEXT:
         configure_crds(root)
@@ -316,7 +316,7 @@ def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
 
 
 def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
-    """Tell what of an approved proposal is still to be made again.
+    """Return what of an approved proposal is still to be made again.
 
     What was made after the decision is done: with what was approved, or with what came later. So a
     proposal that is done stays so.
@@ -338,7 +338,7 @@ def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
 
 
 def state_of(root: DataRoot, decided: DecidedProposal) -> ProposalState:
-    """Tell what has become of a proposal."""
+    """Return what has become of a proposal."""
     if decided.decision is None:
         return ProposalState.OPEN
     if not decided.is_approved:

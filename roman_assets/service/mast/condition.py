@@ -75,7 +75,7 @@ class Conditions:
         return f"lower({sql}) = {self.parameter(item.lower())}"
 
     def _narrow(self, digits: Callable[[str], str | None], wanted: list[str]) -> None:
-        """Tell where products lie with such names, which changes nothing else."""
+        """Return where products lie with such names, which changes nothing else."""
         found = [digits(item.lower()) for item in wanted]
         ranges = [given for given in found if given is not None]
         if len(ranges) == len(found):

@@ -25,7 +25,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _answering(endpoint: _Endpoint) -> _Endpoint:
-    """Let an endpoint tell its errors in JSON; the client says 400 for whatever is wrong."""
+    """Wrap an endpoint to report its errors as JSON; the client says 400 for whatever is wrong."""
 
     @functools.wraps(endpoint)
     async def answered(request: Request) -> Response:
