@@ -34,6 +34,8 @@ PARTITIONS: Mapping[Step, dg.DynamicPartitionsDefinition] = {
     Step.SPECTRA: exposure_partitions,
     Step.COMBINED_SPECTRA: ssc_visit_partitions,
     Step.RELEASE: release_partitions,
+    Step.RELEASE_MICROLENSING: release_partitions,
+    Step.RELEASE_SPECTRA: release_partitions,
 }
 """The definition whose keys the products of a step have."""
 

@@ -14,7 +14,7 @@ from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.definitions import build_defs, defs
 from roman_assets.partitions import PARTITIONS
 from roman_assets.products.deadline import DEADLINES
-from roman_assets.products.kind import KIND_BY_NAME, KINDS, Level, Maker, Step
+from roman_assets.products.kind import KIND_BY_NAME, KINDS, VISIT_STEPS, Level, Maker, Step
 from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
@@ -51,6 +51,11 @@ def test_loading_imports_none_of_the_science() -> None:
 def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
     made = {key.to_user_string() for key in graph.materializable_asset_keys}
     released = {f"release_{name}" for name in ("association", "coadd", "catalog", "segmentation")}
+    released |= {
+        f"release_{kind.name}"
+        for kind in KINDS
+        if kind.maker is Maker.SSC and kind.step in VISIT_STEPS
+    }
     assert made == {kind.name for kind in KINDS} | released | {"visit_manifest", "deadline_report"}
 
 

@@ -1,4 +1,7 @@
-"""The assets that the SSC makes: what it delivers of a visit or an exposure is taken in (R12)."""
+"""The assets that the SSC makes: what it delivers of an exposure or visit is taken in (R12).
+
+So is what it delivers of a unit of a data release (R13).
+"""
 
 from collections.abc import Iterator
 
@@ -19,15 +22,22 @@ from roman_assets.checks.file_backed import files_only_spec
 from roman_assets.checks.in_time import in_time_specs
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import PARTITIONS
-from roman_assets.products.kind import DELIVERY_STEPS, Step
+from roman_assets.products.kind import INTAKE_STEPS, RELEASE_DELIVERY_STEPS, Step
 from roman_assets.resources import Installation
+
+
+def _check_specs(step: Step) -> list[dg.AssetCheckSpec]:
+    if step in RELEASE_DELIVERY_STEPS:
+        # a release has no prompt deadline, and its files no public name until its publication
+        return [completeness_spec(step)]
+    return [completeness_spec(step), *in_time_specs(step), files_only_spec(step)]
 
 
 def _delivered(step: Step) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"receive_{step}",
         specs=product_specs(step),
-        check_specs=[completeness_spec(step), *in_time_specs(step), files_only_spec(step)],
+        check_specs=_check_specs(step),
         partitions_def=PARTITIONS[step],
         can_subset=True,
         backfill_policy=BACKFILL_POLICY,
@@ -55,5 +65,5 @@ def _delivered(step: Step) -> dg.AssetsDefinition:
     return receive
 
 
-DELIVERED: tuple[dg.AssetsDefinition, ...] = tuple(map(_delivered, DELIVERY_STEPS))
+DELIVERED: tuple[dg.AssetsDefinition, ...] = tuple(map(_delivered, INTAKE_STEPS))
 """One for each step that takes in deliveries."""

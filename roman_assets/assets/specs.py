@@ -10,10 +10,19 @@ from roman_assets.assets.freshness import freshness_policy, freshness_sentence
 from roman_assets.partitions import (
     PARTITIONS,
     exposure_partitions,
+    release_partitions,
     ssc_visit_partitions,
     visit_partitions,
 )
-from roman_assets.products.kind import KINDS, Level, Maker, ProductKind, Step, makes
+from roman_assets.products.kind import (
+    KINDS,
+    PROMPT_STEPS,
+    Level,
+    Maker,
+    ProductKind,
+    Step,
+    makes,
+)
 from roman_assets.software import RECIPES, code_version, source_digest
 
 OWNERS = ("team:soc",)
@@ -26,6 +35,7 @@ VISIT_REFERENCES = dg.AssetKey("visit_calibration_references")
 VISIT_MANIFEST = dg.AssetKey("visit_manifest")
 EXPOSURE_HANDOVER = dg.AssetKey("exposure_handover")
 VISIT_HANDOVER = dg.AssetKey("visit_handover")
+RELEASE_HANDOVER = dg.AssetKey("release_handover")
 
 CODE_VERSIONS: Mapping[Step, str] = {step: code_version(step) for step in RECIPES}
 """Change when software changes that decides the content of a step's products."""
@@ -72,6 +82,8 @@ _SOFTWARE: Mapping[Step, str] = {
     Step.SPECTRA: "gdps",
     Step.COMBINED_SPECTRA: "gdps",
     Step.RELEASE: "romancal",
+    Step.RELEASE_MICROLENSING: "msos",
+    Step.RELEASE_SPECTRA: "gdps",
 }
 """What makes the products of a step, for the graph."""
 
@@ -87,7 +99,7 @@ def kinds_of(step: Step) -> tuple[ProductKind, ...]:
 
 def asset_key(step: Step, kind: ProductKind) -> dg.AssetKey:
     """Return the asset of what a step makes of a kind: the kind's name, or that of its release."""
-    if step is Step.RELEASE:
+    if step in PROMPT_STEPS:
         return dg.AssetKey(f"release_{kind.name.removeprefix('visit_')}")
     return dg.AssetKey(kind.name)
 
@@ -98,13 +110,13 @@ def product_spec(kind: ProductKind, step: Step) -> dg.AssetSpec:
         asset_key(step, kind),
         description=_description(kind, step),
         deps=_upstream(kind, step),
-        group_name="release" if step is Step.RELEASE else kind.level.lower(),
+        group_name="release" if step in PROMPT_STEPS else kind.level.lower(),
         kinds={kind.extension, _SOFTWARE[step]},
         owners=_OWNERS_BY_MAKER[kind.maker],
         code_version=CODE_VERSIONS.get(step),
         partitions_def=PARTITIONS[step],
         # a release has no prompt deadline
-        freshness_policy=None if step is Step.RELEASE else freshness_policy(kind.due_level),
+        freshness_policy=None if step in PROMPT_STEPS else freshness_policy(kind.due_level),
         skippable=kind.name not in ALWAYS_MADE,
         tags={"level": kind.level.lower(), "scope": kind.scope.value, "step": step.value},
         metadata={
@@ -128,14 +140,18 @@ def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
     are new make nothing of it stale.
     """
     upstream = _UPSTREAM[kind.name]
-    if step is not Step.RELEASE:
+    if step not in PROMPT_STEPS:
         return list(upstream)
     every_cal = dg.AssetDep("cal", partition_mapping=dg.AllPartitionMapping())
-    own = {dg.AssetKey(one.name): asset_key(step, one) for one in kinds_of(step)}
+    own: Mapping[dg.AssetKey, dg.AssetKey | dg.AssetDep] = {
+        VISIT_MANIFEST: every_cal,
+        VISIT_HANDOVER: RELEASE_HANDOVER,
+        **{dg.AssetKey(one.name): asset_key(step, one) for one in kinds_of(step)},
+    }
     return [
-        every_cal if one == VISIT_MANIFEST else own.get(one, one)
+        own.get(one, one) if isinstance(one, dg.AssetKey) else one
         for one in upstream
-        if isinstance(one, dg.AssetKey) and one != VISIT_REFERENCES
+        if one != VISIT_REFERENCES
     ]
 
 
@@ -178,6 +194,12 @@ def handover_specs() -> list[dg.AssetSpec]:
                 "a visit whose L3 or L4 the SSC makes",
                 every_cal,
                 ssc_visit_partitions,
+            ),
+            (
+                RELEASE_HANDOVER,
+                "a unit of a data release whose L3 or L4 the SSC makes",
+                every_cal,
+                release_partitions,
             ),
         )
     ]
@@ -239,9 +261,10 @@ def upstream_specs() -> list[dg.AssetSpec]:
 
 
 def _description(kind: ProductKind, step: Step) -> str:
-    if step is Step.RELEASE:
+    if step in PROMPT_STEPS:
+        maker = " Made and delivered by the SSC (R12)." if kind.maker is Maker.SSC else ""
         return (
-            f"{kind.description.replace('one visit', 'one unit')} Of a data release: never "
+            f"{kind.description.replace('one visit', 'one unit')}{maker} Of a data release: never "
             "overwritten, and seen by operators alone until the release is published (R13)."
         )
     followed = (

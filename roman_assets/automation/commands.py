@@ -19,7 +19,7 @@ from dagster._core.errors import DagsterPipesExecutionError
 from roman_assets.assets.partition_work import RETRY_POLICY, as_failure, mark_bad_input
 from roman_assets.errors import BadInputError
 from roman_assets.partitions import PARTITIONS
-from roman_assets.products.kind import DELIVERY_STEPS, Step
+from roman_assets.products.kind import INTAKE_STEPS, Step
 from roman_assets.resources import Installation
 
 COMMAND_POOL = "ssc_command"
@@ -114,7 +114,5 @@ def _status(error: DagsterPipesExecutionError) -> int | None:
     return int(found[1]) if found else None
 
 
-COMMAND_JOBS: Mapping[Step, dg.JobDefinition] = {
-    step: _command_job(step) for step in DELIVERY_STEPS
-}
+COMMAND_JOBS: Mapping[Step, dg.JobDefinition] = {step: _command_job(step) for step in INTAKE_STEPS}
 """By the step that takes in what the command delivers."""

@@ -21,16 +21,17 @@ from roman_assets.automation.jobs import DELIVERY_JOBS
 from roman_assets.automation.retries import due_requests
 from roman_assets.automation.run_history import WORK_TAG, due_run_keys
 from roman_assets.errors import BadInputError
-from roman_assets.partitions import exposure_partitions, is_exposure, ssc_visit_partitions
+from roman_assets.partitions import PARTITIONS, is_exposure
 from roman_assets.products.kind import (
     DELIVERY_STEPS,
     KINDS,
+    RELEASE_DELIVERY_STEPS,
     VISIT_STEPS,
     Maker,
     Step,
     expected_kinds,
 )
-from roman_assets.products.priority import PRIORITY_TAG, run_priority
+from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY, run_priority
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from roman_assets.registry.registry import Registry
 
 OF_SSC = tuple(kind.name for kind in KINDS if kind.maker is Maker.SSC)
+
+_RELEASE_JOBS = frozenset(
+    jobs[step].name for jobs in (DELIVERY_JOBS, COMMAND_JOBS) for step in RELEASE_DELIVERY_STEPS
+)
 
 DELIVERIES_PER_TICK = 100
 """So many runs are requested at once; those that came first first."""
@@ -127,7 +132,10 @@ def _one_of_each(
 
 
 def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.RunRequest]:
-    """Return runs the priority of the earliest product of the SSC that waits for them."""
+    """Return runs with the priority of the earliest product of the SSC that waits for them.
+
+    Deliveries for a data release come after all prompt products.
+    """
     from roman_assets.registry.registry import Registry
 
     with Registry(root) as registry:
@@ -140,7 +148,11 @@ def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.Run
         request.with_replaced_attrs(
             tags={
                 **request.tags,
-                PRIORITY_TAG: str(run_priority(due.get(str(request.partition_key)))),
+                PRIORITY_TAG: str(
+                    REPROCESSING_PRIORITY
+                    if request.job_name in _RELEASE_JOBS
+                    else run_priority(due.get(str(request.partition_key)))
+                ),
             }
         )
         for request in requests
@@ -149,17 +161,25 @@ def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.Run
 
 def _result(requests: Sequence[dg.RunRequest]) -> dg.SensorResult:
     # several deliveries may be of one partition; Dagster refuses a key that is asked for twice
-    keys: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    keys: dict[str, dict[str, None]] = {}
     for request in requests:
-        key = str(request.partition_key)
-        keys[not is_exposure(key)][key] = None
+        definition = _PARTITIONS_OF_JOB[str(request.job_name)]
+        keys.setdefault(str(definition.name), {})[str(request.partition_key)] = None
+    definitions = {str(one.name): one for one in _PARTITIONS_OF_JOB.values()}
     return dg.SensorResult(
         run_requests=list(requests),
         dynamic_partitions_requests=[
-            ssc_visit_partitions.build_add_request(list(keys[True])),
-            exposure_partitions.build_add_request(list(keys[False])),
+            definitions[name].build_add_request(list(of_definition))
+            for name, of_definition in keys.items()
         ],
     )
+
+
+_PARTITIONS_OF_JOB = {
+    job.name: PARTITIONS[step]
+    for jobs in (DELIVERY_JOBS, COMMAND_JOBS)
+    for step, job in jobs.items()
+}
 
 
 def run_request(delivery: Delivery, address: Address) -> dg.RunRequest:
@@ -207,7 +227,10 @@ def commissioned(
 
 
 def _step_of_command(root: DataRoot, partition: str, registry: Registry) -> Step | None:
-    """Return the step that takes in what a command delivers, None if there is no command."""
+    """Return the step that takes in what a command delivers, None if there is no command.
+
+    A unit of a data release with images of two kinds is answered for those of its first image.
+    """
     from roman_assets.pipelines.ssc.command import Mode, command_for
     from roman_assets.pipelines.ssc.handover import handed_over_manifest
 
@@ -216,6 +239,12 @@ def _step_of_command(root: DataRoot, partition: str, registry: Registry) -> Step
         root, manifest.survey, Mode.of(manifest.optical_element)
     ):
         return None
+    if manifest.release is not None:
+        return next(
+            step
+            for step in RELEASE_DELIVERY_STEPS
+            if expected_kinds(manifest.survey, manifest.exposure_type, (step,))
+        )
     return next(
         kind.step
         for kind in expected_kinds(manifest.survey, manifest.exposure_type, DELIVERY_STEPS)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
-from roman_assets.assets.specs import EXPOSURE_HANDOVER, VISIT_HANDOVER
+from roman_assets.assets.specs import EXPOSURE_HANDOVER, RELEASE_HANDOVER, VISIT_HANDOVER
 from roman_assets.automation.in_progress import partitions_in_progress
 from roman_assets.automation.memory import Remembered, SensorMemory
 from roman_assets.automation.registry_changes import RegistryChanges
@@ -32,6 +32,7 @@ from roman_assets.products.visit_policy import VisitDecision, VisitProgress, dec
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
+    from roman_assets.pipelines.manifest import VisitManifest
     from roman_assets.pipelines.ssc.handover import HandoverManifest, ReadyImages
     from roman_assets.registry.receipts import ToldSsc
 
@@ -70,6 +71,7 @@ class HandoverWatch(Remembered):
         """Return what the SSC is to be told now."""
         from roman_assets.pipelines.manifest import listed_visits
         from roman_assets.pipelines.ssc.handover import ready_images
+        from roman_assets.pipelines.ssc.released_images import changed_by_releases_alone
         from roman_assets.registry.deadline_settings import deadlines_of
 
         changed = map(visit_of_key, self._changes.look(now).partitions)
@@ -83,7 +85,9 @@ class HandoverWatch(Remembered):
         found = {
             visit: list(ready_images(manifest)) for visit, manifest in listed.manifests.items()
         }
-        told = registry.handovers(one.partition for ready in found.values() for one in ready)
+        every = [one for ready in found.values() for one in ready]
+        told = registry.handovers(one.partition for one in every)
+        unchanged = changed_by_releases_alone(registry, every, told)
         busy = partitions_in_progress(instance)
         deadlines = deadlines_of(self.root)
         chosen = []
@@ -92,7 +96,10 @@ class HandoverWatch(Remembered):
         self._waiting |= dict.fromkeys(listed.faults)
         for visit, ready in found.items():
             for one in ready:
-                progress = _progress(one, told.get(one.partition), busy, deadlines)
+                if one.partition in unchanged:
+                    continue
+                manifest = listed.manifests[visit]
+                progress = _progress(one, manifest, told.get(one.partition), busy, deadlines)
                 decision = decide(progress, now, ssc_reserve())
                 if decision in (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL):
                     chosen.append(one)
@@ -104,18 +111,18 @@ class HandoverWatch(Remembered):
 
 def _progress(
     ready: ReadyImages,
+    manifest: VisitManifest,
     told: ToldSsc | None,
     busy: Iterable[str],
     deadlines: Mapping[Level, Deadline],
 ) -> VisitProgress:
     """Return the progress of the hand-over, for the policy of visits."""
-    manifest, deadline = ready.manifest, deadlines[ready.level]
+    deadline = deadlines[ready.level]
     start = manifest.executed.get(CLOCK_START[deadline.origin])
-    mine = {str(manifest.visit), ready.partition}
-    if ready.of_visit:
-        at_work = any(str(visit_of_key(key)) in mine for key in busy if is_exposure(key))
-    else:
+    if ready.of_exposure:
         at_work = ready.partition in busy
+    else:
+        at_work = any(visit_of_key(key) == manifest.visit for key in busy if is_exposure(key))
     return VisitProgress(
         inputs=len(ready.members),
         awaited=ready.awaited,
@@ -164,7 +171,7 @@ def handover_event(root: DataRoot, manifest: HandoverManifest) -> dg.AssetMateri
     from roman_assets.archive.exchange import Exchange
 
     return dg.AssetMaterialization(
-        EXPOSURE_HANDOVER if is_exposure(manifest.partition) else VISIT_HANDOVER,
+        _asset_of(manifest),
         partition=manifest.partition,
         metadata={
             "survey": manifest.survey.value,
@@ -177,3 +184,9 @@ def handover_event(root: DataRoot, manifest: HandoverManifest) -> dg.AssetMateri
         },
         tags={DATA_VERSION_TAG: manifest.digest},
     )
+
+
+def _asset_of(manifest: HandoverManifest) -> dg.AssetKey:
+    if manifest.release is not None:
+        return RELEASE_HANDOVER
+    return EXPOSURE_HANDOVER if is_exposure(manifest.partition) else VISIT_HANDOVER

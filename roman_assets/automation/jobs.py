@@ -11,7 +11,7 @@ import dagster as dg
 from roman_assets.assets.deadline_report import DEADLINE_REPORT
 from roman_assets.assets.specs import VISIT_MANIFEST, asset_keys
 from roman_assets.partitions import PARTITIONS, exposure_partitions, visit_partitions
-from roman_assets.products.kind import DELIVERY_STEPS, Step
+from roman_assets.products.kind import INTAKE_STEPS, Step
 
 exposure_products = dg.define_asset_job(
     "exposure_products",
@@ -35,9 +35,11 @@ DELIVERY_JOBS = {
         selection=[*asset_keys(step)],
         partitions_def=PARTITIONS[step],
         executor_def=dg.in_process_executor,
-        description="What the SSC delivered of one exposure or visit (R12).",
+        description=(
+            "What the SSC delivered of one exposure, visit or unit of a data release (R12)."
+        ),
     )
-    for step in DELIVERY_STEPS
+    for step in INTAKE_STEPS
 }
 """By the step that takes it in."""
 

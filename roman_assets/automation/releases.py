@@ -2,9 +2,10 @@
 
 `roman-assets release run` begins a release and launches its first backfill. The sensor goes on: it
 launches the first backfill where that command died before, and that over the units when the L2 are
-made. What failed for a passing fault is launched again with growing pauses. What was cancelled, or
-found its input unusable, waits for a person to run the release again. What there is to do says the
-registry, so that a backfill is over what is left.
+made; the units that the SSC delivers are handed over to it. What failed for a passing fault is
+launched again with growing pauses. What was cancelled, or found its input unusable, waits for a
+person to run the release again. What there is to do says the registry, so that a backfill is over
+what is left.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dagster._core.execution.backfill import (
 from roman_assets.assets.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
 from roman_assets.assets.specs import asset_key
 from roman_assets.automation.backfill import launch_backfill
+from roman_assets.automation.handover import handover_event
 from roman_assets.automation.run_history import keys_to_try_again
 from roman_assets.partitions import exposure_partitions, release_partitions
 from roman_assets.products.kind import KIND_BY_NAME, Level, Step
@@ -189,18 +191,21 @@ def _by_itself(
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Goes on with data releases that were begun: when the L2 are made, with L3 and L4.",
+    description="Goes on with data releases that were begun: when the L2 are made, with L3 and L4, "
+    "and tells the SSC of the L2 that it makes products of.",
 )
 def release_sensor(
     context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
-) -> dg.SkipReason:
-    """Launch what is next of every release that was begun and is not published."""
+) -> dg.SensorResult | dg.SkipReason:
+    """Launch what is next of every release that was begun and is not published; tell the SSC."""
     from roman_assets.pipelines.release.state import begun_releases, release_state
+    from roman_assets.pipelines.ssc.handover import hand_over
+    from roman_assets.pipelines.ssc.released_images import untold_units
     from roman_assets.registry.registry import Registry
     from roman_assets.registry.retry_settings import retry_pauses_of
 
     assert context.repository_def is not None
-    launched, pauses = [], retry_pauses_of(installation.root)
+    launched, pauses, untold = [], retry_pauses_of(installation.root), []
     with Registry(installation.root) as registry:
         open_releases = [
             release for release in begun_releases(registry).values() if release.published_at is None
@@ -211,6 +216,15 @@ def release_sensor(
                 context.instance, context.repository_def.asset_graph, state, pauses=pauses
             )
             launched += [] if backfill is None else [backfill]
+            untold += untold_units(registry, state)
+    told = hand_over(installation.root, untold)
+    if told:
+        return dg.SensorResult(
+            asset_events=[handover_event(installation.root, one) for one in told],
+            dynamic_partitions_requests=[
+                release_partitions.build_add_request([one.partition for one in told])
+            ],
+        )
     if launched:
         return dg.SkipReason(f"launched {', '.join(launched)}")
     return dg.SkipReason(f"{len(open_releases)} releases are being made")

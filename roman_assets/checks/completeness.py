@@ -22,6 +22,12 @@ CHECKS: Mapping[Step, dg.AssetCheckKey] = {
     ),
     Step.SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_individual_1d"), "deliveries_taken_in"),
     Step.COMBINED_SPECTRA: dg.AssetCheckKey(dg.AssetKey("spec_combined_1d"), "deliveries_taken_in"),
+    Step.RELEASE_MICROLENSING: dg.AssetCheckKey(
+        dg.AssetKey("release_microlensing_event_catalog"), "deliveries_taken_in"
+    ),
+    Step.RELEASE_SPECTRA: dg.AssetCheckKey(
+        dg.AssetKey("release_spec_combined_1d"), "deliveries_taken_in"
+    ),
     Step.RELEASE: dg.AssetCheckKey(dg.AssetKey("release_coadd"), "all_skycells_made"),
 }
 

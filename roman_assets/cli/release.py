@@ -125,6 +125,10 @@ def publish(
     without_failed: Annotated[
         bool, typer.Option("--without-failed", help="Although some detectors or skycells failed.")
     ] = False,
+    without_ssc: Annotated[
+        bool,
+        typer.Option("--without-ssc", help="Although products of the SSC are still missing."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a release to everyone, all of it at once, and mark prompt L3 and L4 superseded."""
@@ -132,7 +136,9 @@ def publish(
 
     root = DataRoot.from_environment()
     begun = _begun(root, declaration)
-    done = publish_release(root, begun, without_failed=without_failed, dry_run=not apply)
+    done = publish_release(
+        root, begun, without_failed=without_failed, without_ssc=without_ssc, dry_run=not apply
+    )
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=1))
         return
@@ -144,7 +150,7 @@ def publish(
         [
             ("published", f"{len(done.published)} products, {decimal(done.size)}"),
             ("superseded", f"{len(done.superseded)} prompt L3 and L4"),
-            ("without", _listed(done.lacking) or "nothing lacks"),
+            ("without", _listed(done.lacking) or "nothing is missing"),
         ],
     )
     if not apply:
@@ -225,6 +231,11 @@ def _plan_lines(found: ReleasePlan) -> list[tuple[str, str]]:
             f"overwrite {decimal(found.rewritten_size)}",
         ),
         ("units", f"{len(found.units)} ({', '.join(declaration.groupings)})"),
+        *(
+            [("units of the SSC", f"{len(units)} ({', '.join(declaration.ssc_groupings)})")]
+            if (units := {one.unit for one in found.ssc_units})
+            else []
+        ),
         (
             "superseded",
             f"{len(found.superseded)} prompt L3 and L4, {decimal(found.superseded_size)}",
@@ -247,6 +258,7 @@ def _plan_fields(found: ReleasePlan) -> dict[str, Any]:
         "images_made_again": [image.file_set for image in found.to_make],
         "rewritten_bytes": found.rewritten_size,
         "units": list(map(str, found.units)),
+        "ssc_units": sorted({str(one.unit) for one in found.ssc_units}),
         "superseded": list(found.superseded),
         "superseded_bytes": found.superseded_size,
         "seconds": found.seconds,
@@ -264,6 +276,9 @@ def _state_fields(state: ReleaseState) -> dict[str, Any]:
         "exposures_left": list(map(str, state.exposures_left)),
         "units": len(state.units),
         "units_left": list(map(str, state.units_left)),
+        "ssc_units": sorted({str(one.unit) for one in state.ssc_units}),
+        "ssc_units_left": sorted({str(one.unit) for one in state.ssc_units_left}),
+        "undelivered": sorted(state.undelivered),
         "failed": sorted(state.failed_images | state.failed_skycells),
     }
 
@@ -282,9 +297,19 @@ def _print_state(state: ReleaseState) -> None:
             ("state", f"{stands}; begun on {release.begun_at:%Y-%m-%d %H:%M} UTC"),
             ("L2", f"{exposures - len(state.exposures_left)} of {exposures} exposures"),
             ("L3 and L4", f"{units - len(state.units_left)} of {units} units"),
+            *_of_ssc(state),
             ("failed", _listed(failed) or "nothing"),
         ],
     )
+
+
+def _of_ssc(state: ReleaseState) -> list[tuple[str, str]]:
+    expected = sum(len(one.products) for one in state.ssc_units)
+    if not expected:
+        return []
+    units = f"{len(state.ssc_units) - len(state.ssc_units_left)} of {len(state.ssc_units)} units"
+    waits = f"; {len(state.undelivered)} of {expected} products are missing"
+    return [("from the SSC", units + (waits if state.undelivered else ""))]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -7,13 +7,16 @@ record is committed between its look at the registry and its own record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.pipelines.release.replacing import releases_in_place, replaced_by
+from roman_assets.pipelines.release.state import Release, begun_releases
+from roman_assets.products.kind import Maker
 from roman_assets.products.lifecycle import Transition, is_versioned, lifecycle_of
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import all_folded
@@ -21,7 +24,6 @@ from roman_assets.registry.record import (
     ProductEntry,
     ProductInput,
     ProductTransition,
-    ReleasePhase,
 )
 from roman_assets.registry.registry import Registry
 
@@ -50,6 +52,16 @@ class Publication:
     def versioned(self) -> frozenset[str]:
         """Those that are given once (R13)."""
         return frozenset(str(name) for name in self.inputs if is_versioned(name))
+
+    @property
+    def prompt_of_ssc(self) -> tuple[ProductName, ...]:
+        """Those prompt products of the SSC that a release could have superseded."""
+        return tuple(
+            name
+            for name in self.inputs
+            if name.kind.maker is Maker.SSC
+            and Transition.SUPERSEDED in lifecycle_of(name).transitions
+        )
 
     @property
     def leaders(self) -> dict[ProductName, ProductName]:
@@ -81,12 +93,20 @@ class Decided:
     ----------
     overwritten
         Products that go with their reprocessed leader, as they were not made with it (R14).
+    superseded
+        Prompt products in whose place products of a published release come (R13).
     published
         The data releases that everyone sees, by identity and survey.
     """
 
     overwritten: tuple[ProductTransition, ...] = ()
+    superseded: tuple[ProductTransition, ...] = ()
     published: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def transitions(self) -> tuple[ProductTransition, ...]:
+        """All that happens to other products."""
+        return (*self.overwritten, *self.superseded)
 
     def shown(self, product: ProductEntry) -> ProductEntry:
         """Return a product as those may see it who see its release (R13)."""
@@ -111,8 +131,9 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
     Raises
     ------
     BadInputError
-        If a name of a data release is taken, or something was made from a product that another has
-        overwritten since.
+        If a name of a data release is taken, something was made from a product that another has
+        overwritten since, or a prompt product of the SSC comes after the release that supersedes
+        it.
     PassingFaultError
         If a product that the work relied on was replaced meanwhile; the work can be retried.
     """
@@ -123,8 +144,15 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
         with Registry(root) as registry:
             _require_free(registry, publication)
             _require_present(registry, publication)
+            _require_not_superseded(registry, publication)
+            published = _published(registry, publication)
             outcome = Decided(
-                tuple(_left_behind(registry, publication)), _published(registry, publication)
+                tuple(_left_behind(registry, publication)),
+                tuple(_superseded(registry, publication, published)),
+                frozenset(
+                    (release.declaration.release, release.declaration.survey.value)
+                    for release in published
+                ),
             )
         yield outcome
 
@@ -134,7 +162,7 @@ def _concerns_others(root: DataRoot, publication: Publication) -> bool:
 
     Most publish what never was there; they do not wait for each other.
     """
-    if publication.versioned or publication.leaders:
+    if publication.versioned or publication.leaders or publication.prompt_of_ssc:
         return True
     followed = {name for name in publication.inputs if name.followers}
     with Registry(root) as registry:
@@ -191,11 +219,46 @@ def _left_behind(registry: Registry, publication: Publication) -> Iterator[Produ
         )
 
 
-def _published(registry: Registry, publication: Publication) -> frozenset[tuple[str, str]]:
-    if not publication.versioned:
-        return frozenset()
-    return frozenset(
-        (statement.release, statement.survey.value)
-        for statement, _ in registry.releases()
-        if statement.phase is ReleasePhase.PUBLISHED
+def _require_not_superseded(registry: Registry, publication: Publication) -> None:
+    """Refuse prompt products of the SSC in whose place a published release has others (R13)."""
+    for name, release in releases_in_place(registry, publication.prompt_of_ssc).items():
+        raise superseded_already(name, release)
+
+
+def superseded_already(source: object, release: str) -> BadInputError:
+    """Return the error for a prompt product that comes after the release in its place."""
+    return BadInputError(
+        source,
+        "release",
+        f"{release} is published and has this product in its place (R13)",
+        "deliver nothing: what is new goes into the next release",
     )
+
+
+def _published(registry: Registry, publication: Publication) -> tuple[Release, ...]:
+    """Return the releases that everyone sees, if the publication is for any."""
+    if not publication.versioned:
+        return ()
+    return tuple(one for one in begun_releases(registry).values() if one.published_at is not None)
+
+
+def _superseded(
+    registry: Registry, publication: Publication, published: Iterable[Release]
+) -> Iterator[ProductTransition]:
+    """Supersede the prompt products in whose place the SSC delivers after the publication."""
+    for release in published:
+        identity = release.declaration.release
+        mine = [
+            name for name in publication.inputs if getattr(name.file_set, "release", "") == identity
+        ]
+        if not mine:
+            continue
+        for product in replaced_by(registry, release, mine):
+            yield ProductTransition(
+                transition=Transition.SUPERSEDED,
+                name=product.name,
+                made_by=product.record_id,
+                sha256=product.sha256,
+                reason=f"{release.declaration} is published",
+                cause=release.partition,
+            )

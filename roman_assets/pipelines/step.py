@@ -203,7 +203,7 @@ def publish_step(
                 partition=partition,
                 products=tuple(map(outcome.shown, products)),
                 sections=staging.sections.collected,
-                transitions=(*changes, *outcome.overwritten),
+                transitions=(*changes, *outcome.transitions),
                 failures=failed,
                 events=moments,
                 run_id=run_id,

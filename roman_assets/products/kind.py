@@ -10,7 +10,7 @@ from roman_assets.products.observation import ExposureType, OpticalElement, Surv
 from roman_assets.products.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 
 class Level(StrEnum):
@@ -63,6 +63,10 @@ class Step(StrEnum):
     """Makes nothing: it tells the SSC which L2 of an exposure or visit are ready (R12)."""
     RELEASE = "release"
     """Makes the kinds of a visit under versioned names, for a data release (R13)."""
+    RELEASE_MICROLENSING = "release_microlensing"
+    """Takes in what the SSC's microlensing pipeline makes for a data release (R12, R13)."""
+    RELEASE_SPECTRA = "release_spectra"
+    """Takes in what the SSC's grism and prism pipelines make for a data release (R12, R13)."""
     UPKEEP = "upkeep"
     """Makes nothing: it states what becomes of products that others made (R13)."""
 
@@ -71,10 +75,23 @@ SOC_STEPS = (Step.FORMATTING, Step.EXPOSURE, Step.VISIT)
 """The steps that compute."""
 
 DELIVERY_STEPS = (Step.MICROLENSING, Step.SPECTRA, Step.COMBINED_SPECTRA)
+"""The steps that take in the prompt products that the SSC computed."""
+
+RELEASE_DELIVERY_STEPS = (Step.RELEASE_MICROLENSING, Step.RELEASE_SPECTRA)
+"""The steps that take in what the SSC computed for a data release."""
+
+INTAKE_STEPS = (*DELIVERY_STEPS, *RELEASE_DELIVERY_STEPS)
 """The steps that take in what the SSC computed."""
 
+PROMPT_STEPS: Mapping[Step, Step] = {
+    Step.RELEASE: Step.VISIT,
+    Step.RELEASE_MICROLENSING: Step.MICROLENSING,
+    Step.RELEASE_SPECTRA: Step.COMBINED_SPECTRA,
+}
+"""For each step of a data release the step that makes the prompt products of the same kinds."""
+
 VISIT_STEPS = frozenset({Step.VISIT, Step.MICROLENSING, Step.COMBINED_SPECTRA})
-"""The steps whose partitions are visits; those of the others that make something are exposures."""
+"""The steps whose partitions are visits."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +338,7 @@ KIND_BY_NAME: dict[str, ProductKind] = {kind.name: kind for kind in KINDS}
 
 def makes(step: Step, kind: ProductKind) -> bool:
     """Return whether a step makes products of a kind."""
-    return kind.step is (Step.VISIT if step is Step.RELEASE else step)
+    return kind.step is PROMPT_STEPS.get(step, step)
 
 
 def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
@@ -371,7 +388,7 @@ def required_kinds(
 ) -> tuple[ProductKind, ...]:
     """Return the kinds that a file set must have, given those it has.
 
-    What the SSC delivers may come one kind after the other.
+    What the SSC delivers may come one kind after the other, but for a data release.
 
     Parameters
     ----------
@@ -390,7 +407,7 @@ def required_kinds(
         return tuple(
             kind
             for kind in expected_kinds(survey, exposure_type, (step,), origin)
-            if kind.scope in scopes and kind.maker is Maker.SOC
+            if kind.scope in scopes and (kind.maker is Maker.SOC or step in RELEASE_DELIVERY_STEPS)
         )
     return tuple(
         kind

@@ -56,6 +56,11 @@ def parse_unit(text: str) -> GroupedFileSet:
     return GroupedFileSet(int(match[1]), match[2], match[3])
 
 
+def unit_containing(file_set: GroupedFileSet) -> GroupedFileSet:
+    """Return the unit of a release whose name begins that of a file set."""
+    return GroupedFileSet(file_set.program, file_set.release, file_set.grouping)
+
+
 def includes(unit: GroupedFileSet, visit: VisitId) -> bool:
     """Return whether a visit belongs to a unit."""
     return any(unit_of(visit, unit.release, grouping) == unit for grouping in Grouping)

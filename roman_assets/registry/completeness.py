@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from roman_assets.products.kind import KIND_BY_NAME, Step, required_kinds
+from roman_assets.access import Role
+from roman_assets.products.kind import (
+    KIND_BY_NAME,
+    RELEASE_DELIVERY_STEPS,
+    Step,
+    required_kinds,
+)
 from roman_assets.products.name import EXTERNAL_INPUT
 from roman_assets.products.observation import ExposureType, Survey
 from roman_assets.products.origin import Origin
@@ -48,7 +54,11 @@ with sets as (
         list_sort(list(distinct kind)) as kinds,
         any_value(survey) as survey, any_value(exposure_type) as exposure_type,
         coalesce(any_value(origin), '{Origin.PACKETS}') as origin
-    from products where {IS_AVAILABLE} group by file_set, step
+    from products where {IS_AVAILABLE}
+        -- until its publication, a release waits for what the SSC has not delivered
+        and (access = '{Role.PUBLIC}'
+            or step not in {tuple(step.value for step in RELEASE_DELIVERY_STEPS)})
+    group by file_set, step
 )
 """
 

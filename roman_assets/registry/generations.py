@@ -11,6 +11,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from roman_assets.access import Role
+from roman_assets.products.kind import GROUP_SCOPES, KINDS, Maker, Step
 from roman_assets.products.lifecycle import AVAILABLE, State, Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.registry.condition import conditions_of, places_of
@@ -116,17 +117,18 @@ class Generations(SnapshotReader):
             found[row["name"]] = (*found.get(row["name"], ()), _entry(row))
         return found
 
-    def lost_partitions(self, partitions: Iterable[str]) -> frozenset[str]:
-        """Return the partitions with a product that is lost and was not replaced."""
+    def lost_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
+        """Return the partitions with a product of a step that is lost and was not replaced."""
         rows = self._rows(
             f"""
             select distinct "partition" from (
                 select "partition", name from products where "partition" in $partitions
+                    and step = $step
                 group by "partition", name
                 having bool_or(state = '{State.LOST}') and not bool_or({IS_AVAILABLE})
             )
             """,
-            {"partitions": list(partitions)},
+            {"step": step.value, "partitions": list(partitions)},
         )
         return frozenset(row["partition"] for row in rows)
 
@@ -155,46 +157,65 @@ class Generations(SnapshotReader):
             ``name``, ``kind``, ``file_set``, ``survey``, ``visit``, ``size`` (bytes), ``sha256``,
             ``state`` and ``record_id`` of each, ordered by name; ``superseded_at`` (UTC) and
             ``superseded_by``, the cause on record, null for members that are not superseded
-            themselves; ``replaced``, whether each exposure that the file set was made from is in a
-            coadd of the same skycell and optical element of a published data release of the survey.
+            themselves; ``replaced``, whether a published data release of the survey has products in
+            their place. For each kind in the file set, or the coadd it follows, and each exposure
+            of the visit that it was made from, there is a product of the same kind, skycell or
+            detector, and optical element that was made from that exposure.
         """
         return self._query(
             f"""
-            with stated as (
+            with recursive stated as (
                 select name_key, name, made_by as record_id, min(committed_at) as superseded_at,
                     arg_min(cause, (committed_at, record_id)) as superseded_by
                 from transitions where transition = '{Transition.SUPERSEDED}' group by all
             ), sets as (
                 select distinct name_key, file_set from products
                 where state = '{State.SUPERSEDED}'
-            ), taken_over as (
-                select distinct coadd.survey, coadd.skycell, coadd.optical_element,
-                    {_EXPOSURE_OF_INPUT} as exposure
-                from products as coadd join inputs using (name_key, record_id, name)
-                where {IS_AVAILABLE} and access = '{Role.PUBLIC}' and kind = 'coadd'
-                    and "release" <> '{PROMPT_RELEASE}'
-                    and (skycell, optical_element) in (
-                        select (skycell, optical_element) from products
-                        semi join sets using (name_key, file_set))
-            ), used as (
-                select distinct file_set, survey, skycell, optical_element,
-                    {_EXPOSURE_OF_INPUT} as exposure
+            ), prompt as (
+                select file_set, {_PLACE} as place, name_key, record_id, name
                 from products semi join sets using (name_key, file_set)
-                    join inputs using (name_key, record_id, name)
                 where {IS_AVAILABLE}
+            ), prompt_from as (
+                -- and what of their visit these were made from, down to what is of one exposure
+                from prompt union
+                select prompt_from.file_set, place, made.name_key, made.record_id, made.name
+                from prompt_from join inputs using (name_key, record_id, name)
+                    join products as made on made.name_key = inputs.name_key
+                    and made.name = input_name and made.sha256 = input_sha256
+                where made.exposure is null
+            ), used as (
+                select distinct file_set, place, {_EXPOSURE_OF_INPUT} as exposure
+                from prompt_from join inputs using (name_key, record_id, name)
+                where {_IS_OF_EXPOSURE} and name_key(input_name) = name_key
             ), released as (
-                select file_set, bool_and(taken_over.exposure is not null) as replaced
-                from used left join taken_over
-                    using (survey, skycell, optical_element, exposure) group by file_set
+                select {_PLACE} as place, name_key, record_id, name from products
+                where {IS_AVAILABLE} and access = '{Role.PUBLIC}'
+                    and "release" <> '{PROMPT_RELEASE}' and kind in $decisive
+                    and {_PLACE} in (select place from prompt)
+            ), released_from as (
+                from released union
+                select place, made.name_key, made.record_id, made.name
+                from released_from join inputs using (name_key, record_id, name)
+                    join products as made on made.name = input_name and made.sha256 = input_sha256
+                where made.exposure is null
+            ), taken_over as (
+                select distinct place, {_EXPOSURE_OF_INPUT} as exposure
+                from released_from join inputs using (name_key, record_id, name)
+                where {_IS_OF_EXPOSURE}
+            ), replaced_sets as (
+                select file_set, bool_and(taken_over.exposure is not null) as replaced from (
+                    select file_set, place, exposure from prompt
+                    left join used using (file_set, place)
+                ) left join taken_over using (place, exposure) group by file_set
             )
             select name, kind, file_set, survey, visit, size, sha256, state, record_id,
                 superseded_at, superseded_by, coalesce(replaced, false) as replaced
             from products semi join sets using (name_key, file_set)
                 left join stated using (name_key, name, record_id)
-                left join released using (file_set)
+                left join replaced_sets using (file_set)
             where {IS_AVAILABLE} order by name
             """,
-            {},
+            {"decisive": [kind for kind in _STANDS_FOR if _STANDS_FOR[kind] == kind]},
         )
 
     def volumes(self) -> pd.DataFrame:
@@ -242,6 +263,26 @@ class Generations(SnapshotReader):
         return {row["kind"]: float(row["size"]) for row in rows}, lengths.get("uncal")
 
 
+_STANDS_FOR = {
+    kind.name: kind.name if kind.maker is Maker.SSC else kind.follows or kind.name
+    for kind in KINDS
+    if kind.scope in GROUP_SCOPES
+}
+"""For each kind the one that a release must have in its place before a prompt product is removed.
+
+What follows a coadd is made by the same work; what the SSC delivers comes kind by kind.
+"""
+
+_CASES = " ".join(f"when '{kind}' then '{other}'" for kind, other in _STANDS_FOR.items())
+_PLACE = (
+    "struct_pack(survey := coalesce(survey, ''), "
+    f"kind := case kind {_CASES} else kind end, "
+    "skycell := coalesce(skycell, ''), detector := coalesce(detector, ''), "
+    "optical_element := optical_element)"
+)
+"""What a product and the one that takes its place have in common."""
+
+_IS_OF_EXPOSURE = r"regexp_matches(input_name, '^r\d{19}_\d{4}_')"
 _EXPOSURE_OF_INPUT = "array_to_string(split(input_name, '_')[:2], '_')"
 
 

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from roman_assets.products.deadline import ClockEvent
-from roman_assets.products.kind import Step
+from roman_assets.products.kind import INTAKE_STEPS, Step
 from roman_assets.registry.condition import of_partitions
-from roman_assets.registry.ledger import DELIVERIES
 from roman_assets.registry.record import ExposureReceipt, ProductTransition
 from roman_assets.registry.snapshot_reader import SnapshotReader
+
+_INTAKES = str(tuple(step.value for step in INTAKE_STEPS))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Receipts(SnapshotReader):
     def unanswered_handovers(
         self, partitions: Iterable[str] | None = None, limit: int | None = None
     ) -> dict[str, ToldSsc]:
-        """Return the hand-overs to the SSC after which it delivered nothing yet (R12).
+        """Return the hand-overs after which the SSC has delivered nothing yet (R12).
 
         Parameters
         ----------
@@ -153,7 +154,7 @@ class Receipts(SnapshotReader):
                 where $partitions is null or list_contains($partitions::varchar[], "partition")
                 group by "partition"
             ) told anti join (
-                select "partition", committed_at from products where step in {DELIVERIES}
+                select "partition", committed_at from products where step in {_INTAKES}
             ) made on made."partition" = told."partition" and committed_at > handed_over
             order by handed_over limit $limit
             """,

@@ -1,10 +1,11 @@
 """The retention sweep: superseded prompt L3 and their L4 go after a set time (R13, R14).
 
-A file set is due when its coadd has been superseded for the period of its survey, and data releases
-have coadds in its place: of the same skycell and optical element, made from all exposures that it
-was made from. So no sweep takes the only L3 of an exposure. The file set goes as a whole by one
-commit record, which leaves the records of its products to be cited; `collect_blobs` then frees what
-no product needs any more.
+A file set is due when its coadd, or what leads it of the SSC's products, has been superseded for
+the period of its survey, and data releases have products in its place: coadds of the same skycell
+and optical element, and each kind of the SSC of the same detector, made from all exposures of the
+visit that it was made from. So no sweep takes the only L3 of an exposure. The file set goes as a
+whole by one commit record, which leaves the records of its products to be cited; `collect_blobs`
+then frees what no product needs any more.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def sweep(
 
 
 def _with_removal(products: pd.DataFrame, periods: RetentionPeriods) -> pd.DataFrame:
-    """Return when the file set of each product goes: when its coadd does, where it has one."""
+    """Return when the file set of each product goes: when what leads it does, if it has that."""
     leads = products["kind"].isin(_LEADERS)
     has_leader = products["file_set"].isin(products.loc[leads, "file_set"])
     decisive = products[leads | ~has_leader].dropna(subset="superseded_at")

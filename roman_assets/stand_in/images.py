@@ -6,7 +6,8 @@ from pathlib import Path
 
 from roman_assets.archive.store import sha256_of
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.ssc.handover import HandedOverImage
+from roman_assets.pipelines.ssc.handover import HandedOverImage, HandoverManifest
+from roman_assets.products.observation import VisitId
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
 
@@ -26,6 +27,22 @@ def handed_over(archive: ArchiveReader, image: HandedOverImage) -> Path:
             "wait for the next manifest",
         )  # fmt: skip
     return path
+
+
+def visit_of(manifest: HandoverManifest) -> VisitId:
+    """Return the visit of a manifest.
+
+    Raises
+    ------
+    BadInputError
+        If it is of a unit of several visits.
+    """
+    if manifest.visit is None:
+        raise BadInputError(
+            manifest.partition, "visit", "it is of several visits, and this works on one",
+            'declare the release with ssc_groupings = ["visit"]',
+        )  # fmt: skip
+    return VisitId.parse(manifest.visit)
 
 
 def as_input(image: HandedOverImage) -> ProductInput:

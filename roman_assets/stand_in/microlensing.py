@@ -23,7 +23,7 @@ from roman_assets.registry.record import ProductInput
 from roman_assets.stand_in.calibrated_image import CalibratedImage, read_image
 from roman_assets.stand_in.draft import DeliveryDraft, write_table
 from roman_assets.stand_in.event import THRESHOLD
-from roman_assets.stand_in.images import as_input, handed_over
+from roman_assets.stand_in.images import as_input, handed_over, visit_of
 from roman_assets.stand_in.photometry import ReferenceFrame, find_objects, measure, stack
 from roman_assets.stand_in.season import (
     EPOCH_COLUMNS,
@@ -45,7 +45,7 @@ class VisitWork:
     manifest
         Its images.
     archive
-        Where they are, and what was made of the season's earlier visits.
+        Where they are, and what was made of the season's earlier visits, for the same release.
     directory
         Where files go.
     """
@@ -53,7 +53,7 @@ class VisitWork:
     def __init__(self, manifest: HandoverManifest, archive: ArchiveReader, directory: Path) -> None:
         self._manifest = manifest
         self._archive = archive
-        self._visit = VisitId.parse(manifest.visit)
+        self._visit = visit_of(manifest)
         self.draft = DeliveryDraft(directory, self._common)
 
     def deliver(self) -> None:
@@ -79,7 +79,10 @@ class VisitWork:
         """Return what has been delivered of the season's earlier visits, oldest first."""
         found = {}
         rows = self._archive.find(
-            kind=kind, program=self._visit.program, detector=detector, release="p"
+            kind=kind,
+            program=self._visit.program,
+            detector=detector,
+            release=self._manifest.release_id,
         )
         for row in rows.sort_values("visit").to_dict("records"):
             other = VisitId.parse(row["visit"])
@@ -95,7 +98,7 @@ class VisitWork:
         """Return the official name of a product of the visit, or of one detector of it."""
         visit, element = self._visit, self._manifest.optical_element
         row = KIND_BY_NAME[kind]
-        group = (visit.program, "p", visit.grouping)
+        group = (visit.program, self._manifest.release_id, visit.grouping)
         if row.scope is Scope.GROUP:
             return ProductName(GroupFileSet(*group, element), row)
         return ProductName(GroupDetectorFileSet(*group, str(detector), element), row)
@@ -108,7 +111,8 @@ class VisitWork:
             "subcategory": self._manifest.survey.subcategory,
             "msos_photometry_version": __version__, "msos_events_version": __version__,
             "msos_detection_efficiency_version": __version__, "msos_dqa_version": __version__,
-            "msos_processing_id": "p", "season": f"s{visit.pass_ % 100:02d}", "flip": 0,
+            "msos_processing_id": self._manifest.release_id[:3],
+            "season": f"s{visit.pass_ % 100:02d}", "flip": 0,
             "gal_cen_flag": False, "field": f"f{visit.segment % 100:02d}",
             "sequence": f"e{visit.visit % 100:02d}", "equinox": 2000.0, "ref_frame": "ICRS",
             "optical_element": str(self._manifest.optical_element),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from roman_assets.access import Role
 from roman_assets.calibration.context import configure_crds
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
@@ -27,10 +28,12 @@ def run() -> None:
     directory = _named(DELIVERY_VARIABLE)
     root = DataRoot.from_environment()
     configure_crds(root)
-    with ArchiveReader(root) as archive:
+    # what it made of the release before, nobody else sees yet
+    role = Role.PUBLIC if manifest.release is None else Role.OPERATIONS
+    with ArchiveReader(root, role) as archive:
         if Mode.of(manifest.optical_element) is Mode.IMAGING:
             VisitWork(manifest, archive, directory).deliver()
-        elif manifest.partition == manifest.visit:
+        elif manifest.release is not None or manifest.partition == manifest.visit:
             deliver_visit(root, manifest, archive, directory)
         else:
             deliver_exposure(root, manifest, archive, directory)

@@ -25,7 +25,7 @@ from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
 from roman_assets.stand_in.dispersion import dispersion_of
 from roman_assets.stand_in.draft import DeliveryDraft, write_table
-from roman_assets.stand_in.images import as_input, handed_over
+from roman_assets.stand_in.images import as_input, handed_over, visit_of
 from roman_assets.stand_in.source_list import SourceList, sources_of_field
 from roman_assets.stand_in.spectra import PIXEL_SCALE, Extraction, Spectrum, combined, extract
 from roman_assets.stand_in.spectral_image import SpectralImage, read_spectral_image
@@ -64,7 +64,8 @@ def extract_all(
             "put one into the CRDS cache (docs/calibration.md)",
         )  # fmt: skip
     images = [read_spectral_image(handed_over(archive, image)) for image in manifest.images]
-    sources = sources_of_field(archive, Table.read(path), [_circle(image) for image in images])
+    circles = [_circle(image) for image in images]
+    sources = sources_of_field(archive, Table.read(path), circles, manifest.release)
     inputs = [as_input(image) for image in manifest.images]
     return sources, [
         (extract(image, sources), stated) for image, stated in zip(images, inputs, strict=True)
@@ -102,12 +103,14 @@ def deliver_visit(
     root: DataRoot, manifest: HandoverManifest, archive: ArchiveReader, directory: Path
 ) -> None:
     """Make what is made of a visit: combined spectra, their catalogue and its quality."""
-    visit = VisitId.parse(manifest.visit)
+    visit = visit_of(manifest)
     sources, extractions = extract_all(root, manifest, archive)
     draft = DeliveryDraft(directory, _common(manifest, visit, extractions))
     first = extractions[0][0]
     inputs = [*(image for _, image in extractions), *sources.inputs]
-    group = GroupFileSet(visit.program, "p", visit.grouping, manifest.optical_element)
+    group = GroupFileSet(
+        visit.program, manifest.release_id, visit.grouping, manifest.optical_element
+    )
     spectra = _combined_table(sources, extractions)
     name = _name("spec_combined_1d", group)
     write_table(draft.path(name), spectra, _UNITS)
@@ -270,7 +273,8 @@ def _common(
     middle = (np.array(images[0].data.shape[::-1]) - 1) / 2
     ra, dec = (float(angle) for angle in images[0].wcs(*middle))
     return {
-        "program": visit.program, "program_complete": False, "data_release_id": "p",
+        "program": visit.program, "program_complete": False,
+        "data_release_id": manifest.release_id[:3],
         "optical_element": manifest.optical_element.lower(),
         "s_region": images[0].meta["s_region"],
         "visit_start_time_mjd": min(image.meta["start_mjd"] for image in images),

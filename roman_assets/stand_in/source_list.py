@@ -6,7 +6,7 @@ catalogues of L2 images through filters of the grism's and the prism's band.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from roman_assets.pipelines.ssc.handover import HandedOverRelease
 from roman_assets.products.observation import OpticalElement
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
@@ -116,7 +117,10 @@ class SourceList:
 
 
 def sources_of_field(
-    archive: ArchiveReader, stars: Table, circles: Sequence[tuple[float, float, float]]
+    archive: ArchiveReader,
+    stars: Table,
+    circles: Sequence[tuple[float, float, float]],
+    release: HandedOverRelease | None = None,
 ) -> SourceList:
     """Put the sources together that may have spectra in some images.
 
@@ -128,10 +132,14 @@ def sources_of_field(
         The astrometric catalogue, ``RA`` and ``DEC`` in degrees.
     circles
         Parts of the sky (ra, dec, radius in degrees) that shine into the images.
+    release
+        The data release whose direct images alone are used, None for any.
     """
     sources = SourceList.of_stars(stars["RA"], stars["DEC"])
     inputs = []
     for row in _direct_catalogs(archive, circles):
+        if release is not None and not _belongs(row, release):
+            continue
         sources = sources.joined(_entries(Table.read(archive.path(row["name"]))))
         inputs.append(ProductInput(name=row["name"], sha256=row["sha256"]))
     return replace(sources, inputs=tuple(inputs))
@@ -151,6 +159,10 @@ def _direct_catalogs(
     return sorted(
         found.values(), key=lambda row: (order[str(row["optical_element"]).upper()], row["name"])
     )
+
+
+def _belongs(row: Mapping[str, Any], release: HandedOverRelease) -> bool:
+    return row["exposure"] in release.exposures and row["context"] == release.context
 
 
 def _entries(catalog: Table) -> Table:

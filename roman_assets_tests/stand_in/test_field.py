@@ -133,7 +133,7 @@ def compute(root: DataRoot, plan: VisitPlan) -> None:
     for visit in visits:
         for ready in ready_images(manifests[visit]):
             assert hand_over(root, [ready])
-            run_command(root, ready.step, ready.partition)
+            run_command(root, ready.kinds[0].step, ready.partition)
 
 
 def run_command(root: DataRoot, step: Step, partition: str) -> None:

@@ -10,6 +10,7 @@ It is a TOML file that its authors keep under version control, wherever they lik
     context = "roman_0002.pmap"        # of CRDS, for all of it
     romancal = "1.1.0"
     groupings = ["visit", "pass"]      # what is added up: also "daily" and "full"
+    ssc_groupings = ["visit"]          # what the SSC delivers (R12); [] without its products
 
 When a release is begun, the registry takes the file over. From then on that text counts, on every
 machine, and never changes.
@@ -51,7 +52,9 @@ class ReleaseDeclaration(BaseModel):
     romancal
         The version of romancal that makes all of it.
     groupings
-        What is added up.
+        What the SOC adds up.
+    ssc_groupings
+        What the SSC delivers products of, by default visits; empty for a release without them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,13 +67,16 @@ class ReleaseDeclaration(BaseModel):
     context: str = Field(pattern=r"^roman_\d{4}\.pmap$")
     romancal: str = Field(min_length=1)
     groupings: tuple[Grouping, ...] = Field(min_length=1)
+    ssc_groupings: tuple[Grouping, ...] = (Grouping.VISIT,)
 
     @model_validator(mode="after")
     def _has_range_and_distinct_groupings(self) -> Self:
         if self.after >= self.before:
             raise ValueError(f"before ({self.before}) is not later than after ({self.after})")
-        if len(set(self.groupings)) != len(self.groupings):
-            raise ValueError("groupings names one twice")
+        for field in ("groupings", "ssc_groupings"):
+            named = getattr(self, field)
+            if len(set(named)) != len(named):
+                raise ValueError(f"{field} names one twice")
         return self
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.release.declaration import ReleaseDeclaration
+from roman_assets.pipelines.release.ssc_unit import SscUnit, ssc_units_of
 from roman_assets.pipelines.release.state import units_of
 from roman_assets.products.kind import GROUP_SCOPES, KINDS, Maker, Step
 from roman_assets.products.lifecycle import State
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SUPERSEDED_KINDS = tuple(
     kind.name for kind in KINDS if kind.scope in GROUP_SCOPES and kind.maker is Maker.SOC
 )
-"""Prompt L3 and the L4 made from them (R13)."""
+"""Prompt L3 of the SOC and the L4 made from them (R13)."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class ReleasePlan:
         Those of the images whose L2 would be made (again) and overwritten, with their supplement
         and L4; the others are as the release fixes them.
     units
-        What would be added up.
+        What the SOC would add up.
+    ssc_units
+        What the SSC would deliver.
     superseded
-        Names of the prompt L3 and their L4 in whose place the release comes.
+        Names of the prompt L3 and their L4 in whose place the release comes, once all of it is
+        there.
     superseded_size
         Of their files, bytes.
     rewritten_size
@@ -62,6 +66,7 @@ class ReleasePlan:
     images: tuple[CalibratedImage, ...]
     to_make: tuple[CalibratedImage, ...]
     units: tuple[GroupedFileSet, ...]
+    ssc_units: tuple[SscUnit, ...]
     superseded: tuple[str, ...]
     superseded_size: int
     rewritten_size: int
@@ -110,14 +115,17 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
         )
         file_sets = {image.file_set for image in to_make}
         units = units_of(declaration, images)
+        ssc_units = ssc_units_of(declaration, images)
+        of_ssc = _prompt_of_ssc(registry, ssc_units)
         return ReleasePlan(
             declaration=declaration,
             exposures=exposures,
             images=images,
             to_make=to_make,
             units=units,
-            superseded=tuple(prompt["name"]),
-            superseded_size=int(prompt["size"].sum()),
+            ssc_units=ssc_units,
+            superseded=tuple(sorted([*prompt["name"], *of_ssc["name"]])),
+            superseded_size=int(prompt["size"].sum() + of_ssc["size"].sum()),
             rewritten_size=int(rewritten[rewritten["file_set"].isin(file_sets)]["size"].sum()),
             seconds=_seconds(registry, len(to_make), len(declaration.groupings), prompt),
         )
@@ -134,9 +142,17 @@ def exposures_of(registry: Registry, declaration: ReleaseDeclaration) -> tuple[s
 
 
 def prompt_mosaics(registry: Registry, exposures: Iterable[str]) -> pd.DataFrame:
-    """Give the prompt L3 and their L4, of the visits of exposures, that nothing has superseded."""
+    """Give the SOC's prompt L3 and L4 of the visits of exposures that nothing has superseded."""
     visits = sorted({exposure.split("_")[0] for exposure in exposures})
     found = registry.find(visit=visits, kind=SUPERSEDED_KINDS, release=PROMPT_RELEASE)
+    return found[found["state"] == State.CURRENT]
+
+
+def _prompt_of_ssc(registry: Registry, units: Iterable[SscUnit]) -> pd.DataFrame:
+    """Return the prompt products of the SSC in whose place units come."""
+    kinds = sorted({name.kind.name for one in units for name in one.products})
+    visits = sorted({exposure.split("_")[0] for one in units for exposure in one.exposures})
+    found = registry.find(visit=visits, kind=kinds, release=PROMPT_RELEASE)
     return found[found["state"] == State.CURRENT]
 
 

@@ -9,6 +9,7 @@ from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.release.plan import prompt_mosaics
+from roman_assets.pipelines.release.replacing import replaced_by
 from roman_assets.pipelines.release.state import Release, ReleaseState, release_state
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State, Transition
@@ -35,7 +36,8 @@ class ReleasePublication:
     size
         Of the files that are published, bytes.
     lacking
-        Detectors and skycells that could not be made, and are not in it.
+        Detectors and skycells that could not be made, and products that the SSC has not delivered:
+        they are not in it.
     record_id
         The commit record, None after a dry run or when it was published before.
     """
@@ -48,12 +50,18 @@ class ReleasePublication:
 
 
 def publish_release(
-    root: DataRoot, release: Release, *, without_failed: bool = False, dry_run: bool = False
+    root: DataRoot,
+    release: Release,
+    *,
+    without_failed: bool = False,
+    without_ssc: bool = False,
+    dry_run: bool = False,
 ) -> ReleasePublication:
-    """Show all products of a release to everyone, and mark the prompt L3 that it supersedes.
+    """Show all products of a release to everyone, and mark the prompt products it supersedes.
 
-    One commit record does both, so that nobody ever sees a part of it. Done again, it does
-    nothing.
+    These are the prompt L3 of its visits with their L4, and of what the SSC makes the products in
+    whose place it has delivered others. One commit record does both, so that nobody ever sees a
+    part of the release. Idempotent.
 
     Parameters
     ----------
@@ -63,26 +71,33 @@ def publish_release(
         As it was begun.
     without_failed
         Publish although some detectors or skycells could not be made.
+    without_ssc
+        Publish although the SSC has not delivered everything. What comes later is public at once.
     dry_run
         Change nothing, only tell.
 
     Raises
     ------
     BadInputError
-        If something of it is still to be made, or failed.
+        If something of it is still to be made or delivered, or failed.
     PassingFaultError
         If the disk is full; nothing is published.
     """
     fold(root)
     with all_folded(root), Registry(root) as registry:
         state = release_state(registry, release)
-        lacking = tuple(sorted(state.failed_images | state.failed_skycells))
+        lacking = tuple(sorted(state.failed_images | state.failed_skycells | state.undelivered))
         if state.release.published_at is not None:
             return ReleasePublication(lacking=lacking)
-        _require_made(state, lacking, without_failed=without_failed)
+        _require_made(state, without_failed=without_failed)
+        _require_delivered(state, without_ssc=without_ssc)
         products = _products(registry, state)
         prompt = prompt_mosaics(registry, release.statement.exposures)
-        replaced = registry.current(prompt["name"]).values()
+        names = (product.product_name for product in products)
+        replaced = [
+            *registry.current(prompt["name"]).values(),
+            *replaced_by(registry, release, names),
+        ]
         publication = ReleasePublication(
             published=tuple(product.name for product in products),
             superseded=tuple(product.name for product in replaced),
@@ -114,7 +129,7 @@ def publish_release(
     )
 
 
-def _require_made(state: ReleaseState, lacking: tuple[str, ...], *, without_failed: bool) -> None:
+def _require_made(state: ReleaseState, *, without_failed: bool) -> None:
     left = [*map(str, state.exposures_left), *map(str, state.units_left)]
     undone = [one for one in left if not without_failed or not _failed(state, one)]
     if undone:
@@ -124,12 +139,24 @@ def _require_made(state: ReleaseState, lacking: tuple[str, ...], *, without_fail
             f"{len(undone)} are still to be made, {undone[0]} among them",
             "finish it with `roman-assets release run`",
         )
-    if lacking and not without_failed:
+    failed = sorted(state.failed_images | state.failed_skycells)
+    if failed and not without_failed:
         raise BadInputError(
             state.release.declaration,
             "failures",
-            f"{len(lacking)} detectors or skycells could not be made, {lacking[0]} among them",
+            f"{len(failed)} detectors or skycells could not be made, {failed[0]} among them",
             "try them again with `roman-assets release run`, or publish --without-failed",
+        )
+
+
+def _require_delivered(state: ReleaseState, *, without_ssc: bool) -> None:
+    missing = sorted(state.undelivered)
+    if missing and not without_ssc:
+        raise BadInputError(
+            state.release.declaration,
+            "deliveries",
+            f"the SSC has not delivered {len(missing)} products, {missing[0]} among them",
+            "wait for them (`roman-assets release status`), or publish --without-ssc",
         )
 
 
@@ -142,7 +169,7 @@ def _products(registry: Registry, state: ReleaseState) -> list[RegisteredProduct
     """Give the products of a release that only operators see so far, ordered by name."""
     found = registry.find(
         release=state.release.declaration.release,
-        partition=list(map(str, state.units)),
+        partition=[*map(str, state.units), *(str(one.unit) for one in state.ssc_units)],
         access=Role.OPERATIONS.value,
     )
     names = found[found["state"] == State.CURRENT]["name"]

@@ -22,6 +22,8 @@ from roman_assets.pipelines.release.state import (
     require_software,
 )
 from roman_assets.pipelines.release.unit import mosaic_release_unit
+from roman_assets.pipelines.ssc.handover import hand_over
+from roman_assets.pipelines.ssc.released_images import untold_units
 from roman_assets.pipelines.step import StepResult
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
@@ -172,8 +174,8 @@ def work_on_release(
 ) -> ReleaseState:
     """Do in this process what is left of a release: L2 first, then the units.
 
-    It may be stopped at any time; done again, it goes on. What fails is in the state, the rest is
-    made.
+    The SSC is told of the L2 that it works on. It may be stopped at any time; done again, it goes
+    on. What fails is in the state, the rest is made.
 
     Parameters
     ----------
@@ -197,9 +199,16 @@ def work_on_release(
     for exposure in state_of(root, release).exposures_to_try:
         result = calibrate_for_release(root, release.partition, exposure, workers=workers)
         report(str(exposure), result)
+    _tell_ssc(root, release)
     for unit in state_of(root, release).units_left:
         report(str(unit), mosaic_release_unit(root, unit, workers=workers))
     return state_of(root, release)
+
+
+def _tell_ssc(root: DataRoot, release: Release) -> None:
+    with Registry(root) as registry:
+        untold = untold_units(registry, release_state(registry, release))
+    hand_over(root, untold)
 
 
 def state_of(root: DataRoot, release: Release) -> ReleaseState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from roman_assets.pipelines.release.declaration import (
     declaration_hash,
     parse_declaration,
 )
+from roman_assets.pipelines.release.ssc_unit import SscUnit, ssc_units_of
 from roman_assets.products.kind import Step, expected_kinds
 from roman_assets.products.name import GroupedFileSet
 from roman_assets.products.observation import ExposureId, ExposureType, VisitId
@@ -60,8 +61,12 @@ class Release:
 
     def has(self, image: CalibratedImage) -> bool:
         """Tell whether an L2 image is as the release fixes it: by its context and software."""
-        return image.context == self.declaration.context and same_software(
-            Step.EXPOSURE, image.software, self.statement.software
+        return self.fixes(image.context, image.software)
+
+    def fixes(self, context: str | None, software: Mapping[str, str]) -> bool:
+        """Return whether what is made of an exposure with these is as the release fixes it."""
+        return context == self.declaration.context and same_software(
+            Step.EXPOSURE, software, self.statement.software
         )
 
 
@@ -167,11 +172,15 @@ class ReleaseState:
     failed_images
         File sets of single detectors whose latest attempt failed.
     units
-        All units that are made of them.
+        All units that the SOC makes of them.
     made
-        Units that are complete: no product is missing or lost.
+        Units of the SOC that are complete: no product is missing or lost.
     failed_skycells
         File sets of units whose latest attempt failed.
+    ssc_units
+        All units that the SSC delivers.
+    undelivered
+        Names of products that the SSC has not delivered.
     """
 
     release: Release
@@ -181,6 +190,8 @@ class ReleaseState:
     units: tuple[GroupedFileSet, ...]
     made: frozenset[GroupedFileSet]
     failed_skycells: frozenset[str]
+    ssc_units: tuple[SscUnit, ...] = ()
+    undelivered: frozenset[str] = frozenset()
 
     @property
     def exposures_left(self) -> tuple[ExposureId, ...]:
@@ -208,9 +219,14 @@ class ReleaseState:
         return tuple(unit for unit in self.units if unit not in self.made)
 
     @property
+    def ssc_units_left(self) -> tuple[SscUnit, ...]:
+        """Units that the SSC has not delivered whole."""
+        return tuple(unit for unit in self.ssc_units if not unit.names.isdisjoint(self.undelivered))
+
+    @property
     def complete(self) -> bool:
         """Whether nothing is left, and nothing failed."""
-        left = (*self.exposures_left, *self.units_left)
+        left = (*self.exposures_left, *self.units_left, *self.undelivered)
         return not left and not self.failed_images and not self.failed_skycells
 
 
@@ -224,8 +240,10 @@ def release_state(registry: Registry, release: Release) -> ReleaseState:
     failed = frozenset(failures[recent]["file_set"])
     units = units_of(release.declaration, images)
     keys = list(map(str, units))
-    finished = registry.finished_partitions(Step.RELEASE, keys) - registry.lost_partitions(keys)
-    unmade = registry.failures(keys)["file_set"] if units else ()
+    finished = registry.finished_partitions(Step.RELEASE, keys)
+    finished -= registry.lost_partitions(Step.RELEASE, keys)
+    usable = [one for one in images if one.file_set not in failed or release.has(one)]
+    ssc_units = ssc_units_of(release.declaration, usable)
     return ReleaseState(
         release=release,
         images=images,
@@ -233,8 +251,23 @@ def release_state(registry: Registry, release: Release) -> ReleaseState:
         failed_images=failed,
         units=units,
         made=frozenset(unit for unit in units if str(unit) in finished),
-        failed_skycells=frozenset(unmade),
+        failed_skycells=_failed_skycells(registry, keys),
+        ssc_units=ssc_units,
+        undelivered=_undelivered(registry, ssc_units),
     )
+
+
+def _failed_skycells(registry: Registry, units: list[str]) -> frozenset[str]:
+    """Return the file sets that failed; a rejected delivery for the same unit does not count."""
+    if not units:
+        return frozenset()
+    failures = registry.failures(units)
+    return frozenset(failures[failures["step"] == Step.RELEASE]["file_set"])
+
+
+def _undelivered(registry: Registry, units: Iterable[SscUnit]) -> frozenset[str]:
+    wanted = frozenset[str]().union(*(unit.names for unit in units))
+    return wanted.difference(registry.find(name=wanted)["name"]) if wanted else wanted
 
 
 def units_of(

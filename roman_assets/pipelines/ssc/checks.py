@@ -18,10 +18,25 @@ import pyarrow.parquet as pq
 from roman_assets.archive.exchange import MOST_FILES
 from roman_assets.archive.store import sha256_of
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.publication_order import superseded_already
+from roman_assets.pipelines.release.replacing import releases_in_place
+from roman_assets.pipelines.release.state import Release
 from roman_assets.pipelines.ssc.delivery import Address, Delivery, delivered_name
 from roman_assets.pipelines.ssc.notification import NOTIFICATION, DeliveredFile, metadata_of
-from roman_assets.products.kind import VISIT_STEPS, ProductKind, expected_kinds
-from roman_assets.products.name import DetectorFileSet, GroupDetectorFileSet, ProductName
+from roman_assets.pipelines.ssc.released import ReleasedUnit, ReleaseInputs
+from roman_assets.products.kind import (
+    RELEASE_DELIVERY_STEPS,
+    VISIT_STEPS,
+    ProductKind,
+    expected_kinds,
+)
+from roman_assets.products.lifecycle import is_versioned
+from roman_assets.products.name import (
+    DetectorFileSet,
+    GroupDetectorFileSet,
+    GroupedFileSet,
+    ProductName,
+)
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
 from roman_assets.registry.delivered_schema import schema_faults
 from roman_assets.registry.generations import RegisteredProduct
@@ -74,23 +89,41 @@ class Findings:
         Those without a fault.
     faults
         All faults; a delivery with one is rejected as a whole.
+    release
+        The data release that it is for, None for prompt products.
     """
 
     files: tuple[CheckedFile, ...]
     faults: tuple[BadInputError, ...]
+    release: Release | None = None
 
 
 @dataclass(frozen=True)
 class _Observed:
-    """What the registry knows of the exposure or visit of a delivery."""
+    """What the registry knows of the exposure, visit or unit of a release of a delivery."""
 
     survey: Survey
     exposure_type: ExposureType
     optical_elements: frozenset[str]
     expected: tuple[ProductKind, ...]
+    released: ReleasedUnit | None = None
 
     @classmethod
     def of(cls, registry: Registry, address: Address, source: str) -> _Observed:
+        if address.step not in RELEASE_DELIVERY_STEPS:
+            return cls._of_prompt(registry, address, source)
+        released = ReleasedUnit.of(registry, address, source)
+        unit, survey = released.unit, released.release.declaration.survey
+        return cls(
+            survey,
+            unit.exposure_type,
+            frozenset(str(name.file_set.optical_element) for name in unit.products),
+            expected_kinds(survey, unit.exposure_type, (address.step,)),
+            released,
+        )
+
+    @classmethod
+    def _of_prompt(cls, registry: Registry, address: Address, source: str) -> _Observed:
         visit = (
             VisitId.parse(address.partition)
             if address.step in VISIT_STEPS
@@ -149,7 +182,7 @@ def check_delivery(
         many = BadInputError(delivery.name, "files", reason, "deliver fewer at once")
         return Findings((), (many,))
     faults = list(_listing_faults(delivery))
-    known = _Known.of(registry, sent)
+    known = _Known.of(registry, sent, observed.released)
     files = []
     for file in sent:
         try:
@@ -169,7 +202,8 @@ def check_delivery(
             faults.append(
                 BadInputError(check.source, "file", f"cannot be checked: {error!r}", _AGAIN)
             )
-    return Findings(tuple(files), tuple(faults))
+    release = None if observed.released is None else observed.released.release
+    return Findings(tuple(files), tuple(faults), release)
 
 
 def _listing_faults(delivery: Delivery) -> Iterator[BadInputError]:
@@ -204,23 +238,34 @@ class _Known:
     generations: Mapping[str, tuple[RegisteredProduct, ...]]
     current: Mapping[str, RegisteredProduct]
     delivered: frozenset[ProductInput]
+    superseded_by: Mapping[ProductName, str]
+    inputs: ReleaseInputs | None
 
     @classmethod
-    def of(cls, registry: Registry, sent: Iterable[DeliveredFile]) -> _Known:
+    def of(
+        cls, registry: Registry, sent: Iterable[DeliveredFile], released: ReleasedUnit | None
+    ) -> _Known:
         files = list(sent)
         inputs = {item.name for file in files for item in file.inputs}
         leaders = {leader for file in files if (leader := _leader(file.filename)) is not None}
         names = {file.filename for file in files if _is_official(file.filename)}
         official = {name for name in inputs if _is_official(name)}
+        generations = registry.generations(official)
         return cls(
-            registry.generations(official),
+            generations,
             registry.current(leaders | names),
             frozenset(ProductInput(name=file.filename, sha256=file.sha256) for file in files),
+            releases_in_place(registry, map(ProductName.parse, names)),
+            None if released is None else released.inputs(registry, generations),
         )
 
     def has(self, item: ProductInput) -> bool:
-        generations = self.generations.get(item.name, ())
-        return item in self.delivered or any(item.sha256 == one.sha256 for one in generations)
+        return item in self.delivered or self.generation(item) is not None
+
+    def generation(self, item: ProductInput) -> RegisteredProduct | None:
+        """Return the generation that an input is."""
+        made = self.generations.get(item.name, ())
+        return next((one for one in made if one.sha256 == item.sha256), None)
 
 
 @dataclass(frozen=True)
@@ -287,6 +332,10 @@ class _FileCheck:
         if element not in self.observed.optical_elements:
             elements = ", ".join(sorted(self.observed.optical_elements))
             yield self._fault("filename", f"is of {element}, its L2 images of {elements}", _AGAIN)
+        elif self.observed.released and self.name not in self.observed.released.unit.products:
+            yield self._fault("filename", "there is no L2 image of its detector", _AGAIN)
+        if (release := self.known.superseded_by.get(self.name)) is not None:
+            yield superseded_already(self.source, release)
 
     def _metadata_faults(self) -> Iterator[BadInputError]:
         metadata = metadata_of(self.sent)
@@ -314,6 +363,15 @@ class _FileCheck:
                     "inputs", f"{item.name} with the sha256 {item.sha256} is not on record",
                     "name the products that it was made from, as handed over or delivered",
                 )  # fmt: skip
+            elif (
+                self.known.inputs is not None
+                and (made := self.known.generation(item)) is not None
+                and (reason := self.known.inputs.objection(made)) is not None
+            ):
+                yield self._fault(
+                    "inputs", f"{item.name} {reason}",
+                    f"make it from the L2 images and products of {self.known.inputs.release} alone",
+                )  # fmt: skip
         leader = _leader(self.sent.filename)
         if leader is None:
             return
@@ -337,6 +395,13 @@ class _FileCheck:
         current = self.known.current.get(self.sent.filename)
         before = None if current is None else current.metadata.get(CREATED)
         if current is None or before is None or current.sha256 == self.sent.sha256:
+            return
+        if is_versioned(self.name):
+            yield self._fault(
+                "filename", f"was delivered on {current.committed_at:%Y-%m-%d %H:%M} UTC with "
+                "another content, and a product of a data release is never overwritten (R13)",
+                "deliver it for the next release",
+            )  # fmt: skip
             return
         if created <= datetime.fromisoformat(before):
             yield self._fault(
@@ -398,15 +463,21 @@ def _is_official(text: str) -> bool:
 def _said_by_name(name: ProductName, survey: Survey) -> dict[str, Any]:
     """Give what metadata must say, if they say it, given the file's name."""
     visit, file_set = name.visit, name.file_set
-    assert visit is not None
     said: dict[str, Any] = {
-        "program": visit.program,
         "optical_element": file_set.optical_element,
-        "segment": visit.segment,
-        "visit": visit.visit,
-        "observation_id": visit.digits,
         "subcategory": survey.subcategory,
     }
+    if visit is not None:
+        said |= {
+            "program": visit.program,
+            "segment": visit.segment,
+            "visit": visit.visit,
+            "observation_id": visit.digits,
+        }
+    if isinstance(file_set, GroupedFileSet):
+        said |= {"program": file_set.program}
+    if is_versioned(name):
+        said |= {"data_release_id": getattr(file_set, "release", None)}
     if isinstance(file_set, DetectorFileSet | GroupDetectorFileSet):
         said["detector"] = file_set.detector
     if survey is Survey.GAS:

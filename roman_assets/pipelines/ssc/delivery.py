@@ -28,8 +28,10 @@ from roman_assets.pipelines.ssc.notification import (
     NOTIFICATION,
     Notification,
 )
-from roman_assets.products.kind import VISIT_STEPS, Maker, Step
-from roman_assets.products.name import ProductName
+from roman_assets.products.kind import PROMPT_STEPS, VISIT_STEPS, Maker, Step
+from roman_assets.products.lifecycle import is_versioned
+from roman_assets.products.name import GroupedFileSet, ProductName
+from roman_assets.products.release import unit_containing
 
 PATIENCE = timedelta(hours=6)
 """A delivery of which nothing has changed for so long does not become whole by itself."""
@@ -52,7 +54,7 @@ class Arrival(StrEnum):
 
 @dataclass(frozen=True)
 class Address:
-    """For what a delivery is: a step, and its exposure or visit."""
+    """For what a delivery is: a step, and its exposure, visit or unit of a data release."""
 
     step: Step
     partition: str
@@ -176,8 +178,8 @@ class Delivery:
         Raises
         ------
         BadInputError
-            If it has no notification that can be read, or its files are not of one exposure or
-            visit, or none of them is the SSC's to deliver.
+            If it has no notification that can be read, or its files are not of one exposure, visit
+            or unit of a data release, or none of them is the SSC's to deliver.
         """
         address = self._stated().address
         if isinstance(address, BadInputError):
@@ -273,14 +275,7 @@ def _addressed(notification: Notification, delivery: str) -> Address:
         except BadInputError as error:
             bad.append(error)
             continue
-        step = name.kind.step
-        partition = name.visit if step in VISIT_STEPS else name.exposure
-        if partition is None:
-            raise BadInputError(
-                f"{delivery}/{name}", "filename", "is of no visit",
-                "deliver prompt products by visit",
-            )  # fmt: skip
-        found.setdefault(Address(step, str(partition)), file.filename)
+        found.setdefault(_address_of(name, f"{delivery}/{name}"), file.filename)
     if not found:
         raise bad[0]
     if len(found) > 1:
@@ -289,9 +284,26 @@ def _addressed(notification: Notification, delivery: str) -> Address:
             f"{delivery}/{second}",
             "filename",
             f"is of {other.step} {other.partition}, while {first} is of {one.step} {one.partition}",
-            "deliver what is of several exposures or visits, or of exposures and visits, apart",
+            "deliver what is of several exposures or visits, of exposures and visits, or of visits "
+            "and a data release, apart",
         )
     return next(iter(found))
+
+
+_RELEASE_STEP = {prompt: step for step, prompt in PROMPT_STEPS.items()}
+
+
+def _address_of(name: ProductName, source: str) -> Address:
+    file_set, step = name.file_set, name.kind.step
+    if is_versioned(name):
+        assert isinstance(file_set, GroupedFileSet)
+        return Address(_RELEASE_STEP[step], str(unit_containing(file_set)))
+    partition = name.visit if step in VISIT_STEPS else name.exposure
+    if partition is None:
+        raise BadInputError(
+            source, "filename", "is of no visit", "deliver prompt products by visit"
+        )
+    return Address(step, str(partition))
 
 
 def _unreadable(source: str, error: OSError) -> BadInputError:
@@ -307,7 +319,7 @@ def delivered_name(filename: str, source: str) -> ProductName:
     Raises
     ------
     BadInputError
-        If it is no official name of a prompt product that the SSC makes.
+        If it is no official name of a product that the SSC makes.
     """
     try:
         name = ProductName.parse(filename)
@@ -320,11 +332,6 @@ def delivered_name(filename: str, source: str) -> ProductName:
         raise BadInputError(
             f"{source}/{filename}", "filename", f"{name.kind.name} is the SOC's to make (R12)",
             "deliver the SSC's products only",
-        )  # fmt: skip
-    if getattr(name.file_set, "release", "p") != "p":
-        raise BadInputError(
-            f"{source}/{filename}", "filename", "is a product of a data release (R13)",
-            "deliver prompt products here: p in the place of the release",
         )  # fmt: skip
     return name
 

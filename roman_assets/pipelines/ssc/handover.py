@@ -1,14 +1,15 @@
 """The hand-over: the SSC is told which L2 images are ready for its pipelines (R12).
 
 A manifest is written into the exchange for each spectroscopic exposure and for each visit of which
-the SSC makes L3 or L4, and again when its L2 images are made again. That it was written is on
-record with its time, from which on the ledger counts the hours of the SSC.
+the SSC makes L3 or L4, and again when its L2 images are reprocessed; for a data release, for each
+unit that the SSC delivers. That it was written is on record with its time, from which on the ledger
+counts the hours of the SSC for prompt products.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -29,7 +30,7 @@ from roman_assets.products.kind import (
     Step,
     expected_kinds,
 )
-from roman_assets.products.name import DetectorFileSet
+from roman_assets.products.name import PROMPT_RELEASE, DetectorFileSet
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.fold import fold
 from roman_assets.registry.generations import RegisteredProduct
@@ -78,17 +79,39 @@ class HandedOverImage(_Frozen):
     uri: str
 
 
+class HandedOverRelease(_Frozen):
+    """The data release that images are for (R7, R13).
+
+    Parameters
+    ----------
+    release, survey
+        ``r0``, ``r1``, ... of the survey; the former stands in the names of its products.
+    context, romancal
+        The CRDS pipeline context and the version of romancal that made all its L2 images.
+    exposures
+        The exposures it is made from: those of the images, and of its other units.
+    """
+
+    release: str
+    survey: Survey
+    context: str
+    romancal: str
+    exposures: tuple[str, ...]
+
+
 class HandoverManifest(_Frozen):
-    """What the SSC is told of an exposure or visit; a later one of the same takes its place.
+    """What the SSC is told of an exposure, visit or unit of a data release.
+
+    A later one of the same takes its place.
 
     Parameters
     ----------
     version
         Of this format.
     partition, visit
-        The exposure or visit, and the visit it is of.
+        The exposure, visit or unit, and the visit it is of; None for a unit of several visits.
     survey, exposure_type, optical_element
-        Of the visit.
+        Of the visit; of a unit of several visits, those of its first image.
     digest
         Identifies what it says: the images, by name and content, and what lacks.
     handed_over_at
@@ -99,11 +122,13 @@ class HandoverManifest(_Frozen):
         The L2 images, by name.
     missing
         What lacks: exposures or file sets of single detectors without L2.
+    release
+        The data release that it is for, None for prompt products.
     """
 
     version: int = 1
     partition: str
-    visit: str
+    visit: str | None
     survey: Survey
     exposure_type: ExposureType
     optical_element: OpticalElement
@@ -112,6 +137,12 @@ class HandoverManifest(_Frozen):
     products: tuple[str, ...]
     images: tuple[HandedOverImage, ...]
     missing: tuple[str, ...]
+    release: HandedOverRelease | None = None
+
+    @property
+    def release_id(self) -> str:
+        """What stands for the release in names of products: ``p`` for prompt ones."""
+        return PROMPT_RELEASE if self.release is None else self.release.release
 
     @property
     def key(self) -> PurePosixPath:
@@ -121,37 +152,45 @@ class HandoverManifest(_Frozen):
 
 @dataclass(frozen=True)
 class ReadyImages:
-    """The L2 images of an exposure or visit, of which the SSC is to be told.
+    """The L2 images of an exposure, visit or unit of a release, of which the SSC is to be told.
 
     Parameters
     ----------
     partition
-        The exposure or visit.
-    step
-        The step that takes in what the SSC makes of them.
-    manifest
-        Of the visit.
+        The exposure, visit or unit.
+    visit
+        The visit it is or belongs to, None for a unit of several visits.
+    survey, exposure_type
+        Of the images.
+    kinds
+        The kinds of products that the SSC makes of them.
     members
         The images, by name.
     missing
-        What lacks of it.
+        What is missing of it.
+    failed
+        Those of `missing` that could not be made: they are not awaited.
+    of_exposure
+        Whether it is a single exposure.
+    release
+        The data release that it is for, None for prompt products.
     """
 
     partition: str
-    step: Step
-    manifest: VisitManifest
+    visit: str | None
+    survey: Survey
+    exposure_type: ExposureType
+    kinds: tuple[ProductKind, ...]
     members: tuple[ProductInput, ...]
     missing: tuple[str, ...]
-
-    @property
-    def of_visit(self) -> bool:
-        """Whether it is a visit."""
-        return self.step in VISIT_STEPS
+    failed: frozenset[str] = frozenset()
+    of_exposure: bool = False
+    release: HandedOverRelease | None = None
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """What lacks and may still come."""
-        return tuple(name for name in self.missing if name not in self.manifest.failed)
+        """What is missing and may still come."""
+        return tuple(name for name in self.missing if name not in self.failed)
 
     @property
     def level(self) -> Level:
@@ -159,17 +198,14 @@ class ReadyImages:
         return min(kind.level for kind in self.kinds)
 
     @property
-    def kinds(self) -> tuple[ProductKind, ...]:
-        """The kinds of products that the SSC makes of them."""
-        manifest = self.manifest
-        assert manifest.survey is not None and manifest.exposure_type is not None
-        return expected_kinds(manifest.survey, manifest.exposure_type, (self.step,))
-
-    @property
     def digest(self) -> str:
-        """A sha256 of the images' names and contents and of what lacks."""
+        """A sha256 of the images' names and contents and of what is missing."""
+        return self.digest_with(self.members)
+
+    def digest_with(self, members: Iterable[ProductInput]) -> str:
+        """Return the digest that it would have with other contents of its images."""
         lines = [
-            *(f"{member.name} {member.sha256}" for member in self.members),
+            *(f"{member.name} {member.sha256}" for member in members),
             *(f"without {name}" for name in self.missing),
         ]
         return hashlib.sha256("\n".join([self.partition, *lines]).encode()).hexdigest()
@@ -177,23 +213,27 @@ class ReadyImages:
 
 def ready_images(manifest: VisitManifest) -> Iterator[ReadyImages]:
     """Give what the SSC is to be told of a visit and of its exposures, perhaps nothing (R12)."""
-    if manifest.survey is None or manifest.exposure_type is None or not manifest.members:
+    survey, exposure_type = manifest.survey, manifest.exposure_type
+    if survey is None or exposure_type is None or not manifest.members:
         return
-    expected = expected_kinds(manifest.survey, manifest.exposure_type, DELIVERY_STEPS)
+    visit = str(manifest.visit)
+    expected = expected_kinds(survey, exposure_type, DELIVERY_STEPS)
     for step in dict.fromkeys(kind.step for kind in expected):
+        kinds = tuple(kind for kind in expected if kind.step is step)
         if step in VISIT_STEPS:
             yield ReadyImages(
-                str(manifest.visit), step, manifest, manifest.members, manifest.missing
-            )
+                visit, visit, survey, exposure_type, kinds,
+                manifest.members, manifest.missing, manifest.failed,
+            )  # fmt: skip
             continue
         for exposure in map(str, manifest.exposures):
             yield ReadyImages(
-                exposure,
-                step,
-                manifest,
+                exposure, visit, survey, exposure_type, kinds,
                 tuple(one for one in manifest.members if one.name.startswith(f"{exposure}_")),
                 tuple(name for name in manifest.missing if name.startswith(f"{exposure}_")),
-            )
+                manifest.failed,
+                of_exposure=True,
+            )  # fmt: skip
 
 
 def hand_over(
@@ -256,21 +296,20 @@ def _manifest(
     images = [entry for entry in members if entry is not None]
     if [entry.sha256 for entry in images] != [member.sha256 for member in ready.members]:
         return None
-    visit = ready.manifest
-    assert visit.survey is not None and visit.exposure_type is not None
     archive = Archive.of(root)
     described = tuple(_image(archive, entry) for entry in images)
     return HandoverManifest(
         partition=ready.partition,
-        visit=str(visit.visit),
-        survey=visit.survey,
-        exposure_type=visit.exposure_type,
+        visit=ready.visit,
+        survey=ready.survey,
+        exposure_type=ready.exposure_type,
         optical_element=images[0].product_name.file_set.optical_element,
         digest=ready.digest,
         handed_over_at=now,
         products=tuple(f"{kind.suffix}.{kind.extension}" for kind in ready.kinds),
         images=described,
         missing=ready.missing,
+        release=ready.release,
     )
 
 

@@ -20,14 +20,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from roman_assets.access import Role
 from roman_assets.archive.durability import make_directory
 from roman_assets.archive.exchange import REPORTS, Exchange
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError, PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
+from roman_assets.pipelines.release.state import Release
 from roman_assets.pipelines.scratch import scratch_directory
-from roman_assets.pipelines.ssc.checks import CREATED, CheckedFile, check_delivery
+from roman_assets.pipelines.ssc.checks import CREATED, CheckedFile, Findings, check_delivery
 from roman_assets.pipelines.ssc.delivery import (
     Address,
     Delivery,
@@ -65,6 +67,8 @@ class DeliveryReport:
         Why it was rejected, empty if it was not.
     states
         `Delivery.states`, by which what is left of it is known.
+    release
+        The data release that it is for, None for prompt products.
     """
 
     delivery: str
@@ -73,6 +77,7 @@ class DeliveryReport:
     products: Sequence[ProductEntry] = ()
     faults: Sequence[BadInputError] = ()
     states: Collection[str] = ()
+    release: Release | None = None
 
     @classmethod
     def on(
@@ -81,9 +86,12 @@ class DeliveryReport:
         when: datetime,
         products: Sequence[ProductEntry] = (),
         faults: Sequence[BadInputError] = (),
+        release: Release | None = None,
     ) -> Self:
         """Report on a delivery as it was looked at."""
-        return cls(delivery.name, delivery.version, when, products, faults, delivery.states)
+        return cls(
+            delivery.name, delivery.version, when, products, faults, delivery.states, release
+        )
 
     @property
     def outcome(self) -> str:
@@ -120,7 +128,7 @@ class DeliveryReport:
         head = f"Delivery {self.delivery} was {self.outcome} at {self.when:%Y-%m-%d %H:%M:%S} UTC."
         if not self.faults:
             files = [f"  {entry.name}" for entry in self.products]
-            return "\n".join([head, "", "In the archive:", *files, ""])
+            return "\n".join([head, "", f"In the archive{self._for_release}:", *files, ""])
         lines = [
             line
             for fault in self.faults
@@ -131,6 +139,13 @@ class DeliveryReport:
         ]  # fmt: skip
         advice = "Nothing of it was taken in. Correct it and deliver all of it again."
         return "\n".join([head, advice, "", *lines, ""])
+
+    @property
+    def _for_release(self) -> str:
+        if self.release is None:
+            return ""
+        shown = "public" if self.release.published_at else "hidden until that is published"
+        return f", for {self.release.declaration} ({shown})"
 
     def write(self, exchange: Exchange) -> None:
         """Leave it for the SSC, as JSON and as text; the same again has the same names."""
@@ -256,7 +271,7 @@ def _take_in_one(
             reject(root, delivery, faults, arrived, clock())
             raise summary(delivery, faults)
         try:
-            result = _publish(root, findings.files, address, attempt)
+            result = _publish(root, findings, address, attempt)
         except BadInputError as fault:
             # an image was replaced since the checks; what was staged is gone from the copies
             again = directory / "again" / delivery.name
@@ -264,16 +279,17 @@ def _take_in_one(
             _, unreadable = delivery.fetch(again)
             reject(root, delivery, [fault, *unreadable], again, clock())
             raise
-        report = DeliveryReport.on(delivery, clock(), (*result.made, *result.reused))
+        products = (*result.made, *result.reused)
+        report = DeliveryReport.on(delivery, clock(), products, release=findings.release)
         report.write(delivery.exchange)
         _remove(delivery)
         return result
 
 
 def _publish(
-    root: DataRoot, files: Sequence[CheckedFile], address: Address, attempt: StepAttempt
+    root: DataRoot, findings: Findings, address: Address, attempt: StepAttempt
 ) -> StepResult:
-    outputs = [_output(file) for file in files]
+    outputs = [_output(file, findings.release) for file in findings.files]
     kept = reusable(root, {str(output.name): output.fingerprint for output in outputs})
     return publish_step(
         root,
@@ -285,21 +301,24 @@ def _publish(
     )
 
 
-def _output(file: CheckedFile) -> Output:
+def _output(file: CheckedFile, release: Release | None) -> Output:
     sent = file.sent
+    context = None if release is None else release.declaration.context
     return Output(
         name=file.name,
         path=file.path,
         fingerprint=fingerprint(
-            file.name.kind.step, sent.inputs, None, sent.software_versions, sha256=sent.sha256
+            file.name.kind.step, sent.inputs, context, sent.software_versions, sha256=sent.sha256
         ),
         inputs=sent.inputs,
+        context=context,
         software=sent.software_versions,
         metadata={
             **file.metadata.facts,
             CREATED: sent.file_creation_timestamp.isoformat(),
         },
         archived=file.metadata.archived,
+        access=Role.PUBLIC if release is None else Role.OPERATIONS,
     )
 
 

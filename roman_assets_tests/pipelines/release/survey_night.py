@@ -138,22 +138,33 @@ class Night:
     ----------
     place
         Its directory: the data root, and beside it a cache with the names of two contexts.
+    object_store
+        Where its archive is, None on disk.
     """
 
     place: Path
+    object_store: str | None = None
 
     @property
     def root(self) -> DataRoot:
-        return DataRoot(self.place / "data")
+        return DataRoot(self.place / "data", self.object_store)
 
     @classmethod
-    def observed(cls, place: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
+    def begun(
+        cls, place: Path, monkeypatch: pytest.MonkeyPatch, object_store: str | None = None
+    ) -> Night:
+        """Begin an installation without any exposure."""
         mappings = place / "crds" / "mappings" / "roman"
         mappings.mkdir(parents=True)
         for context in (EARLY, LATE):
             (mappings / context).touch()
-        night = cls(place)
+        night = cls(place, object_store)
         night.prepare(monkeypatch)
+        return night
+
+    @classmethod
+    def observed(cls, place: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
+        night = cls.begun(place, monkeypatch)
         for number, exposure in enumerate(EXPOSURES):
             night.format(exposure, START + timedelta(hours=number))
         fold(night.root)
@@ -165,7 +176,17 @@ class Night:
         for pipeline, name, fake in FAKES:
             monkeypatch.setattr(pipeline, name, fake)
 
-    def format(self, exposure: ExposureId, start: datetime, content: str = "ramp") -> None:
+    def format(
+        self,
+        exposure: ExposureId,
+        start: datetime,
+        content: str = "ramp",
+        *,
+        survey: Survey | None = None,
+        exposure_type: ExposureType = ExposureType.WFI_IMAGE,
+        element: str = "f158",
+        nexposures: int | None = None,
+    ) -> None:
         """Register L1."""
         key = str(exposure)
         record = record_of(
@@ -173,18 +194,18 @@ class Night:
             {
                 name: product_bytes(name, content)
                 for name in (
-                    f"{key}_wfi01_f158_uncal.asdf",
-                    f"{key}_wfi01_f158_gw.asdf",
+                    f"{key}_wfi01_{element}_uncal.asdf",
+                    f"{key}_wfi01_{element}_gw.asdf",
                 )
             },
             step=Step.FORMATTING,
             partition=key,
             metadata={
-                "survey": VISITS[exposure.visit].value,
-                "exposure_type": ExposureType.WFI_IMAGE.value,
+                "survey": (survey or VISITS[exposure.visit]).value,
+                "exposure_type": exposure_type.value,
                 "start_time": start.isoformat(),
                 "end_time": (start + timedelta(seconds=60)).isoformat(),
-                "nexposures": sum(one.visit == exposure.visit for one in EXPOSURES),
+                "nexposures": nexposures or sum(one.visit == exposure.visit for one in EXPOSURES),
             },
         )
         Journal(self.root).write(record)

@@ -230,6 +230,7 @@ def test_a_release_has_no_part_in_prompt_deadlines(night, released):
         ("r0", {"groupings": '["decade"]'}, "groupings.0"),
         ("r0", {"groupings": '["visit", "visit"]'}, "groupings"),
         ("r0", {"groupings": '["visit"]\nextra = 1'}, "extra"),
+        ("r0", {"groupings": '["visit"]\nssc_groupings = ["visit", "visit"]'}, "groupings"),
         ("r0", {"groupings": "oops"}, "file"),
         ("p", {}, "release"),
         ("r0", {"survey": "GAS"}, "survey, after, before"),
@@ -360,8 +361,8 @@ def test_what_failed_is_tried_again_and_left_out_only_if_a_person_says_so(night,
 
 
 @pytest.mark.slow
-def test_a_release_of_the_bulge_survey_has_l2_alone(night):
-    release = make(night, survey="GBTDS")
+def test_a_release_of_the_bulge_survey_without_the_ssc_has_l2_alone(night):
+    release = make(night, survey="GBTDS", groupings='["visit"]\nssc_groupings = []')
     assert state_of(night.root, release).units == ()
     assert publish_release(night.root, release).published == ()
     assert set(public(night, visit=BULGE, kind="cal")["data_release"]) == {"r0"}

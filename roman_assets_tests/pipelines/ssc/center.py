@@ -113,8 +113,12 @@ def _reference_frame(text: str) -> bytes:
 def metadata(name: str) -> dict[str, Any]:
     """Give metadata that are as rad's schema of a kind has them, and as the name says."""
     parsed = ProductName.parse(name)
+    visit, file_set = parsed.visit, parsed.file_set
+    program = visit.program if visit is not None else getattr(file_set, "program", None)
     said = {
-        "program": 10, "segment": 1, "visit": 1, "observation_id": VISIT[1:], "season": "s01",
+        "program": program, "segment": 1, "visit": 1, "season": "s01",
+        "observation_id": None if visit is None else visit.digits,
+        "data_release_id": getattr(file_set, "release", "p"),
         "optical_element": str(parsed.file_set.optical_element), "subcategory": "GBTD",
         "detector": getattr(parsed.file_set, "detector", None),
         "s_region": "POLYGON ICRS 269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1",
