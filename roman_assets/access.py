@@ -43,7 +43,7 @@ class Role(StrEnum):
             raise BadInputError(
                 "environment",
                 ROLE_VARIABLE,
-                f"{value!r} is no role",
+                f"{value!r} is not a role",
                 f"set it to {' or '.join(cls)}, or leave it out",
             ) from error
 

@@ -43,7 +43,7 @@ class PassingFaultError(PlatformError):
 
 
 class AccessDeniedError(PlatformError):
-    """Something that the role, or the file system, does not give to who asks (R1)."""
+    """Something that the role, or the file system, does not allow (R1)."""
 
 
 def printable(text: str) -> str:

@@ -49,7 +49,7 @@ def visit_of(exposure_key: str) -> VisitId:
     Raises
     ------
     ValueError
-        If the key is no exposure.
+        If the key is not that of an exposure.
     """
     return ExposureId.parse(exposure_key).visit
 

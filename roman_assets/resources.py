@@ -18,7 +18,7 @@ class Installation:
     All paths come from here and a step keeps no other state between runs, so any machine that
     sees the same root may do the work.
 
-    It is no Dagster configuration: data root, archive and the SSC's commands come from the
+    It is not Dagster configuration: data root, archive and the SSC's commands come from the
     environment and the settings below the data root. So a user who may start runs in the
     UI can neither read another directory nor choose a command.
 

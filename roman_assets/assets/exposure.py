@@ -46,8 +46,8 @@ def level1(
 ) -> Iterator[StepEvent]:
     """Format L1 from the packets and ancillary data of an exposure (R2, R3).
 
-    Materialized by a person or a backfill, L1 is made again with the definitive ephemeris if that
-    is in; runs that sensors ask for leave L1 of the same packets as it is (R8).
+    A person or a backfill reprocesses L1, with the definitive ephemeris once that is in;
+    runs that sensors ask for leave L1 of the same packets as it is (R8).
     """
     from roman_assets.pipelines.formatting.step import format_exposure
 

@@ -40,7 +40,7 @@ CONTEXT_TAG = "roman_assets/context"
 
 
 PROPOSAL_TAG = "roman_assets/proposal"
-"""Tag of runs that carry out an approved proposal to make products again (R15)."""
+"""Tag of runs that carry out an approved proposal to reprocess (R15)."""
 
 RELEASE_TAG = "roman_assets/release"
 """Tag of runs that make a data release (R7); which one, as its records name it."""
@@ -104,7 +104,7 @@ def fixed_context(context: dg.AssetExecutionContext) -> str | None:
 def reprocessing_of(
     context: dg.AssetExecutionContext, root: DataRoot, exposure: str
 ) -> ExposureWork | None:
-    """Return what is approved to be done again of an exposure, None for runs of no proposal.
+    """Return the approved reprocessing of an exposure, None for runs without a proposal.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def _evaluation(check: dg.AssetCheckResult, partition: str) -> dg.AssetCheckEval
 def mark_bad_input(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, error: Exception
 ) -> None:
-    """Mark a run that fails for bad input, so that only a person has it done again."""
+    """Mark a run that fails for bad input, so that only a person repeats it."""
     if isinstance(error, BadInputError):
         context.instance.add_run_tags(context.run_id, {BAD_INPUT_TAG: str(error)[:_MOST_OF_TAG]})
 

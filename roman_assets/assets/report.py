@@ -105,8 +105,8 @@ def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.Asse
 def content_version(entries: Iterable[RegisteredProduct]) -> dg.DataVersion:
     """Return the data version of a set of products.
 
-    It is made of the fingerprints, which identify content: a product made again by the same work
-    from the same inputs differs in dates and logs only, and makes nothing downstream stale.
+    It is made of the fingerprints, which identify content: a product reprocessed by the same
+    work from the same inputs differs in dates and logs only, and makes nothing downstream stale.
     """
     return joint_data_version(f"{entry.name} {entry.fingerprint}" for entry in entries)
 
@@ -223,7 +223,7 @@ def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[st
 
 
 def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
-    """Return what the visit lacked when products were made, as they are marked."""
+    """Return what was missing of the visit when products were made, as marked."""
     return sorted({name for entry in entries for name in entry.metadata.get(MISSING, ())})
 
 

@@ -1,4 +1,4 @@
-"""The asset that shows proposals to make products again, and the job by which a person decides."""
+"""The asset that shows proposals to reprocess, and the job by which a person decides."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ def proposals_spec() -> dg.AssetSpec:
     return dg.AssetSpec(
         REPROCESSING_PROPOSALS,
         description=(
-            "Proposals to make L1 or L2 again early, each with its impact: products, volume, "
+            "Proposals to reprocess L1 or L2 early, each with its impact: products, volume, "
             "computation, deadlines, visits (R15). Decide with the job `decide_proposal`, or with "
-            "`roman-assets approve` and `reject`. Nothing is made again before."
+            "`roman-assets approve` and `reject`. Nothing is reprocessed before."
         ),
         deps=[CALIBRATION_REFERENCES],
         group_name="operations",
@@ -86,7 +86,7 @@ def put_decision_on_record(
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    description="A person approves or rejects a proposal to make products again (R15).",
+    description="A person approves or rejects a proposal to reprocess products (R15).",
 )
 def decide_proposal() -> None:
     """Put one decision on record."""

@@ -13,12 +13,12 @@ WHOLE_VISIT = dg.AssetCheckKey(dg.AssetKey("coadd"), "whole_visit")
 
 
 def whole_visit_spec() -> dg.AssetCheckSpec:
-    """Return the check that nothing lacked when a visit was added up."""
+    """Return the check that nothing was missing when a visit was co-added."""
     return partitioned_check(
         WHOLE_VISIT,
         Step.VISIT,
         "The coadds are made of every exposure executed and of every detector; the metadata names "
-        "what lacked. They are made again when it comes.",
+        "what was missing. The visit is reprocessed when it comes.",
     )
 
 
@@ -28,7 +28,7 @@ def whole_visit(missing: Iterable[str]) -> dg.AssetCheckResult:
     Parameters
     ----------
     missing
-        Exposures, and file sets of single detectors, that lacked.
+        Missing exposures, and file sets of single detectors.
     """
     lacking = sorted(set(missing))
     return dg.AssetCheckResult(
@@ -36,6 +36,8 @@ def whole_visit(missing: Iterable[str]) -> dg.AssetCheckResult:
         asset_key=WHOLE_VISIT.asset_key,
         check_name=WHOLE_VISIT.name,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(lacking)} lacked: {', '.join(lacking)}" if lacking else "nothing lacked",
+        description=f"{len(lacking)} missing: {', '.join(lacking)}"
+        if lacking
+        else "nothing was missing",
         metadata={"missing": dg.MetadataValue.json(lacking)},
     )

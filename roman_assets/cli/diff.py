@@ -32,7 +32,7 @@ def diff(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return what is different between two generations of a product.
+    """Show what differs between two generations of a product.
 
     The file of an overwritten generation is there for some time; afterwards what was found when it
     was overwritten is told.

@@ -14,7 +14,7 @@ def duration(text: str) -> timedelta:
     Raises
     ------
     typer.BadParameter
-        If it is none.
+        If the text is not a duration.
     """
     import pandas as pd
 
@@ -23,4 +23,4 @@ def duration(text: str) -> timedelta:
         # A bare number would be nanoseconds.
         if not text.isdecimal() and found >= pd.Timedelta(0):
             return found.to_pytimedelta()
-    raise typer.BadParameter(f"{text!r} is no duration such as 36h or 1day")
+    raise typer.BadParameter(f"{text!r} is not a duration such as 36h or 1day")

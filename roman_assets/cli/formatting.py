@@ -1,4 +1,4 @@
-"""The command that tells why L1 would be made again from its packets: ``formatting`` (R3, R8)."""
+"""The command that explains why L1 would differ if reprocessed: ``formatting`` (R3, R8)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def formatting(
         ),
     ],
 ) -> None:
-    """Return why L1 would be made again from its packets.
+    """Explain why L1 would differ if reprocessed from its packets.
 
-    The definitive ephemeris, repaired packets, another version of the formatting software: nothing
-    makes L1 again by itself. Propose it, so that a person approves it.
+    The definitive ephemeris, repaired packets, another version of the formatting software: none
+    reprocesses L1 by itself. Propose it, so that a person approves it.
 
     [dim]roman-assets formatting r0000101001001001001_0001[/dim]
     """
@@ -39,7 +39,7 @@ def formatting(
 
     root = DataRoot.from_environment()
     LandingArea(root).scan()
-    table = Table("exposure", "why L1 would be made again")
+    table = Table("exposure", "why L1 would differ")
     different = []
     for exposure in exposures:
         reasons = why_again(root, exposure)

@@ -133,7 +133,7 @@ def get(
 def history(
     name: Annotated[str, typer.Argument(help="The official name of a product.")],
 ) -> None:
-    """Print every generation of a product, and by what it can be cited and made again."""
+    """Print every generation of a product, and what it takes to cite and reproduce it."""
     with _reader() as reader:
         generations = reader.history(name)
     for made in generations.to_dict("records"):
@@ -217,7 +217,7 @@ def _official(name: str) -> ProductName:
     try:
         return ProductName.parse(name)
     except ValueError as error:
-        raise BadInputError(repr(name), "name", "this is no official product name", _SEE) from error
+        raise BadInputError(repr(name), "name", "not an official product name", _SEE) from error
 
 
 def _nothing(pattern: str) -> BadInputError:

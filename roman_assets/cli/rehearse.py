@@ -163,12 +163,12 @@ def _rates(common: float, single: Sequence[str]) -> FaultRates:
         name, _, value = text.partition("=")
         if name not in FaultRates.names():
             raise typer.BadParameter(
-                f"--fault {text}: {name!r} is none of {', '.join(FaultRates.names())}"
+                f"--fault {text}: {name!r} is not one of {', '.join(FaultRates.names())}"
             )
         try:
             rates[name] = float(value)
         except ValueError:
-            raise typer.BadParameter(f"--fault {text}: {value!r} is no number") from None
+            raise typer.BadParameter(f"--fault {text}: {value!r} is not a number") from None
     return replace(FaultRates.all_at(common), **rates)
 
 

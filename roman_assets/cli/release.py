@@ -39,11 +39,11 @@ _MOST_SHOWN = 10
 def plan(
     declaration: Declaration,
     names: Annotated[
-        bool, typer.Option("--names", help="Only the names of the L2 that would be made again.")
+        bool, typer.Option("--names", help="Print only the names of the L2 to be reprocessed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a release would make again, add up and supersede, before anything runs.
+    """Show what a release would reprocess, co-add and supersede, before anything runs.
 
     [dim]roman-assets release plan hlwas_r0.toml[/dim]
     """
@@ -226,7 +226,7 @@ def _plan_lines(found: ReleasePlan) -> list[tuple[str, str]]:
         ("made from", f"{len(found.visits)} visits, {len(found.exposures)} exposures"),
         ("L2 now", contexts or "none"),
         (
-            "L2 made again",
+            "L2 reprocessed",
             f"{len(found.to_make)} of {len(found.images)}; with their supplement and L4 they "
             f"overwrite {decimal(found.rewritten_size)}",
         ),

@@ -117,7 +117,7 @@ def _exposure_table(
             receipt.survey or "?",
             receipt.optical_element or "?",
             str(len(receipt.detectors)),
-            "complete" if receipt.complete else f"lacks {len(receipt.missing)}",
+            "complete" if receipt.complete else f"missing {len(receipt.missing)}",
             *(
                 _progress(counts.get((key, level), 0), _expected(receipt, level))
                 for level in (Level.L1, Level.L2, Level.L4)

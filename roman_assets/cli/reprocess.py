@@ -73,7 +73,7 @@ def propose(
     exposures: Exposures = None,
     by: Author = "",
 ) -> None:
-    """Propose to make again what something new would change; a person has to approve it.
+    """Propose to reprocess what something new would change; a person must approve it.
 
     [dim]roman-assets propose --context roman_0003.pmap --reason "better flats of WFI07"[/dim]
     """
@@ -128,7 +128,7 @@ def approve(
         ),
     ] = False,
 ) -> None:
-    """Approve a proposal: Dagster makes its products again, after all prompt products.
+    """Approve a proposal: Dagster reprocesses its products, after all prompt products.
 
     [dim]roman-assets approve 3f0a1c22b7d4 --by "A. Person" --reason "2 % of flux"[/dim]
     """

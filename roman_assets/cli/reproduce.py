@@ -1,4 +1,4 @@
-"""The command that makes a product again from its record: ``reproduce``."""
+"""The command that reproduces a product from its record: ``reproduce``."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def reproduce(
         raise typer.Exit(1)
     else:
         typer.echo(
-            f"{what}: equal, made again with {product.context or 'no context'} and "
+            f"{what}: equal, reproduced with {product.context or 'no context'} and "
             + ", ".join(f"{package} {version}" for package, version in product.software.items())
         )

@@ -17,9 +17,10 @@ def use_role(role: Role | None) -> None:
 
 
 def require_operator(command: str) -> None:
-    """Refuse a command of operators to whoever is not one.
+    """Reject operator commands from other roles.
 
-    Who has said no role is an operator if the file system lets him into the private trees.
+    Without a stated role, a user is an operator if the file system permits access to the private
+    trees.
 
     Raises
     ------

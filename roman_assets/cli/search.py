@@ -37,7 +37,9 @@ def _one_of(known: Any, what: str) -> Callable[[str | None], str | None]:
 
     def check(value: str | None) -> str | None:
         if value is not None and value.upper() not in spelling:
-            raise typer.BadParameter(f"{value!r} is no {what}: {', '.join(spelling.values())}")
+            raise typer.BadParameter(
+                f"{value!r} is not a known {what}: {', '.join(spelling.values())}"
+            )
         return None if value is None else spelling[value.upper()]
 
     return check
@@ -140,7 +142,7 @@ class Search:
 
 
 def searching(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command the options of `Search`, handed over as its argument ``search``."""
+    """Add the options of `Search` to a command, as its argument ``search``."""
     hints = get_type_hints(Search, include_extras=True)
     names = [field.name for field in fields(Search)]
     options = [

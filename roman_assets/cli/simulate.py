@@ -204,5 +204,5 @@ def _delivery(name: str, seed: int) -> Delivery:
     from roman_assets.observatory.downlink import DELIVERIES
 
     if name not in DELIVERIES:
-        raise typer.BadParameter(f"delivery {name!r} is none of {', '.join(DELIVERIES)}")
+        raise typer.BadParameter(f"delivery {name!r} is not one of {', '.join(DELIVERIES)}")
     return replace(DELIVERIES[name], seed=seed)

@@ -27,7 +27,7 @@ class State(StrEnum):
     WITHDRAWN = "withdrawn"
     """It should not have been made: the observatory's documents say otherwise by now."""
     LOST = "lost"
-    """Its file is gone or damaged; only making it again brings it back."""
+    """Its file is gone or damaged; only reprocessing brings it back."""
     REFUSED = "refused"
     """It was never shown: its versioned name was taken (R13)."""
 

@@ -50,7 +50,7 @@ NAME_PATTERNS = {
 """The grammar by scope, in the syntax that Python and RE2 (hence DuckDB) share."""
 
 EXTERNAL_INPUT = re.compile(r"r\d{19}_\d{4}_l[01]|.+\.oem", re.ASCII)
-"""Inputs of products that are no products: L0 or delivered L1 of an exposure, and ephemerides."""
+"""Inputs that are not products themselves: L0 or delivered L1 of an exposure, and ephemerides."""
 
 _KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
 
@@ -220,7 +220,7 @@ class ProductName:
         Raises
         ------
         ValueError
-            If the text is no file name of a kind in the table.
+            If the text is not the file name of a kind in the table.
         """
         for scope, pattern in NAME_PATTERNS.items():
             match = pattern.fullmatch(text)

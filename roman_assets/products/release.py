@@ -48,11 +48,13 @@ def parse_unit(text: str) -> GroupedFileSet:
     Raises
     ------
     ValueError
-        If it is none.
+        If the name is invalid.
     """
     match = _UNIT.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no unit of a data release: r00001_r0_v01001001001001 is one")
+        raise ValueError(
+            f"{text!r} is not a unit of a data release, such as r00001_r0_v01001001001001"
+        )
     return GroupedFileSet(int(match[1]), match[2], match[3])
 
 

@@ -5,8 +5,8 @@ policy:
 
 1. While something may still come, wait as long as the deadline of L3 allows.
 2. When the margin has shrunk to the *reserve*, make what there is; it is marked partial.
-3. When more comes, make it again: at once if nothing is awaited any longer, else after another
-   reserve, so that a trickle of late data does not make the visit again and again.
+3. When more comes, reprocess it: at once if nothing is awaited any longer, else after another
+   reserve, so that a trickle of late data does not reprocess the visit all the time.
 4. A visit that the observatory cut short awaits only what was executed; a detector that is known
    to have failed is not awaited. Both are made at once.
 
@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 MISSING = "missing"
-"""The metadata that marks a product made in part: what its visit lacked."""
+"""The metadata that marks a partial product: what was missing of its visit."""
 
 
 class VisitDecision(StrEnum):
@@ -47,11 +47,11 @@ class VisitProgress:
     inputs
         Number of L2 images there are.
     awaited
-        What lacks and may still come: exposures, or file sets of single detectors.
+        What is missing and may still come: exposures, or file sets of single detectors.
     at_work
         Whether a run is at work on one of its exposures, or queued.
     up_to_date
-        Whether its L3 are made from just these images, and marked for just what lacks.
+        Whether its L3 are made from just these images, and marked with just what is missing.
     made
         When its L3 were last published (UTC), None if they never were.
     due

@@ -66,14 +66,14 @@ def open_archive(
     Raises
     ------
     BadInputError
-        If there is no archive at that place, or the location or role is none.
+        If there is no archive at that place, or the location or role is invalid.
     """
     root = _data_root(location)
     try:
         role = Role(role)
     except ValueError as error:
         raise BadInputError(
-            "open_archive", "role", f"{role!r} is no role", f"use {' or '.join(Role)}"
+            "open_archive", "role", f"{role!r} is not a role", f"use {' or '.join(Role)}"
         ) from error
     if root.object_store is None and not root.path.is_dir():
         raise BadInputError(
@@ -226,7 +226,7 @@ class ArchiveReader:
     def path(self, product: Product, *, verify: bool = False) -> Path:
         """Return the file of a product, to be read and not to be changed.
 
-        Whoever has it open keeps what it opened, whatever is published meanwhile.
+        A process that has the file open keeps its content, whatever is published.
 
         Parameters
         ----------
@@ -241,7 +241,7 @@ class ArchiveReader:
             If there is no such product, if it is not available any more (a row of a generation
             that was overwritten since, say), or if the content is not that of the product.
         AccessDeniedError
-            If what bears the name is no file of the public tree's own.
+            If the name does not lead to a regular file in the public tree.
         """
         if verify:
             return self._verified(product, lambda path: path)
@@ -307,7 +307,7 @@ class ArchiveReader:
             partial.unlink(missing_ok=True)
 
     def history(self, product: Product) -> pd.DataFrame:
-        """Return every generation of a product with all by which it can be cited and made again.
+        """Return every generation of a product with all it takes to cite and reproduce it.
 
         Parameters
         ----------
@@ -461,7 +461,7 @@ def _name_of(product: Product) -> ProductName:
         return ProductName.parse(text)
     except (ValueError, TypeError) as error:
         raise BadInputError(
-            repr(text), "name", "this is no official product name", _SEE_NAMES
+            repr(text), "name", "not an official product name", _SEE_NAMES
         ) from error
 
 
@@ -486,7 +486,9 @@ def _known(values: OneOrMore, what: str, known: Iterable[str]) -> OneOrMore:
     spelling = {str(value).upper(): str(value) for value in known}
     items = [values] if isinstance(values, str) else list(values)
     if unknown := [item for item in items if str(item).upper() not in spelling]:
-        raise ValueError(f"{unknown[0]!r} is no {what}: known are {', '.join(spelling.values())}")
+        raise ValueError(
+            f"{unknown[0]!r} is not a known {what}: known are {', '.join(spelling.values())}"
+        )
     return [spelling[str(item).upper()] for item in items]
 
 

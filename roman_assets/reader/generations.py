@@ -150,7 +150,7 @@ def draw_generations(pair: GenerationPair, path: Path) -> None:
     Raises
     ------
     BadInputError
-        If a file is gone, or the product is no image.
+        If a file is gone, or the product is not an image.
     PassingFaultError
         If the disk is full.
     """
@@ -187,7 +187,7 @@ def _images(pair: GenerationPair) -> list[NDArray[np.float32]]:
     arrays = [np.asarray(model.data, dtype=np.float32) for model in models if "data" in model]
     if len(arrays) != 2 or arrays[0].shape != arrays[1].shape or arrays[0].ndim not in (2, 3):
         raise BadInputError(
-            pair.name, "picture", "these are no two images of one shape", "leave the picture out"
+            pair.name, "picture", "the two images differ in shape or kind", "leave the picture out"
         )
     # of a ramp the last resultant
     return [array if array.ndim == 2 else array[-1] for array in arrays]

@@ -52,7 +52,7 @@ def write_manifest(found: pd.DataFrame, path: Path | str, file_format: str | Non
         raise BadInputError(
             path,
             "name",
-            f"{file_format!r} is no format of a manifest",
+            f"{file_format!r} is not a format of a manifest",
             f"use {', '.join(_WRITERS)}",
         )
     temporary = temporary_name(path)

@@ -24,7 +24,7 @@ def open_product_file(path: Path, name: ProductName, *, lazy: bool = False) -> A
         Its official name, which says its kind and thereby its form.
     lazy
         Read arrays of a data model when they are first used. They die with the model then, so
-        whoever wants them keeps the model: ``open_product_file(...).data`` alone fails. Otherwise
+        keep the model to use them: ``open_product_file(...).data`` alone fails. Otherwise
         all arrays are read at once and live on their own.
 
     Returns
