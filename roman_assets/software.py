@@ -107,7 +107,7 @@ _CALIBRATION = Recipe(
     (*_PIPELINES, "oem"),
     _FILES,
 )
-_MOSAIC = Recipe("mosaic", ("pipelines/skycell.py",), _PIPELINES, _FILES)
+_MOSAIC = Recipe("mosaic", ("pipelines/skycell.py", "products/pixel_scale.py"), _PIPELINES, _FILES)
 
 RECIPES: Mapping[Step, tuple[Recipe, ...]] = {
     Step.FORMATTING: (_FORMATTING,),

@@ -119,6 +119,21 @@ def reprocessing_of(
     return exposure_to_reprocess(root, proposal, exposure)
 
 
+def require_as_approved(context: dg.AssetExecutionContext, root: DataRoot) -> None:
+    """Refuse a visit of a proposal that would come out otherwise than approved (R15).
+
+    Raises
+    ------
+    BadInputError
+        If the run is of a proposal that is not approved, or cannot be carried out as approved.
+    """
+    proposal = context.run.tags.get(PROPOSAL_TAG)
+    if proposal is not None:
+        from roman_assets.pipelines.reprocessing import proposal as gate
+
+        gate.require_as_approved(root, proposal)
+
+
 def is_routine(context: dg.AssetExecutionContext) -> bool:
     """Return whether a sensor requested the run: such runs replace nothing (R3, R7, R8, R15).
 

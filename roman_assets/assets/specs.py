@@ -248,8 +248,9 @@ def upstream_specs() -> list[dg.AssetSpec]:
         dg.AssetSpec(
             VISIT_REFERENCES,
             description=(
-                "Reference files of a visit's coadds and of its L2. A visit has a new data "
-                "version when the operational context chooses another file for one of them (R15)."
+                "Reference files of a visit's coadds and of its L2, and the pixel scale of the "
+                "coadds. A visit has a new data version when the operational context chooses "
+                "another file for one of them, or another scale is set (R15)."
             ),
             deps=[dg.AssetDep(CALIBRATION_REFERENCES, partition_mapping=dg.AllPartitionMapping())],
             group_name="calibration",

@@ -14,6 +14,7 @@ from roman_assets.assets.partition_work import (
     StepEvent,
     fixed_context,
     is_routine,
+    require_as_approved,
     run_of,
     step_events,
 )
@@ -98,6 +99,7 @@ def level3(
     root = installation.root
 
     def work(key: str) -> PartitionOutcome:
+        require_as_approved(context, root)
         result = mosaic_visit(
             root,
             VisitId.parse(key),

@@ -2,10 +2,10 @@
 
 It reports the inputs that no asset makes, `CALIBRATION_REFERENCES`, `VISIT_REFERENCES` and
 `ANCILLARY`, with a data version for each exposure and visit. At first that says nothing. When the
-operational context would choose another reference for an image, or a definitive ephemeris covers an
-exposure with a predicted one, the version is another, and Dagster shows what is made with it as
-stale. Nothing is made again because of it (R15). The versions follow from the registry, the cache
-and the landing area as they are; no event is remembered.
+operational context would choose another reference for an image, a definitive ephemeris covers an
+exposure with a predicted one, or another pixel scale of coadds is set, the version is another, and
+Dagster shows what is made with it as stale. Nothing is made again because of it (R15). The versions
+follow from registry, cache, landing area and settings as they are; no event is remembered.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from roman_assets.resources import Installation
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from roman_assets.products.pixel_scale import PixelScale
     from roman_assets.registry.record import Change
     from roman_assets.registry.registry import Registry
 
@@ -85,27 +86,41 @@ class StalenessWatch(Remembered):
         """Return by asset and partition the version it would be made with, where affected."""
         from roman_assets.calibration.context import configure_crds, operational_context
         from roman_assets.pipelines.formatting.landing import definitive_ephemerides
+        from roman_assets.registry.coadd_settings import prompt_pixel_scale
         from roman_assets.registry.registry import Registry
 
         configure_crds(self.root)
-        context = operational_context()
+        context, scale = operational_context(), prompt_pixel_scale(self.root)
         ephemerides = definitive_ephemerides(self.root)
         with Registry(self.root) as registry:
-            known = (frozenset((context, *ephemerides)), registry.latest_commit())
+            in_force = {context, *ephemerides, *visit_versions(context, scale)}
+            known = (frozenset(in_force), registry.latest_commit())
             if self._versions is None or known != (self.in_force, self._latest_commit):
-                self._versions = affected_versions(self.root, registry, context, ephemerides)
+                self._versions = affected_versions(self.root, registry, context, scale, ephemerides)
                 self.in_force, self._latest_commit = known
         return self._versions
 
 
+def visit_versions(context: str, scale: PixelScale) -> tuple[str, str, str]:
+    """Return the versions of a visit's references: of a context, of a pixel scale, of both."""
+    named = f"{scale} pixels"
+    return context, named, f"{context}, {named}"
+
+
 def affected_versions(
-    root: DataRoot, registry: Registry, context: str, ephemerides: Iterable[str]
+    root: DataRoot,
+    registry: Registry,
+    context: str,
+    scale: PixelScale,
+    ephemerides: Iterable[str],
 ) -> Mapping[dg.AssetKey, Mapping[str, str]]:
-    """Work out which exposures and visits are affected by a context and by ephemerides."""
+    """Work out which exposures and visits a context, a pixel scale and ephemerides affect."""
     from roman_assets.pipelines.reprocessing.change import ephemeris_change
     from roman_assets.registry.record import Cause, Change
 
     exposures, visits = _affected(root, registry, Change(cause=Cause.CONTEXT, value=context))
+    _, scaled = _affected(root, registry, Change(cause=Cause.PIXEL_SCALE, value=scale))
+    of_context, of_scale, of_both = visit_versions(context, scale)
     orbits: dict[str, str] = {}
     for name in ephemerides:
         try:
@@ -116,7 +131,11 @@ def affected_versions(
         orbits |= dict.fromkeys(covered, name)
     return {
         CALIBRATION_REFERENCES: dict.fromkeys(exposures, context),
-        VISIT_REFERENCES: dict.fromkeys(visits, context),
+        VISIT_REFERENCES: {
+            **dict.fromkeys(visits - scaled, of_context),
+            **dict.fromkeys(scaled - visits, of_scale),
+            **dict.fromkeys(visits & scaled, of_both),
+        },
         ANCILLARY: orbits,
     }
 

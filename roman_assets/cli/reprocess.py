@@ -35,6 +35,12 @@ Exposures = Annotated[
     list[str] | None,
     typer.Option("--exposure", help="An exposure whose packets or formatting were wrong."),
 ]
+CoaddScale = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-scale", metavar="SCALE", help="Pixel scale of prompt coadds: native or skymap."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="See roman-assets proposals.")]
 Author = Annotated[str, typer.Option("--by", help="Who says so; by default who is logged in.")]
@@ -46,6 +52,7 @@ def impact(
     software: Software = None,
     ephemeris: EphemerisFile = None,
     exposures: Exposures = None,
+    pixel_scale: CoaddScale = None,
     names: Annotated[
         bool, typer.Option("--names", help="Only the names of the products that would change.")
     ] = False,
@@ -55,7 +62,7 @@ def impact(
 
     [dim]roman-assets impact --context roman_0003.pmap[/dim]
     """
-    found = _impact(context, software, ephemeris, exposures)
+    found = _impact(context, software, ephemeris, exposures, pixel_scale)
     if names:
         for name in found.products["name"]:
             typer.echo(name)
@@ -71,6 +78,7 @@ def propose(
     software: Software = None,
     ephemeris: EphemerisFile = None,
     exposures: Exposures = None,
+    pixel_scale: CoaddScale = None,
     by: Author = "",
 ) -> None:
     """Propose to reprocess what something new would change; a person must approve it.
@@ -79,7 +87,7 @@ def propose(
     """
     from roman_assets.pipelines.reprocessing import proposal
 
-    found = _impact(context, software, ephemeris, exposures)
+    found = _impact(context, software, ephemeris, exposures, pixel_scale)
     made = proposal.propose(
         DataRoot.from_environment(), found, author=by or getpass.getuser(), reason=reason
     )
@@ -165,6 +173,7 @@ def _impact(
     software: str | None,
     ephemeris: str | None,
     exposures: list[str] | None,
+    pixel_scale: str | None,
 ) -> Impact:
     from roman_assets.pipelines.reprocessing import change
     from roman_assets.pipelines.reprocessing.impact import impact_of
@@ -182,8 +191,12 @@ def _impact(
         makers.append(lambda: change.ephemeris_change(root, ephemeris))
     if exposures:
         makers.append(lambda: change.level0_change(Registry(root), exposures))
+    if pixel_scale is not None:
+        makers.append(lambda: change.pixel_scale_change(pixel_scale))
     if len(makers) != 1:
-        raise typer.BadParameter("give one of --context, --software, --ephemeris and --exposure")
+        raise typer.BadParameter(
+            "give one of --context, --software, --ephemeris, --exposure and --pixel-scale"
+        )
     return impact_of(root, makers[0]())
 
 

@@ -177,6 +177,7 @@ def _stocks(
     from roman_assets.observatory.coverage import skycells_of_exposures
     from roman_assets.observatory.plan import VisitPlan
     from roman_assets.products.deadline import utc_now
+    from roman_assets.registry.coadd_settings import prompt_pixel_scale
     from roman_assets.rehearsal.observation import Observations
     from roman_assets.rehearsal.volume import (
         STATED_SIZES,
@@ -197,7 +198,8 @@ def _stocks(
         f"of {survey} ({path.name})",
         "sizes": sizes.source,
     }
-    return premises, observations.epoch, stocks_of_plan(observations, sizes)
+    stocks = stocks_of_plan(observations, sizes, prompt_pixel_scale(root))
+    return premises, observations.epoch, stocks
 
 
 def _volume_table(volumes: Mapping[str, pd.DataFrame]) -> Table:

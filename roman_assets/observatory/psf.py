@@ -39,7 +39,7 @@ romancal takes the second one.
 """
 
 _PUPIL_BINNING = 8
-_CORE_SAMPLES = 5
+_CORE_SAMPLES = 7
 
 NATIVE_SPECTRAL_TYPE = 1
 """Index of the spectral type that romancal fits and the simulated scene uses."""

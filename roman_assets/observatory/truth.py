@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -59,6 +60,8 @@ class Measurement:
         Position, ICRS degrees.
     x, y
         The same in pixels.
+    flags
+        What is wrong with a source's measurement, 0 if nothing is; None if there is no such column.
     """
 
     flux: str
@@ -66,10 +69,11 @@ class Measurement:
     dec: str
     x: str
     y: str
+    flags: str | None = None
 
 
-PSF = Measurement("psf_flux", "ra_psf", "dec_psf", "x_psf", "y_psf")
-"""PSF photometry, the best for L2."""
+PSF = Measurement("psf_flux", "ra_psf", "dec_psf", "x_psf", "y_psf", "psf_flags")
+"""PSF photometry, the best for L2; flagged are stars that the edge of the image cuts, say."""
 
 APERTURE = Measurement(
     "aper04_flux", "ra_centroid_win", "dec_centroid_win", "x_centroid_win", "y_centroid_win"
@@ -107,6 +111,20 @@ class Residuals:
     median_flux_error_mmag: float
     flux_bias_mmag: float
     n: int
+
+    @classmethod
+    def of(cls, stars: NDArray[np.float64]) -> Residuals:
+        """Sum up the residuals of single stars, as `star_residuals` gives them."""
+        if stars.shape[1] == 0:
+            return cls(np.nan, np.nan, np.nan, np.nan, 0)
+        displacement, magnitude = stars[:2], stars[2]
+        return cls(
+            position_rms_mas=float(np.sqrt(np.mean(np.sum(displacement**2, axis=0)))),
+            position_offset_mas=float(np.hypot(*displacement.mean(axis=1))),
+            median_flux_error_mmag=float(np.median(np.abs(magnitude))),
+            flux_bias_mmag=float(np.median(magnitude)),
+            n=stars.shape[1],
+        )
 
 
 def truth_path(root: DataRoot, visit: VisitId) -> Path:
@@ -176,6 +194,24 @@ def _numbers(written: Mapping[bytes, bytes], key: str) -> NDArray[np.float64]:
 
 
 def compare_catalog(
+    catalog: Table, truth: Table, element: OpticalElement, **options: Any
+) -> Residuals:
+    """Compare the photometry and astrometry of a source catalogue with the truth.
+
+    Parameters
+    ----------
+    catalog, truth, element, **options
+        As in `star_residuals`.
+
+    Returns
+    -------
+    Residuals
+        NaN where ``n`` is 0.
+    """
+    return Residuals.of(star_residuals(catalog, truth, element, **options))
+
+
+def star_residuals(
     catalog: Table,
     truth: Table,
     element: OpticalElement,
@@ -184,8 +220,8 @@ def compare_catalog(
     wcs: WCS | None = None,
     kinds: Collection[SourceKind] = STARS,
     magnitudes: tuple[float, float] = (18.5, 20.5),
-) -> Residuals:
-    """Compare the photometry and astrometry of a source catalogue with the truth.
+) -> NDArray[np.float64]:
+    """Compare the stars of a source catalogue with the truth, one by one.
 
     Parameters
     ----------
@@ -207,8 +243,9 @@ def compare_catalog(
 
     Returns
     -------
-    Residuals
-        NaN where ``n`` is 0.
+    numpy.ndarray
+        Shape (3, n): displacements to the east and north (mas) and difference in magnitude (mmag),
+        catalogue minus truth.
     """
     flux = np.asarray(truth[str(element)], dtype=float)
     wanted = np.isin(truth["kind"], [str(kind) for kind in kinds])
@@ -218,23 +255,16 @@ def compare_catalog(
     stars = np.flatnonzero(wanted)
     found = _positions(catalog, measurement, wcs)
     if len(stars) == 0 or len(found) == 0:
-        return Residuals(np.nan, np.nan, np.nan, np.nan, 0)
+        return np.empty((3, 0))
     index, distance, _ = place[stars].match_to_catalog_sky(found)
     near = distance < MATCH_RADIUS * u.arcsec
     measured = _fluxes(catalog, measurement)[index]
     good = near & (measured > 0)
-    if not np.any(good):
-        return Residuals(np.nan, np.nan, np.nan, np.nan, 0)
+    if measurement.flags is not None:
+        good &= np.asarray(catalog[measurement.flags])[index] == 0
     east, north = place[stars[good]].spherical_offsets_to(found[index[good]])
-    displacement = np.stack([east.to_value(u.mas), north.to_value(u.mas)])
-    magnitude = -2.5 * np.log10(measured[good] / (flux[stars[good]] * NANOJANSKY_PER_MAGGIE))
-    return Residuals(
-        position_rms_mas=float(np.sqrt(np.mean(np.sum(displacement**2, axis=0)))),
-        position_offset_mas=float(np.hypot(*displacement.mean(axis=1))),
-        median_flux_error_mmag=float(np.median(np.abs(magnitude)) * 1e3),
-        flux_bias_mmag=float(np.median(magnitude) * 1e3),
-        n=int(good.sum()),
-    )
+    magnitude = -2.5e3 * np.log10(measured[good] / (flux[stars[good]] * NANOJANSKY_PER_MAGGIE))
+    return np.stack([east.to_value(u.mas), north.to_value(u.mas), magnitude])
 
 
 def _fluxes(catalog: Table, measurement: Measurement) -> NDArray[np.float64]:

@@ -36,6 +36,7 @@ from roman_assets.products.name import (
     ProductName,
     SkycellFileSet,
 )
+from roman_assets.products.pixel_scale import PIXEL_SCALE, PixelScale
 from roman_assets.products.visit_policy import MISSING
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import (
@@ -49,7 +50,7 @@ from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import transitions_of
 
 _OUTLINE_MEMORY = 700 * 2**20
-_COADD_MEMORY = 1_700 * 2**20
+_COADD_MEMORY = {PixelScale.NATIVE: 700 * 2**20, PixelScale.SKYMAP: 1_700 * 2**20}
 _MEMORY_PER_BYTE = 5
 """Peak memory of a worker for an empty skycell, and more over the size of the L2 it adds up."""
 
@@ -84,10 +85,12 @@ class Mosaic:
         What is made on each skycell.
     context, software
         CRDS pipeline context, and versions by package name.
+    pixel_scale
+        The pixels of the coadds.
     facts
         Metadata of all products; what is not known is None.
     missing
-        What lacks: the products are marked with it.
+        What is missing: the products are marked with it.
     access
         Who sees the products.
     """
@@ -97,13 +100,14 @@ class Mosaic:
     kinds: tuple[ProductKind, ...]
     context: str
     software: Mapping[str, str]
+    pixel_scale: PixelScale
     facts: Mapping[str, Any]
     missing: tuple[str, ...] = ()
     access: Role = Role.PUBLIC
 
     @property
     def mark(self) -> dict[str, Any]:
-        """The metadata that says what lacks, empty if nothing does."""
+        """The metadata that says what is missing, empty if nothing is."""
         return {MISSING: list(self.missing)} if self.missing else {}
 
 
@@ -121,7 +125,8 @@ def make_mosaic(
 
     What exists already, made of the same images with the same context and software, is not made
     again. One failing skycell fails alone. Routine work replaces no coadd of the same images, and
-    makes a lost one with the context on its record (R15); no work replaces one of a release (R13).
+    makes a lost one with the context and pixel scale on its record (R15); no work replaces one of a
+    release (R13).
 
     Parameters
     ----------
@@ -209,13 +214,25 @@ class _Skycell:
         return self.mosaic.context if leader is None or leader.context is None else leader.context
 
     @property
+    def pixel_scale(self) -> PixelScale:
+        """The scale of its mosaic, or the one on record if it is not to be replaced."""
+        leader = self.standing.leader
+        return self.mosaic.pixel_scale if leader is None else PixelScale.recorded(leader.metadata)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the products beside inputs, context and software, as they are marked."""
+        return {PIXEL_SCALE: self.pixel_scale.arcsec, **self.mosaic.mark}
+
+    @property
     def inputs(self) -> tuple[ProductInput, ...]:
         return tuple(as_input(member) for member in self.members)
 
     @property
     def fingerprint(self) -> str:
-        mosaic = self.mosaic
-        return fingerprint(Step.VISIT, self.inputs, self.context, mosaic.software, **mosaic.mark)
+        return fingerprint(
+            Step.VISIT, self.inputs, self.context, self.mosaic.software, **self.settings
+        )
 
     @property
     def names(self) -> tuple[ProductName, ...]:
@@ -224,7 +241,8 @@ class _Skycell:
     @property
     def memory(self) -> int:
         """Peak memory of the worker that makes it, bytes."""
-        return _COADD_MEMORY + _MEMORY_PER_BYTE * sum(member.size for member in self.members)
+        members = sum(member.size for member in self.members)
+        return _COADD_MEMORY[self.pixel_scale] + _MEMORY_PER_BYTE * members
 
     def refusal(self) -> WorkFailure | None:
         """Return the failure of a skycell whose products must stay and cannot be completed."""
@@ -233,7 +251,13 @@ class _Skycell:
             self.standing.require_possible(
                 same_work=leader is not None
                 and leader.fingerprint
-                == fingerprint(Step.VISIT, leader.inputs, leader.context, software, **_mark(leader))
+                == fingerprint(
+                    Step.VISIT,
+                    leader.inputs,
+                    leader.context,
+                    software,
+                    **recorded_settings(leader.metadata),
+                )
             )
         except BadInputError as error:
             return as_failure(Completion(str(self.file_set), error=error))
@@ -245,7 +269,7 @@ class _Skycell:
         paths = tuple(directory / member.name for member in self.members)
         for path, member in zip(paths, self.members, strict=True):
             archive.lay_out(member.sha256, path)
-        return SkycellTask(self.file_set, paths)
+        return SkycellTask(self.file_set, paths, self.pixel_scale)
 
     def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
         """Give what is to be published of it."""
@@ -262,7 +286,7 @@ class _Skycell:
                 context=self.context,
                 software=self.mosaic.software,
                 references=made.references,
-                metadata=facts | self.mosaic.mark | quality,
+                metadata=facts | self.settings | quality,
                 access=self.mosaic.access,
             )
 
@@ -321,7 +345,9 @@ def _standing(
 
     def is_same(made: RegisteredProduct) -> bool:
         file_set = str(made.product_name.file_set)
-        return released or (set(made.inputs) == inputs[file_set] and _mark(made) == mosaic.mark)
+        return released or (
+            set(made.inputs) == inputs[file_set] and _mark(made.metadata) == mosaic.mark
+        )
 
     names = [ProductName(file_set, kind) for file_set in members for kind in mosaic.kinds]
     return standing_of(root, names, is_same)
@@ -349,8 +375,13 @@ def _unreached(
     )
 
 
-def _mark(entry: ProductEntry) -> dict[str, Any]:
-    return {MISSING: entry.metadata[MISSING]} if MISSING in entry.metadata else {}
+def recorded_settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return from the metadata of a product the settings that entered its fingerprint."""
+    return {PIXEL_SCALE: PixelScale.recorded(metadata).arcsec, **_mark(metadata)}
+
+
+def _mark(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {MISSING: metadata[MISSING]} if MISSING in metadata else {}
 
 
 def _mosaicked(

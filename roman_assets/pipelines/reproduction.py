@@ -21,11 +21,12 @@ from roman_assets.errors import BadInputError
 from roman_assets.pipelines.detector import DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.step import make_level1, retained_ephemeris
+from roman_assets.pipelines.mosaic import recorded_settings
 from roman_assets.pipelines.skycell import SkycellTask, mosaic_skycell
 from roman_assets.pipelines.workers import Task, Value, WorkerPool, calibration_environment
 from roman_assets.products.kind import Step
 from roman_assets.products.name import EXTERNAL_INPUT, ProductName, SkycellFileSet
-from roman_assets.products.visit_policy import MISSING
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.reader.content import first_difference
 from roman_assets.registry.fold import fold
 from roman_assets.registry.generations import RegisteredProduct
@@ -154,11 +155,11 @@ def _of_exposure(root: DataRoot, product: RegisteredProduct, directory: Path) ->
 
 def _of_visit(root: DataRoot, product: RegisteredProduct, directory: Path) -> Path:
     context = _usable_context(root, product)
-    missing = product.metadata.get(MISSING)
-    _require_same_work(product, **({MISSING: missing} if missing else {}))
+    _require_same_work(product, **recorded_settings(product.metadata))
     file_set = product.product_name.file_set
     assert isinstance(file_set, SkycellFileSet)
-    task = SkycellTask(file_set, _laid_out(root, product, directory))
+    scale = PixelScale.recorded(product.metadata)
+    task = SkycellTask(file_set, _laid_out(root, product, directory), scale)
     made = _in_worker(mosaic_skycell, task, context)
     _require_same_references(product, made.references)
     return made.files[product.product_name.kind.name]

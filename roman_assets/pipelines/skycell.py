@@ -12,13 +12,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asdf
 import numpy as np
 import numpy.typing as npt
 
 from roman_assets.archive.durability import disk_space
+from roman_assets.errors import PlatformError
 from roman_assets.pipelines.provenance import crds_explained
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName, SkycellFileSet
+from roman_assets.products.pixel_scale import PixelScale
 
 if TYPE_CHECKING:
     from gwcs import WCS
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 _MADE_TOGETHER = ("association", "coadd", "visit_catalog", "visit_segmentation")
 _VERTICES_PER_EDGE = 4
 _MARGIN = 1.1
+_OUTPUT_WCS = "output_wcs.asdf"
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ class SkycellTask:
     members
         L2 files under their official names, all in one directory of the task's own; the products
         are written beside them.
+    pixel_scale
+        The pixels of the coadd.
     """
 
     file_set: SkycellFileSet
     members: tuple[Path, ...]
+    pixel_scale: PixelScale
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,8 @@ def _region(index: int) -> tuple[Any, SkyCells]:
 def write_association(task: SkycellTask) -> Path:
     """Write the association of a skycell, as romancal's ``skycell_asn`` writes it.
 
-    Members are listed by their official names only.
+    Members are listed by their official names only. Its WCS information is that of the skycell in
+    the sky map, whatever the pixel scale of the coadd.
 
     Returns
     -------
@@ -182,6 +190,54 @@ def write_association(task: SkycellTask) -> Path:
     return path
 
 
+def skycell_wcs(skycell: str, pixel_scale: PixelScale) -> WCS:
+    """Return the WCS of a coadd on a skycell.
+
+    Parameters
+    ----------
+    skycell
+        Name in the sky map.
+    pixel_scale
+        Of the coadd; its pixels consist of whole pixels of the sky map.
+
+    Returns
+    -------
+    gwcs.WCS
+        From pixels to ICRS degrees, with shape and bounding box; it covers the whole skycell.
+
+    Raises
+    ------
+    PlatformError
+        If the skycell does not consist of whole pixels of this scale.
+    """
+    from romancal.resample._l3_wcs import l3wcsinfo_to_wcs
+    from romancal.skycell.skymap import SkyCells
+
+    cells = SkyCells.from_names([skycell])
+    (own,), binning = cells.wcs, pixel_scale.skymap_pixels
+    if any(length % binning for length in cells.pixel_shape):
+        raise PlatformError(
+            f"{skycell}: its {cells.pixel_shape} pixels cannot be joined {binning} by {binning}. "
+            f"Remedy: use the scale {PixelScale.SKYMAP}"
+        )
+    tangent = own.forward_transform
+    nx, ny = (length // binning for length in cells.pixel_shape)
+    x_ref, y_ref = ((place + 0.5) / binning - 0.5 for place in tangent.crpix.value)
+    wcs = l3wcsinfo_to_wcs(
+        {
+            "x_ref": x_ref,
+            "y_ref": y_ref,
+            "pixel_scale_ref": tangent.cdelt.value[0] * binning,
+            "ra_ref": tangent.crval.value[0],
+            "dec_ref": tangent.crval.value[1],
+            "rotation_matrix": tangent.pc.value,
+        },
+        bounding_box=((-0.5, nx - 0.5), (-0.5, ny - 0.5)),
+    )
+    wcs.pixel_shape = (nx, ny)
+    return wcs
+
+
 def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
     """Make the coadd of a visit on one skycell, its association, catalogue and segmentation map.
 
@@ -198,8 +254,14 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
     os.chdir(directory)
     with disk_space(directory), crds_explained(str(task.file_set)):
         association = write_association(task)
+        asdf.AsdfFile({"wcs": skycell_wcs(task.file_set.skycell, task.pixel_scale)}).write_to(
+            directory / _OUTPUT_WCS
+        )
         coadd, catalog, _ = MosaicPipeline.call(
-            association.name, save_results=True, configure_log=False
+            association.name,
+            save_results=True,
+            configure_log=False,
+            steps={"resample": {"output_wcs": _OUTPUT_WCS}},
         )
     covered = np.isfinite(coadd.data) & (coadd.weight > 0)
     if not covered.any():

@@ -15,6 +15,7 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.name import PROMPT_RELEASE, GroupedFileSet
 from roman_assets.products.observation import VisitId
+from roman_assets.registry.coadd_settings import prompt_pixel_scale
 from roman_assets.registry.registry import Registry
 from roman_assets.software import installed_software
 
@@ -32,16 +33,16 @@ def mosaic_visit(
 ) -> MosaicResult:
     """Add up the prompt L2 of a visit on every skycell it touches, and publish what that gives.
 
-    Each skycell gives a coadd on the sky map's own pixels with its association, and a source
-    catalogue with its segmentation map. Skycells whose members, context and software are as
-    before are not made again. One failing skycell fails alone. Which L2 there are is decided at
+    Each skycell gives a coadd on the sky map with its association, and a source catalogue with its
+    segmentation map. Skycells whose members, context, software and pixel scale are as before are
+    not made again. One failing skycell fails alone. Which L2 there are is decided at
     the start: whether a visit is complete is for the caller to ask (`visit_manifest`). Products of
     a visit of which something lacks are marked: ``missing`` in their metadata names what. When the
     rest comes they are made again, with or without more images, so that the mark goes.
 
-    Routine work replaces no coadd of the same images and mark, whatever context and software are
-    best now: that is a person's decision, as it is for L2 (R15). It makes a lost one with the
-    context on its record, and leaves a removed one removed (R13).
+    Routine work replaces no coadd of the same images and mark, whatever context, software and pixel
+    scale are in force now: that is a person's decision, as it is for L2 (R15). It makes a lost one
+    with the context and scale on its record, and leaves a removed one removed (R13).
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def mosaic_visit(
     Raises
     ------
     BadInputError
-        If the CRDS cache has no usable context, or not the one given.
+        If the CRDS cache has no usable context, or not the one given, or the settings of coadds
+        cannot be used.
     PassingFaultError
         If the disk is full.
     """
@@ -98,6 +100,7 @@ def _mosaic_of(root: DataRoot, manifest: VisitManifest, fixed_context: str | Non
         kinds=manifest.kinds,
         context=operational_context() if fixed_context is None else require_context(fixed_context),
         software=installed_software(Step.VISIT),
+        pixel_scale=prompt_pixel_scale(root),
         facts={
             "survey": manifest.survey,
             "exposure_type": manifest.exposure_type,

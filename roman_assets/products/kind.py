@@ -350,6 +350,12 @@ def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
 SPECTROSCOPIC_ELEMENTS = frozenset({OpticalElement.GRISM, OpticalElement.PRISM})
 
 
+SKYCELL_IMAGES = tuple(
+    kind.name for kind in KINDS if kind.scope is Scope.SKYCELL and kind.extension == "asdf"
+)
+"""The kinds with a pixel for each of a coadd: their size follows its pixel scale."""
+
+
 def expected_kinds(
     survey: Survey,
     exposure_type: ExposureType,

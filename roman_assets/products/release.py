@@ -63,6 +63,22 @@ def unit_containing(file_set: GroupedFileSet) -> GroupedFileSet:
     return GroupedFileSet(file_set.program, file_set.release, file_set.grouping)
 
 
+def grouping_of(unit: GroupedFileSet) -> Grouping:
+    """Return how the exposures of a unit are grouped.
+
+    Raises
+    ------
+    ValueError
+        If no unit of a release has such a name.
+    """
+    if unit.grouping == "full":
+        return Grouping.FULL
+    for grouping, letter in _LETTERS.items():
+        if unit.grouping.startswith(letter):
+            return grouping
+    raise ValueError(f"{unit} is no unit of a data release")
+
+
 def includes(unit: GroupedFileSet, visit: VisitId) -> bool:
     """Return whether a visit belongs to a unit."""
     return any(unit_of(visit, unit.release, grouping) == unit for grouping in Grouping)

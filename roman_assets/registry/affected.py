@@ -30,6 +30,7 @@ from roman_assets.calibration.comparison import (
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State
 from roman_assets.products.name import PROMPT_RELEASE
+from roman_assets.products.pixel_scale import PixelScale
 
 _PREDICTED = "PREDICTED"
 """What rad calls an ephemeris that is not definitive."""
@@ -127,6 +128,13 @@ select name_key, file_set, step from products
 where {_PROMPT} and {_MADE_HERE} and {_OF_PARTITIONS}
     and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
     and exposure in $exposures
+"""
+
+_CHOSEN_BY_PIXEL_SCALE = f"""
+create or replace temp table chosen as
+select name_key, file_set, step from products
+where {_PROMPT} and {_OF_PARTITIONS} and kind = '{IMAGE_KINDS[Step.VISIT]}'
+    and coalesce(pixel_scale, {PixelScale.recorded({}).arcsec}) <> $arcsec
 """
 
 _COLUMNS = (
@@ -241,6 +249,10 @@ class AffectedProducts:
     def choose_exposures(self, exposures: Iterable[str]) -> None:
         """Choose the ramps of exposures."""
         self._run(_CHOSEN_BY_EXPOSURE, exposures=sorted(set(exposures)))
+
+    def choose_by_pixel_scale(self, scale: PixelScale) -> None:
+        """Choose the coadds whose pixels are not of this scale."""
+        self._run(_CHOSEN_BY_PIXEL_SCALE, arcsec=scale.arcsec)
 
     def products(self) -> pd.DataFrame:
         """Return the products that the chosen images take along, in the order of their names.

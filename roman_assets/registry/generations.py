@@ -11,9 +11,10 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from roman_assets.access import Role
-from roman_assets.products.kind import GROUP_SCOPES, KINDS, Maker, Step
+from roman_assets.products.kind import GROUP_SCOPES, KINDS, SKYCELL_IMAGES, Maker, Step
 from roman_assets.products.lifecycle import AVAILABLE, State, Transition
 from roman_assets.products.name import PROMPT_RELEASE
+from roman_assets.products.pixel_scale import PIXEL_SCALE, PixelScale
 from roman_assets.registry.condition import conditions_of, places_of
 from roman_assets.registry.record import (
     ProductEntry,
@@ -224,9 +225,10 @@ class Generations(SnapshotReader):
         Returns
         -------
         pandas.DataFrame
-            ``size`` (bytes) and ``products`` by ``level``, ``grouped`` (made of several
-            exposures), ``released`` (by a data release), ``survey``, ``begin``, ``superseded_at``
-            and ``end`` (UTC; the latter null while they are available).
+            ``size`` and ``released_size`` (bytes; the latter with coadds on the pixels of the sky
+            map, as those of releases are) and ``products`` by ``level``, ``grouped`` (made of
+            several exposures), ``released`` (by a data release), ``survey``, ``begin``,
+            ``superseded_at`` and ``end`` (UTC; the latter null while they are available).
         """
         return self._query(
             f"""
@@ -239,7 +241,8 @@ class Generations(SnapshotReader):
                 date_trunc('hour', committed_at) as "begin",
                 date_trunc('hour', superseded_at) as superseded_at,
                 date_trunc('hour', ended_at) as "end",
-                sum(size)::double as size, count(*) as products
+                sum(size)::double as size, sum({_ON_SKYMAP})::double as released_size,
+                count(*) as products
             from products left join stated using (name_key, name, record_id)
             where state <> '{State.REFUSED}' group by all order by all
             """,
@@ -247,7 +250,9 @@ class Generations(SnapshotReader):
         )
 
     def mean_sizes(self) -> tuple[dict[str, float], float | None]:
-        """Return the mean size of the products there are, bytes by kind, and of ramps the length.
+        """Return the mean size of the prompt products, bytes by kind, and of ramps the length.
+
+        Coadds and their segmentation maps count as if they were on the pixels of the sky map.
 
         Returns
         -------
@@ -255,8 +260,8 @@ class Generations(SnapshotReader):
             The latter is the mean number of resultants of ramps, None if there are no ramps.
         """
         rows = self._rows(
-            f"select kind, avg(size) as size, avg(naxis3) as length from {CURRENT_PRODUCTS} "
-            f"where \"release\" = '{PROMPT_RELEASE}' group by kind",
+            f"select kind, avg({_ON_SKYMAP}) as size, avg(naxis3) as length "
+            f"from {CURRENT_PRODUCTS} where \"release\" = '{PROMPT_RELEASE}' group by kind",
             {},
         )
         lengths = {row["kind"]: row["length"] for row in rows}
@@ -283,6 +288,13 @@ _PLACE = (
 """What a product and the one that takes its place have in common."""
 
 _IS_OF_EXPOSURE = r"regexp_matches(input_name, '^r\d{19}_\d{4}_')"
+
+_ON_SKYMAP = (
+    f"size * if(kind in {SKYCELL_IMAGES}, "
+    f"(coalesce({PIXEL_SCALE}, {PixelScale.SKYMAP.arcsec}) / {PixelScale.SKYMAP.arcsec}) ** 2, 1)"
+)
+"""The size that a product would have if a coadd were on the pixels of the sky map, bytes."""
+
 _EXPOSURE_OF_INPUT = "array_to_string(split(input_name, '_')[:2], '_')"
 
 

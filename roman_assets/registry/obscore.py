@@ -18,6 +18,7 @@ from roman_assets.access import Role
 from roman_assets.products.bandpass import BANDPASSES
 from roman_assets.products.kind import GROUP_SCOPES, KINDS, Level, ProductKind
 from roman_assets.products.name import PROMPT_RELEASE
+from roman_assets.products.pixel_scale import NATIVE_ARCSEC
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,6 +212,12 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
     ObsCoreColumn(
         "s_xel2", "BIGINT", "elements of the image along y", "product.naxis2",
         "meta.number", "Char.SpatialAxis.numBins2",
+    ),
+    ObsCoreColumn(
+        "s_pixel_scale", "DOUBLE", "side of a pixel of the image",
+        f"if({_IMAGE}, if(kind.is_of_exposure, {NATIVE_ARCSEC}, product.pixel_scale), null)",
+        "phys.angSize;instr.pixel",
+        "Char.SpatialAxis.Sampling.RefVal.SamplingPeriod", "arcsec",
     ),
     ObsCoreColumn(
         "t_min", "DOUBLE", "start of the (first) exposure, MJD, UTC",

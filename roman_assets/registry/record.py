@@ -303,6 +303,8 @@ class Cause(StrEnum):
     """A definitive ephemeris (R3)."""
     LEVEL0 = "level0"
     """Packets or ancillary data that were repaired, or formatted wrongly."""
+    PIXEL_SCALE = "pixel_scale"
+    """Another pixel scale of prompt coadds."""
 
 
 class Change(_Frozen):
@@ -313,8 +315,8 @@ class Change(_Frozen):
     cause
         What kind of thing it is.
     value
-        Which one: ``roman_0003.pmap``, ``romancal=1.2.0``, a file of the landing area; exposures
-        separated by blanks.
+        Which one: ``roman_0003.pmap``, ``romancal=1.2.0``, a file of the landing area, a pixel
+        scale; exposures separated by blanks.
     """
 
     cause: Cause

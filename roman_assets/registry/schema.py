@@ -165,6 +165,12 @@ METADATA: tuple[Column, ...] = (
     Column("naxis1", "INTEGER", "elements of the image along its first axis, x"),
     Column("naxis2", "INTEGER", "elements of the image along its second axis, y"),
     Column("naxis3", "INTEGER", "elements of a ramp along its third axis, resultants"),
+    Column(
+        "pixel_scale",
+        "DOUBLE",
+        "of a coadd, or that an L4 product was made from: side of a pixel at the tangent point",
+        "arcsec",
+    ),
     Column("cal_step", "JSON", "status of every calibration step"),
     Column("data_release", "VARCHAR", "release of the survey that L2 was made again for (R7)"),
     Column("origin", "VARCHAR", "delivered, for L1 that was formatted elsewhere"),
@@ -427,7 +433,7 @@ PROPOSALS = Table(
         *columns_of(
             Change,
             {
-                "cause": "context, software, ephemeris or level0",
+                "cause": "context, software, ephemeris, level0 or pixel_scale",
                 "value": "what they would be made with",
             },
         ),

@@ -14,7 +14,8 @@ import pandas as pd
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.products.kind import Level, ProductKind, Scope, Step
+from roman_assets.products.kind import SKYCELL_IMAGES, Level, ProductKind, Scope, Step
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.products.retention import RetentionPeriods
 from roman_assets.registry.registry import Registry
 from roman_assets.rehearsal.observation import Observations
@@ -47,7 +48,8 @@ class ProductSizes:
     Parameters
     ----------
     megabytes
-        Mean size by name of the product kind, MB.
+        Mean size by name of the product kind, MB; of coadds and their segmentation maps on the
+        pixels of the sky map.
     resultants
         Of the ramps whose size that is; a ramp grows with them.
     source
@@ -58,8 +60,19 @@ class ProductSizes:
     resultants: float
     source: str
 
-    def of(self, kind: ProductKind, resultants: float) -> float:
+    def of(
+        self, kind: ProductKind, resultants: float = 1.0, scale: PixelScale = PixelScale.SKYMAP
+    ) -> float:
         """Return the size of a product, bytes.
+
+        Parameters
+        ----------
+        kind
+            Of the product.
+        resultants
+            Of a ramp.
+        scale
+            Pixels of a coadd.
 
         Raises
         ------
@@ -69,7 +82,10 @@ class ProductSizes:
         size = self.megabytes.get(kind.name)
         if size is None:
             raise BadInputError(self.source, kind.name, "no size is known", "use `--sizes stated`")
-        return size * _MEGABYTE * (resultants / self.resultants if kind.name == "uncal" else 1.0)
+        bytes_ = size * _MEGABYTE
+        if kind.name == "uncal":
+            return bytes_ * resultants / self.resultants
+        return bytes_ / (scale.skymap_pixels**2 if kind.name in SKYCELL_IMAGES else 1)
 
 
 STATED_SIZES = ProductSizes(
@@ -104,7 +120,9 @@ def stocks_of_registry(root: DataRoot) -> pd.DataFrame:
     return _stocks(found.assign(holding=holding))
 
 
-def stocks_of_plan(observations: Observations, sizes: ProductSizes) -> pd.DataFrame:
+def stocks_of_plan(
+    observations: Observations, sizes: ProductSizes, scale: PixelScale = PixelScale.NATIVE
+) -> pd.DataFrame:
     """Return what a plan will make the archive hold, each product as soon as it is observed.
 
     Parameters
@@ -113,12 +131,15 @@ def stocks_of_plan(observations: Observations, sizes: ProductSizes) -> pd.DataFr
         The plan.
     sizes
         Of its products.
+    scale
+        Pixels of the prompt coadds.
 
     Returns
     -------
     pandas.DataFrame
-        ``holding``, ``survey``, ``size`` (bytes), ``begin``, ``superseded_at`` and ``end`` (UTC;
-        NaT where it has none).
+        ``holding``, ``survey``, ``size`` (bytes), ``released_size`` (what a release has in their
+        place, on the pixels of the sky map), ``begin``, ``superseded_at`` and ``end`` (UTC; NaT
+        where it has none).
 
     Raises
     ------
@@ -132,39 +153,53 @@ def stocks_of_plan(observations: Observations, sizes: ProductSizes) -> pd.DataFr
             for kind in observations.kinds(number, step):
                 one = sizes.of(kind, planned.ma_table.nresultants)
                 size = one * (detectors if kind.scope is Scope.DETECTOR else 1)
-                rows.append(_row(_OF_LEVEL[kind.level], planned.survey, size, planned.end))
+                rows.append(_row(_OF_LEVEL[kind.level], planned.survey, size, size, planned.end))
     for number, visit in enumerate(observations.visits):
         last = observations.exposures[visit.members[-1]]
         cells = len(observations.skycells_of_visit(number, (1 << len(visit.members)) - 1))
-        size = cells * sum(sizes.of(kind, 1.0) for kind in visit.kinds)
-        rows.append(_row(Holding.PROMPT, last.survey, size, last.end))
+        prompt, released = (
+            cells * sum(sizes.of(kind, scale=one) for kind in visit.kinds)
+            for one in (scale, PixelScale.SKYMAP)
+        )
+        rows.append(_row(Holding.PROMPT, last.survey, prompt, released, last.end))
     return _stocks(pd.DataFrame(rows))
 
 
-def _row(holding: Holding, survey: str, size: float, begin: datetime) -> dict[str, Any]:
-    return {"holding": holding, "survey": str(survey), "size": size, "begin": begin}
+def _row(
+    holding: Holding, survey: str, size: float, released_size: float, begin: datetime
+) -> dict[str, Any]:
+    return {
+        "holding": holding,
+        "survey": str(survey),
+        "size": size,
+        "released_size": released_size,
+        "begin": begin,
+    }
 
 
 def _stocks(rows: pd.DataFrame) -> pd.DataFrame:
-    columns = ["holding", "survey", "size", "begin", "superseded_at", "end"]
-    stocks = rows.reindex(columns=columns)
-    for column in columns[3:]:
+    sizes, times = ["size", "released_size"], ["begin", "superseded_at", "end"]
+    stocks = rows.reindex(columns=["holding", "survey", *sizes, *times])
+    for column in times:
         stocks[column] = pd.to_datetime(stocks[column], utc=True).astype("datetime64[us, UTC]")
-    return stocks.astype({"size": float})
+    return stocks.astype(dict.fromkeys(sizes, float))
 
 
 def with_releases(stocks: pd.DataFrame, moments: Iterable[datetime]) -> pd.DataFrame:
     """Publish data releases, each of all that was observed before (R13).
 
-    Each adds L3 and L4 of the size of the prompt ones, which it supersedes; its own stay for good.
+    Each supersedes the prompt L3 and L4, and adds its own of the same skycells on the pixels of the
+    sky map, which stay for good.
     """
     found = stocks.copy()
     prompt = (found["holding"] == Holding.PROMPT) & found["end"].isna()
     copies = []
     for moment in sorted(moments):
         of_it = prompt & (found["begin"] <= moment)
-        kept = found.loc[of_it, ["survey", "size"]]
-        copies.append(kept.assign(holding=Holding.RELEASED, begin=moment))
+        made = found.loc[of_it, ["survey", "released_size"]].assign(
+            size=found["released_size"], holding=Holding.RELEASED, begin=moment
+        )
+        copies.append(made)
         found.loc[of_it & found["superseded_at"].isna(), "superseded_at"] = moment
     return _stocks(pd.concat([found, *map(_stocks, copies)], ignore_index=True))
 

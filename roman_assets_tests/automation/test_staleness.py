@@ -158,6 +158,24 @@ def test_what_is_new_gives_other_versions_to_what_it_affects_only(
     }
 
 
+def test_coadds_of_another_pixel_scale_than_is_set_are_shown_as_stale(
+    tmp_path: Path,
+    cache_of_three: Path,  # noqa: F811
+) -> None:
+    from roman_assets.data_root import DataRoot
+
+    root = DataRoot(tmp_path / "data")
+    Season(root).observe((1,), CONTEXTS[1])
+    watch = StalenessWatch(root)
+    assert not watch.versions()[VISIT_REFERENCES]
+    (root.path / "coadds.toml").write_text('version = 1\nprompt_visit = "skymap"\n')
+    assert watch.versions()[VISIT_REFERENCES] == {visit_key(1): "skymap pixels"}
+    new = deliver_reference(cache_of_three, "photom", "WFI02", use_after=start_of(1, 1))
+    assert watch.versions()[VISIT_REFERENCES] == {visit_key(1): f"{new}, skymap pixels"}
+    (root.path / "coadds.toml").unlink()
+    assert watch.versions()[VISIT_REFERENCES] == {visit_key(1): new}
+
+
 def test_every_exposure_and_visit_has_a_version_before_it_is_made(sky: Sky) -> None:
     def observed(asset: dg.AssetKey) -> list[str | None]:
         records = sky.instance.fetch_observations(asset, limit=10).records

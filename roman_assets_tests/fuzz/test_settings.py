@@ -14,12 +14,19 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting import spacecraft
 from roman_assets.pipelines.formatting.spacecraft import spacecraft_of
-from roman_assets.registry import deadline_settings, retention_settings, retry_settings
+from roman_assets.registry import (
+    coadd_settings,
+    deadline_settings,
+    retention_settings,
+    retry_settings,
+)
+from roman_assets.registry.coadd_settings import prompt_pixel_scale
 from roman_assets.registry.deadline_settings import deadlines_of
 from roman_assets.registry.retention_settings import retention_periods_of
 from roman_assets.registry.retry_settings import retry_pauses_of
 
 READERS: dict[str, Callable[[DataRoot], object]] = {
+    coadd_settings.FILE_NAME: prompt_pixel_scale,
     deadline_settings.FILE_NAME: deadlines_of,
     retention_settings.FILE_NAME: retention_periods_of,
     retry_settings.FILE_NAME: retry_pauses_of,
@@ -29,7 +36,7 @@ READERS: dict[str, Callable[[DataRoot], object]] = {
 KEYS = st.sampled_from(
     ["version", "L1", "L2.latency_hours", "L3.origin", "L4.warning_hours", "days", "surveys.HLTDS",
      "surveys", "names", "ids", "farthest_from_l2_km", "odd", "names.x", "first_minutes",
-     "most_minutes"]
+     "most_minutes", "prompt_visit"]
 )  # fmt: skip
 VALUES = st.sampled_from(
     ["1", "0", "-1", "1e300", "-0.0", "nan", "inf", "true", '"execution"', "[]", '["x"]', "{}",

@@ -32,7 +32,12 @@ def truth():
 def _catalog(truth, east_mas=0.0, mmag=0.0):
     flux = truth["F158"] * NANOJANSKY_PER_MAGGIE * 10 ** (-0.4 * mmag / 1e3)
     return Table(
-        {"ra_psf": truth["ra"] + east_mas / 3.6e6, "dec_psf": truth["dec"], "psf_flux": flux}
+        {
+            "ra_psf": truth["ra"] + east_mas / 3.6e6,
+            "dec_psf": truth["dec"],
+            "psf_flux": flux,
+            "psf_flags": np.zeros(len(truth), dtype=int),
+        }
     )
 
 
@@ -74,6 +79,14 @@ def test_sources_without_a_position_do_not_count(truth):
     catalog = _catalog(truth)
     catalog["ra_psf"][:5] = np.nan
     assert compare_catalog(catalog, truth, F158).n == 35
+
+
+def test_stars_whose_fit_is_flagged_do_not_count(truth):
+    catalog = _catalog(truth)
+    catalog["psf_flags"][:3] = 1
+    catalog["psf_flux"][:3] *= 0.3
+    found = compare_catalog(catalog, truth, F158)
+    assert (found.n, found.flux_bias_mmag) == pytest.approx((37, 0.0), abs=1e-6)
 
 
 def test_nothing_in_common_is_told_from_agreement(truth):

@@ -130,5 +130,6 @@ def test_the_virtual_observatory_finds_every_data_product(registry: Registry) ->
     assert images[known].notna().all().all()
     assert set(images[images["calib_level"] == 1]["t_xel"]) == {9}
     (coadd,) = images[images["calib_level"] == 3].to_dict("records")
-    assert (coadd["s_xel1"], coadd["s_xel2"]) == (5000, 5000)
+    assert (coadd["s_xel1"], coadd["s_xel2"]) == (2500, 2500)
+    assert set(images["s_pixel_scale"]) == {0.11}
     assert coadd["t_max"] - coadd["t_min"] > coadd["t_exptime"] / 86400

@@ -130,6 +130,37 @@ def test_a_lost_product_is_made_as_it_was_and_the_others_stay(night, kind):
     assert (after[lost].context, after[lost].fingerprint) == (EARLY, before[lost].fingerprint)
 
 
+def set_scale(night: Night, scale: str) -> None:
+    (night.root.path / "coadds.toml").write_text(f'version = 1\nprompt_visit = "{scale}"\n')
+
+
+def test_a_routine_run_keeps_the_pixel_scale_of_coadds_and_makes_lost_ones_with_it(night):
+    before = products(night, visit=str(FIRST), step="visit")
+    set_scale(night, "skymap")
+    run(night, str(FIRST))
+    assert products(night, visit=str(FIRST), step="visit") == before
+    night.lose(before)
+    run(night, str(FIRST))
+    after = products(night, visit=str(FIRST), step="visit")
+    assert {name: one.fingerprint for name, one in after.items()} == {
+        name: one.fingerprint for name, one in before.items()
+    }
+    assert {one.metadata["pixel_scale"] for one in after.values()} == {0.11}
+
+
+def test_a_run_that_a_person_asks_for_makes_coadds_with_the_pixel_scale_that_is_set(night):
+    before = products(night, visit=str(FIRST), step="visit")
+    mosaic_visit(night.root, FIRST, context=EARLY, workers=1)
+    assert products(night, visit=str(FIRST), step="visit") == before
+    set_scale(night, "skymap")
+    mosaic_visit(night.root, FIRST, context=EARLY, workers=1)
+    after = products(night, visit=str(FIRST), step="visit")
+    assert after.keys() == before.keys()
+    for name, one in after.items():
+        assert one.metadata["pixel_scale"] == 0.055
+        assert one.fingerprint != before[name].fingerprint
+
+
 def with_other_software(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = installed_software(Step.EXPOSURE) | {"romancal": "9.9.9"}
     monkeypatch.setattr(exposure_pipeline, "installed_software", lambda step: versions)

@@ -20,6 +20,7 @@ from roman_assets.pipelines.skycell import (
     MosaickedSkycell,
     SkycellTask,
     overlapped_skycells,
+    skycell_wcs,
     write_association,
 )
 from roman_assets.pipelines.visit import mosaic_visit
@@ -27,6 +28,7 @@ from roman_assets.products.deadline import DEADLINES, ClockEvent
 from roman_assets.products.kind import Level, Step
 from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey, VisitId
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, WorkFailure
@@ -259,9 +261,43 @@ def test_the_coadd_adds_up_both_exposures_and_ends_where_they_end(mosaicked, cal
         assert model.meta.resample.pointings == 2
         assert model.meta.resample.members == [entry.name for entry in coadd.inputs]
     assert coadd.metadata["covered_fraction"] == pytest.approx(covered.mean(), rel=1e-6)
-    # 512 pixels of 0.11 arcsec on 5000 of 0.055 arcsec, two dithers
+    # 512 of 2500 pixels of 0.11 arcsec, two dithers
     assert 0.03 < covered.mean() < 0.06
     assert coadd.metadata["source_count"] > 5
+
+
+def test_a_prompt_coadd_has_native_pixels_each_of_exactly_four_of_the_sky_map(
+    mosaicked, calibrated, monkeypatch
+):
+    from romancal.skycell.skymap import SkyCells
+
+    monkeypatch.setenv("CRDS_PATH", str(calibrated.observed.root.crds))
+    made = {entry.product_name.kind.name: entry for entry in mosaicked.made}
+    assert {entry.metadata["pixel_scale"] for entry in mosaicked.made} == {0.11}
+    skycell = SkyCells.from_names([made["coadd"].product_name.file_set.skycell])
+    edges = np.array([0, 1, 777, 1250, 2499, 2500]) * 2 - 0.5
+    x, y = (axis.ravel() for axis in np.meshgrid(edges, edges))
+    corners = skycell.wcs[0](x, y, with_bounding_box=False)
+    for kind in ("coadd", "visit_segmentation"):
+        with datamodels.open(calibrated.observed.path(made[kind].name)) as model:
+            assert model.data.shape == (2500, 2500)
+            assert model.meta.wcsinfo.pixel_scale_ref == pytest.approx(0.11 / 3600, rel=1e-12)
+            assert tuple(model.meta.wcsinfo.image_shape) == (2500, 2500)
+    with datamodels.open(calibrated.observed.path(made["coadd"].name)) as model:
+        found = model.meta.wcs.invert(*corners, with_bounding_box=False)
+    np.testing.assert_allclose(found, [(x + 0.5) / 2 - 0.5, (y + 0.5) / 2 - 0.5], atol=1e-6)
+
+
+def test_on_the_pixels_of_the_sky_map_the_skycell_is_romancals_own(calibrated, monkeypatch):
+    from romancal.skycell.skymap import SKYMAP, SkyCells
+
+    monkeypatch.setenv("CRDS_PATH", str(calibrated.observed.root.crds))
+    name = str(SKYMAP.model.skycells[3]["name"])
+    ours, theirs = skycell_wcs(name, PixelScale.SKYMAP), SkyCells.from_names([name]).wcs[0]
+    assert ours.pixel_shape == SKYMAP.pixel_shape
+    assert ours.bounding_box == theirs.bounding_box
+    places = np.array([[0.0, 2499.5, 4999.0], [12.0, 2499.5, 4999.0]])
+    np.testing.assert_allclose(ours(*places), theirs(*places), rtol=0, atol=1e-12)
 
 
 def test_how_a_visit_was_made_is_recorded(mosaicked, calibrated):
@@ -329,7 +365,7 @@ def test_an_association_needs_no_directory(calibrated, tmp_path, monkeypatch):
     monkeypatch.setenv("CRDS_PATH", str(calibrated.observed.root.crds))
     skycell = str(SKYMAP.model.skycells[3]["name"])
     file_set = SkycellFileSet.of_visit(VISIT, skycell, OpticalElement.F158)
-    path = write_association(SkycellTask(file_set, (tmp_path / "a_cal.asdf",)))
+    path = write_association(SkycellTask(file_set, (tmp_path / "a_cal.asdf",), PixelScale.NATIVE))
     assert path == tmp_path / f"{file_set}_asn.json"
     assert str(tmp_path) not in path.read_text()
 

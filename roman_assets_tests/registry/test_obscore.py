@@ -74,6 +74,8 @@ def root(tmp_path_factory):
         facts = FACTS | (axes | {"naxis3": 9} if kind == "uncal" else axes)
         if kind in ("guide_window", "face", "association") or kind.endswith("catalog"):
             facts = {key: value for key, value in facts.items() if not key.startswith("naxis")}
+        if name.startswith(f"{SKYCELL}_"):
+            facts = facts | {"pixel_scale": 0.055}
         Journal(root).write(record_of(root, {name: b"x" * 1001}, metadata=facts))
     fold(root)
     return root
@@ -103,6 +105,13 @@ def test_every_column_is_as_the_standard_defines_it(standard):
         assert column.unit == defined["ivoa:unit"], column.name
         assert column.type == STANDARD_TYPES[defined["datatype"]], column.name
         assert column.description
+
+
+def test_images_state_the_scale_of_their_pixels_and_tables_none(rows):
+    scales = {kind: row["s_pixel_scale"] for kind, row in rows.items()}
+    assert {scales[kind] for kind in ("uncal", "cal", "exposure_segmentation")} == {0.11}
+    assert {scales[kind] for kind in ("coadd", "visit_segmentation")} == {0.055}
+    assert np.isnan([scales[kind] for kind in ("exposure_catalog", "visit_catalog")]).all()
 
 
 def test_no_mandatory_column_lacks(standard):

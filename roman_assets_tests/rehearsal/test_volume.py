@@ -7,8 +7,12 @@ import pytest
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.observation import OpticalElement, Survey
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.products.retention import RetentionPeriods
+from roman_assets.registry.fold import fold
+from roman_assets.registry.journal import Journal
 from roman_assets.rehearsal.volume import (
     STATED_SIZES,
     Holding,
@@ -26,6 +30,7 @@ from roman_assets_tests.registry.installation import (
     commit_names,
     installed_with_release,
     moment,
+    record_of,
     skycell_set,
 )
 from roman_assets_tests.rehearsal.plans import DETECTORS, START, night
@@ -49,8 +54,11 @@ def test_every_product_of_a_plan_counts_from_its_observation_on():
         Holding.LEVEL1: 3 * (3 * len(DETECTORS) + 1),
         Holding.LEVEL2: 3 * len(DETECTORS),
         Holding.LEVEL4: 3 * 2 * len(DETECTORS),
-        Holding.PROMPT: (3 + 2) * 4,
+        # of 5 skycells: association, catalogue; coadd and segmentation map on a quarter of pixels
+        Holding.PROMPT: (3 + 2) * (2 + 2 / 4),
     }
+    fine = stocks_of_plan(night([2, 1]), SIZES, PixelScale.SKYMAP)
+    assert held(fine, START + DAY)[Holding.PROMPT] == (3 + 2) * 4
 
 
 def test_ramps_grow_with_their_resultants_and_nothing_else_does():
@@ -76,7 +84,7 @@ def test_prompt_mosaics_go_after_the_period_of_their_survey_and_those_of_release
     stocks = with_releases(
         stocks_of_plan(night([1], survey=survey), SIZES), [START + 100 * DAY, START + 300 * DAY]
     )
-    mosaics = 2 * 4.0
+    prompt, released = 2 * 2.5, 2 * 4.0
     of_day = {
         day: {
             holding: size
@@ -85,19 +93,19 @@ def test_prompt_mosaics_go_after_the_period_of_their_survey_and_those_of_release
         }
         for day in (99, 101, 99 + days, 101 + days, 301)
     }
-    assert of_day[99] == {Holding.PROMPT: mosaics}
-    assert of_day[101] == of_day[99 + days] == of_day[99] | {Holding.RELEASED: mosaics}
-    assert of_day[101 + days] == {Holding.RELEASED: mosaics}
-    assert of_day[301] == {Holding.RELEASED: 2 * mosaics}
+    assert of_day[99] == {Holding.PROMPT: prompt}
+    assert of_day[101] == of_day[99 + days] == of_day[99] | {Holding.RELEASED: released}
+    assert of_day[101 + days] == {Holding.RELEASED: released}
+    assert of_day[301] == {Holding.RELEASED: 2 * released}
     for_ever = held(stocks, START + 301 * DAY, None)
-    assert for_ever[Holding.PROMPT] == mosaics
+    assert for_ever[Holding.PROMPT] == prompt
 
 
 def test_a_release_supersedes_only_what_was_observed_before_it():
     stocks = with_releases(
         stocks_of_plan(night([1, 1], spacing_s=86400.0), SIZES), [START + DAY / 2]
     )
-    assert held(stocks, START + 200 * DAY)[Holding.PROMPT] == 2 * 4
+    assert held(stocks, START + 200 * DAY)[Holding.PROMPT] == 2 * 2.5
 
 
 def test_a_size_that_is_not_known_is_named():
@@ -119,6 +127,20 @@ def test_an_installation_is_counted_with_what_it_has_and_had(tmp_path):
     later = volume_over_time(stocks, PERIODS, pd.DatetimeIndex([moment(100 * 86400)])).iloc[0]
     assert later[Holding.PROMPT] == prompt
     assert measured_sizes(root).megabytes["coadd"] == pytest.approx(sizes[skycell_set(1)[1]] / MB)
+
+
+def test_measured_sizes_of_coadds_hold_for_every_pixel_scale(tmp_path):
+    root = DataRoot(tmp_path)
+    facts = {"pixel_scale": PixelScale.NATIVE.arcsec, "survey": "HLTDS"}
+    Journal(root).write(record_of(root, dict.fromkeys(skycell_set(1), b"x" * 1000), metadata=facts))
+    fold(root)
+    sizes = measured_sizes(root)
+    for kind in ("coadd", "visit_segmentation", "visit_catalog"):
+        assert sizes.of(KIND_BY_NAME[kind], scale=PixelScale.NATIVE) == pytest.approx(1000)
+    assert sizes.of(KIND_BY_NAME["coadd"]) == pytest.approx(4000)
+    stocks = stocks_of_registry(root)
+    assert stocks["size"].sum() == 4000
+    assert stocks["released_size"].sum() == pytest.approx(2 * 1000 + 2 * 4000)
 
 
 def test_the_picture_is_drawn_from_the_first_product_to_the_last_removal(tmp_path):

@@ -12,6 +12,9 @@ It is a TOML file that its authors keep under version control, wherever they lik
     groupings = ["visit", "pass"]      # what is added up: also "daily" and "full"
     ssc_groupings = ["visit"]          # what the SSC delivers (R12); [] without its products
 
+    [pixel_scales]                     # of those that are not on the sky map's own pixels
+    visit = "native"
+
 When a release is begun, the registry takes the file over. From then on that text counts, on every
 machine, and never changes.
 """
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -28,6 +32,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from roman_assets.calibration.context import require_context
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import Survey
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.products.release import RELEASE, Grouping
 from roman_assets.software import installed_version
 
@@ -55,6 +60,8 @@ class ReleaseDeclaration(BaseModel):
         What the SOC adds up.
     ssc_groupings
         What the SSC delivers products of, by default visits; empty for a release without them.
+    pixel_scales
+        The pixels of the coadds of some groupings; those of the others are the sky map's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +75,7 @@ class ReleaseDeclaration(BaseModel):
     romancal: str = Field(min_length=1)
     groupings: tuple[Grouping, ...] = Field(min_length=1)
     ssc_groupings: tuple[Grouping, ...] = (Grouping.VISIT,)
+    pixel_scales: Mapping[Grouping, PixelScale] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_range_and_distinct_groupings(self) -> Self:
@@ -77,10 +85,16 @@ class ReleaseDeclaration(BaseModel):
             named = getattr(self, field)
             if len(set(named)) != len(named):
                 raise ValueError(f"{field} names one twice")
+        if unused := self.pixel_scales.keys() - set(self.groupings):
+            raise ValueError(f"pixel_scales has {min(unused)}, which groupings does not name")
         return self
 
     def __str__(self) -> str:
         return f"{self.release} of {self.survey}"
+
+    def pixel_scale(self, grouping: Grouping) -> PixelScale:
+        """Return the pixel scale of the coadds of a grouping."""
+        return self.pixel_scales.get(grouping, PixelScale.SKYMAP)
 
     def require_installed(self, source: object) -> None:
         """Refuse to work with anything but what is declared.
@@ -156,6 +170,6 @@ def _unusable(source: object, field: str, reason: str) -> BadInputError:
         source,
         field,
         reason,
-        f"write version = {VERSION}, release, survey, after, before, context, romancal and "
-        "groupings as docs/reprocessing.md shows",
+        f"write version = {VERSION}, release, survey, after, before, context, romancal, "
+        "groupings and perhaps pixel_scales as docs/reprocessing.md shows",
     )

@@ -21,6 +21,7 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step, expected_kinds
 from roman_assets.products.name import GroupedFileSet
 from roman_assets.products.observation import ExposureType
+from roman_assets.products.release import grouping_of
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.work_history import CalibratedImage
 from roman_assets.software import installed_software
@@ -101,6 +102,7 @@ def _mosaic(root: DataRoot, registry: Registry, release: Release, unit: GroupedF
         kinds=expected_kinds(declaration.survey, types[0], (Step.RELEASE,)) if types else (),
         context=declaration.context,
         software=installed_software(Step.VISIT),
+        pixel_scale=declaration.pixel_scale(grouping_of(unit)),
         facts={
             "survey": declaration.survey.value,
             "exposure_type": types[0].value if types else None,

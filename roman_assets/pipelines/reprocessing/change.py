@@ -1,4 +1,4 @@
-"""What can be new: a CRDS context, a package, a definitive ephemeris, repaired packets (R3, R15).
+"""What can be new: a context, a package, an ephemeris, repaired packets, a scale (R3, R9, R15).
 
 Each cause knows which images it affects. What is affected is always asked of the registry as it is
 now, so that what has been made again is affected no more.
@@ -17,6 +17,7 @@ from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import EphemerisKind, open_ephemeris
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.affected import AffectedProducts, CalibratedImages
 from roman_assets.registry.record import Cause, Change
 from roman_assets.registry.registry import Registry
@@ -30,6 +31,7 @@ STEPS: Mapping[Cause, tuple[Step, ...]] = {
     Cause.SOFTWARE: (Step.FORMATTING, Step.EXPOSURE),
     Cause.EPHEMERIS: (Step.FORMATTING, Step.EXPOSURE),
     Cause.LEVEL0: (Step.FORMATTING, Step.EXPOSURE),
+    Cause.PIXEL_SCALE: (),
 }
 """The work to be done again for an exposure; its visit follows."""
 
@@ -109,6 +111,21 @@ def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
     return Change(cause=Cause.LEVEL0, value=" ".join(wanted))
 
 
+def pixel_scale_change(text: str) -> Change:
+    """Return the change to a pixel scale of prompt coadds.
+
+    Raises
+    ------
+    BadInputError
+        If there is no scale of that name.
+    """
+    if text not in set(PixelScale):
+        raise BadInputError(
+            "pixel scale", text, "there is no such scale", f"name one of {', '.join(PixelScale)}"
+        )
+    return Change(cause=Cause.PIXEL_SCALE, value=text)
+
+
 def choose_images(
     root: DataRoot,
     change: Change,
@@ -154,11 +171,17 @@ def _by_exposures(root: DataRoot, exposures: str, products: AffectedProducts) ->
     return []
 
 
+def _by_pixel_scale(root: DataRoot, scale: str, products: AffectedProducts) -> ReferenceChanges:
+    products.choose_by_pixel_scale(PixelScale(scale))
+    return []
+
+
 _CHOICES: Mapping[Cause, Callable[[DataRoot, str, AffectedProducts], ReferenceChanges]] = {
     Cause.CONTEXT: _by_references,
     Cause.SOFTWARE: _by_software,
     Cause.EPHEMERIS: _by_ephemeris,
     Cause.LEVEL0: _by_exposures,
+    Cause.PIXEL_SCALE: _by_pixel_scale,
 }
 
 

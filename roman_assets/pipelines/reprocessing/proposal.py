@@ -22,6 +22,8 @@ from roman_assets.pipelines.reprocessing.impact import Impact, impact_of
 from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.registry.affected import AffectedProducts
+from roman_assets.registry.coadd_settings import FILE_NAME as COADD_SETTINGS
+from roman_assets.registry.coadd_settings import prompt_pixel_scale
 from roman_assets.registry.fold import all_folded, fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
@@ -298,6 +300,27 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
     )
 
 
+def require_as_approved(root: DataRoot, proposal_id: str) -> None:
+    """Refuse to make a visit for a proposal that would come out otherwise than approved.
+
+    Raises
+    ------
+    BadInputError
+        If the proposal is not approved, or another pixel scale is in force than was approved.
+    """
+    change = approved_proposal(root, proposal_id).proposal.change
+    if change.cause is not Cause.PIXEL_SCALE:
+        return
+    if (scale := prompt_pixel_scale(root)) != change.value:
+        raise BadInputError(
+            f"proposal {proposal_id}",
+            "pixel scale",
+            f"{change.value} was approved, {scale} is in force",
+            f'write prompt_visit = "{change.value}" into {root.path / COADD_SETTINGS}, or propose '
+            "anew",
+        )
+
+
 def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
     """Return how the situation has changed since the proposal, for people."""
     changes = []
@@ -306,6 +329,10 @@ def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
         operational = operational_context()
         if operational != proposal.change.value:
             changes.append(f"the operational context is {operational}")
+    if proposal.change.cause is Cause.PIXEL_SCALE:
+        scale = prompt_pixel_scale(root)
+        if scale != proposal.change.value:
+            changes.append(f"the pixel scale in force is {scale}")
     impact = impact_of(root, proposal.change)
     for what, then, now in (
         ("exposures", proposal.exposures, impact.exposures),

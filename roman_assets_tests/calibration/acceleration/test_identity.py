@@ -27,6 +27,7 @@ from roman_assets.pipelines.skycell import SkycellTask, mosaic_skycell, skycells
 from roman_assets.pipelines.workers import WorkerPool, calibration_environment
 from roman_assets.products.name import ProductName, SkycellFileSet
 from roman_assets.products.observation import OpticalElement, Survey
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.calibration.acceleration.products import difference_of_products
 from roman_assets_tests.own_crds_cache import own_crds_cache
@@ -122,7 +123,7 @@ def test_windows_of_ten_seeds_and_their_coadds_come_out_the_same(
         members = tuple(directory / path.name for path in images)
         for member, path in zip(members, images, strict=True):
             member.symlink_to(path)
-        _done(mosaic_skycell, {skycell: SkycellTask(file_set, members)})
+        _done(mosaic_skycell, {skycell: SkycellTask(file_set, members, PixelScale.NATIVE)})
     assert difference_of_products(tmp_path / "coadd" / "off", tmp_path / "coadd" / "on") is None
 
 

@@ -83,7 +83,7 @@ def outline(path: Path) -> tuple[str, ...]:
 
 
 def add_up(task: SkycellTask) -> MosaickedSkycell:
-    """Write what romancal would, with the names of what was added up."""
+    """Write what romancal would, with its pixel scale and the names of what was added up."""
     if os.environ.get(FAIL_SKYCELL, "none") in str(task.file_set):
         raise RuntimeError("no skycell today")
     directory = task.members[0].parent
@@ -91,7 +91,9 @@ def add_up(task: SkycellTask) -> MosaickedSkycell:
     for kind in ("association", "coadd", "visit_catalog", "visit_segmentation"):
         name = str(ProductName(task.file_set, KIND_BY_NAME[kind]))
         files[kind] = directory / name
-        text = " ".join([os.environ["CRDS_CONTEXT"], *(path.name for path in task.members)])
+        text = " ".join(
+            [os.environ["CRDS_CONTEXT"], task.pixel_scale, *(path.name for path in task.members)]
+        )
         files[kind].write_bytes(product_bytes(name, text))
     return MosaickedSkycell(files=files)
 

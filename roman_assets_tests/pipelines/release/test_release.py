@@ -140,6 +140,17 @@ def test_a_deeper_grouping_adds_up_all_its_visits(released):
     assert [one.name[:25] for one in coadd.inputs] == IMAGES
 
 
+def test_a_release_is_made_on_the_pixels_of_the_sky_map_unless_it_declares_others(night, released):
+    groupings = '["visit", "pass"]\npixel_scales.visit = "native"'
+    make(night, groupings=groupings)
+    for unit in UNITS:
+        (by_default,), (as_declared,) = coadds(released, unit), coadds(night, unit)
+        assert by_default.metadata["pixel_scale"] == 0.055
+        assert as_declared.metadata["pixel_scale"] == (0.055 if "_p" in unit else 0.11)
+    followers = public(night, release="p", step="visit")
+    assert set(followers["pixel_scale"]) == {0.11}
+
+
 def test_nobody_sees_a_release_until_everybody_sees_all_of_it(released):
     assert public(released, release="r0").empty
     foreseen = publish(released, dry_run=True)
@@ -232,6 +243,8 @@ def test_a_release_has_no_part_in_prompt_deadlines(night, released):
         ("r0", {"groupings": '["visit"]\nextra = 1'}, "extra"),
         ("r0", {"groupings": '["visit"]\nssc_groupings = ["visit", "visit"]'}, "groupings"),
         ("r0", {"groupings": "oops"}, "file"),
+        ("r0", {"groupings": '["visit"]\npixel_scales.pass = "native"'}, "groupings"),
+        ("r0", {"groupings": '["visit"]\npixel_scales.visit = "coarse"'}, "pixel_scales.visit"),
         ("p", {}, "release"),
         ("r0", {"survey": "GAS"}, "survey, after, before"),
     ],

@@ -13,6 +13,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureType, OpticalElement
+from roman_assets.products.pixel_scale import PIXEL_SCALE, PixelScale
 from roman_assets.registry.fold import fold
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import (
@@ -61,6 +62,8 @@ class Season:
     root: DataRoot
     software: Mapping[str, str] = field(default_factory=lambda: {"romancal": "1.0.0"})
     ephemeris: str = "PREDICTED"
+    pixel_scale: PixelScale | None = PixelScale.NATIVE
+    """Of coadds; None is that of records which do not state any."""
 
     def observe(
         self, visits: Iterable[int], context: str, exposures: Iterable[int] = (1, 2)
@@ -155,12 +158,14 @@ class Season:
         **about: Any,
     ) -> None:
         moment = at or start_of(visit, number or 9) + timedelta(days=1)
-        metadata = {
+        metadata: dict[str, Any] = {
             "survey": "HLWAS",
             "exposure_type": "WFI_IMAGE",
             "start_time": start_of(visit, number or 1).isoformat(),
             "end_time": (start_of(visit, number or 1) + timedelta(minutes=2)).isoformat(),
         }
+        if step is Step.VISIT and self.pixel_scale is not None:
+            metadata[PIXEL_SCALE] = self.pixel_scale.arcsec
         products = tuple(
             ProductEntry(
                 name=name,

@@ -16,11 +16,13 @@ from roman_assets.pipelines.reprocessing.change import (
     context_change,
     ephemeris_change,
     level0_change,
+    pixel_scale_change,
     software_change,
 )
 from roman_assets.pipelines.reprocessing.impact import Impact, impact_of
 from roman_assets.pipelines.reprocessing.impact_text import impact_lines
 from roman_assets.products.kind import Step
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.registry import Registry
 from roman_assets.software import installed_version
 from roman_assets_tests.pipelines.reprocessing.season import (
@@ -139,6 +141,22 @@ def test_corrected_formatting_code_names_the_l1_that_was_made_with_other_code(
 def test_software_that_decides_nothing_is_refused_and_what_decides_is_named(name: str) -> None:
     with pytest.raises(BadInputError, match=r"no product.*numpy.*roman_assets\.formatting"):
         software_change(name)
+
+
+@pytest.mark.parametrize("stated", [PixelScale.SKYMAP, None])
+def test_another_pixel_scale_names_the_coadds_of_the_former_one_and_their_l4(
+    season: Season, stated: PixelScale | None
+) -> None:
+    season.observe((1,), TRUE)
+    season.pixel_scale = stated
+    season.observe((2,), TRUE)
+    impact = impact_of(season.root, pixel_scale_change("native"))
+    assert names(impact) == set(skycell_names(2))
+    assert (impact.exposures, impact.visits) == ((), (visit_key(2),))
+    assert [(one.step, one.units) for one in impact.work] == [(Step.VISIT, 1)]
+    assert names(impact_of(season.root, pixel_scale_change("skymap"))) == set(skycell_names(1))
+    with pytest.raises(BadInputError, match="native, skymap"):
+        pixel_scale_change("coarse")
 
 
 def test_a_definitive_ephemeris_names_what_has_a_predicted_one_within_its_time(

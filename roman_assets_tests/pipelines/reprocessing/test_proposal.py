@@ -12,7 +12,11 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.crds_cache import CONTEXTS
 from roman_assets.observatory.reference_delivery import deliver_reference
-from roman_assets.pipelines.reprocessing.change import context_change, software_change
+from roman_assets.pipelines.reprocessing.change import (
+    context_change,
+    pixel_scale_change,
+    software_change,
+)
 from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.pipelines.reprocessing.proposal import (
     ProposalState,
@@ -24,9 +28,11 @@ from roman_assets.pipelines.reprocessing.proposal import (
     proposal_of,
     proposals,
     propose,
+    require_as_approved,
     state_of,
 )
 from roman_assets.products.kind import Step
+from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.record import CommitRecord, Proposal, Verdict
@@ -56,6 +62,27 @@ def proposal(season: Season, cache_of_three: Path) -> Proposal:
     new = deliver_reference(cache_of_three, "photom", "WFI02")
     impact = impact_of(season.root, context_change(season.root, new))
     return propose(season.root, impact, author="ana", reason="2 % of flux")
+
+
+def test_a_visit_is_made_for_a_proposal_only_with_the_pixel_scale_that_was_approved(
+    season: Season,
+) -> None:
+    root, settings = season.root, season.root.path / "coadds.toml"
+    impact = impact_of(root, pixel_scale_change("skymap"))
+    name = propose(root, impact, author="ana", reason="finer pixels").proposal_id
+    with pytest.raises(BadInputError, match="the pixel scale in force is native"):
+        decide(root, name, Verdict.APPROVED, author="ben", reason="go")
+    settings.write_text('version = 1\nprompt_visit = "skymap"\n')
+    decide(root, name, Verdict.APPROVED, author="ben", reason="go", clock=lambda: DECIDED)
+    require_as_approved(root, name)
+    settings.unlink()
+    with pytest.raises(BadInputError, match="skymap was approved, native is in force"):
+        require_as_approved(root, name)
+    assert progress(root, proposal_of(root, name)).visits == {visit_key(1)}
+    season.pixel_scale = PixelScale.SKYMAP
+    season.mosaic(1, TRUE, at=LATER)
+    fold(root)
+    assert state_of(root, proposal_of(root, name)) is ProposalState.DONE
 
 
 def test_who_decides_and_why_is_on_record_for_good(
