@@ -14,10 +14,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from roman_assets import __version__
+from roman_assets.archive.exchange import TO_SSC, Exchange
+from roman_assets.errors import PassingFaultError
 from roman_assets.pipelines.ssc.handover import HandedOverImage, HandoverManifest
 from roman_assets.products.kind import KIND_BY_NAME, Scope
 from roman_assets.products.name import GroupDetectorFileSet, GroupFileSet, ProductName
-from roman_assets.products.observation import VisitId
+from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.products.release import Grouping, unit_of
 from roman_assets.reader.archive_reader import ArchiveReader
 from roman_assets.registry.record import ProductInput
 from roman_assets.stand_in.calibrated_image import CalibratedImage, read_image
@@ -35,6 +38,46 @@ from roman_assets.stand_in.season import (
     tied_together,
     variability,
 )
+
+
+def require_earlier_visits(
+    manifest: HandoverManifest, archive: ArchiveReader, exchange: Exchange
+) -> None:
+    """Refuse to work on a visit of a release before the season's earlier ones are delivered.
+
+    Light curves have the epochs of all of them. Prompt ones take what there is, as they are made
+    again with each visit.
+
+    Raises
+    ------
+    PassingFaultError
+        If one of them was handed over and is not delivered yet.
+    """
+    if manifest.release is None:
+        return
+    visit, identity = visit_of(manifest), manifest.release.release
+    delivered = archive.find(
+        kind="microlensing_event_catalog", program=visit.program, release=identity
+    )
+    done = set(delivered["visit"])
+    exposures = map(ExposureId.parse, manifest.release.exposures)
+    for other in sorted({exposure.visit for exposure in exposures}):
+        if str(other) in done or not _is_earlier(other, visit):
+            continue
+        unit = unit_of(other, identity, Grouping.VISIT)
+        if any(exchange.files(TO_SSC / str(unit))):
+            raise PassingFaultError(
+                f"{manifest.partition} waits for {unit}, which comes before it in the season. "
+                "Remedy: none is needed, unless that one failed"
+            )
+
+
+def _is_earlier(one: VisitId, other: VisitId) -> bool:
+    """Return whether a visit comes before another one in the same season."""
+    same_season = (one.program, one.execution_plan, one.pass_) == (
+        other.program, other.execution_plan, other.pass_,
+    )  # fmt: skip
+    return same_season and one < other
 
 
 class VisitWork:
@@ -86,10 +129,7 @@ class VisitWork:
         )
         for row in rows.sort_values("visit").to_dict("records"):
             other = VisitId.parse(row["visit"])
-            same_season = (other.execution_plan, other.pass_) == (
-                self._visit.execution_plan, self._visit.pass_,
-            )  # fmt: skip
-            if same_season and other < self._visit:
+            if _is_earlier(other, self._visit):
                 stated = ProductInput(name=row["name"], sha256=row["sha256"])
                 found[other] = stated, self._archive.path(row["name"])
         return found

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from roman_assets.access import Role
+from roman_assets.archive.exchange import Exchange
 from roman_assets.calibration.context import configure_crds
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.ssc.command import DELIVERY_VARIABLE, MANIFEST_VARIABLE, Mode
 from roman_assets.pipelines.ssc.handover import HandoverManifest
 from roman_assets.reader.archive_reader import ArchiveReader
-from roman_assets.stand_in.microlensing import VisitWork
+from roman_assets.stand_in.microlensing import VisitWork, require_earlier_visits
 from roman_assets.stand_in.slitless import deliver_exposure, deliver_visit
 
 
@@ -23,6 +24,8 @@ def run() -> None:
     ------
     BadInputError
         If one of them is not named, or an image is not what the manifest says any more.
+    PassingFaultError
+        If an earlier visit of a season is handed over for the same release, and not delivered.
     """
     manifest = HandoverManifest.model_validate_json(_named(MANIFEST_VARIABLE).read_bytes())
     directory = _named(DELIVERY_VARIABLE)
@@ -32,6 +35,7 @@ def run() -> None:
     role = Role.PUBLIC if manifest.release is None else Role.OPERATIONS
     with ArchiveReader(root, role) as archive:
         if Mode.of(manifest.optical_element) is Mode.IMAGING:
+            require_earlier_visits(manifest, archive, Exchange.of(root))
             VisitWork(manifest, archive, directory).deliver()
         elif manifest.release is not None or manifest.partition == manifest.visit:
             deliver_visit(root, manifest, archive, directory)

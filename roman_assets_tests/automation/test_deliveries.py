@@ -14,14 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG
 
+from roman_assets.assets.specs import RELEASE_HANDOVER
 from roman_assets.automation.deliveries import commissioned, delivery_sensor
 from roman_assets.automation.in_progress import WILL_RETRY_TAG
+from roman_assets.automation.releases import release_sensor
 from roman_assets.automation.visits import visit_sensor
 from roman_assets.data_root import DataRoot
-from roman_assets.definitions import build_defs
+from roman_assets.definitions import build_defs, defs
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.manifest import visit_manifests
+from roman_assets.pipelines.release.run import calibrate_for_release
 from roman_assets.pipelines.ssc.command import Mode, command_for, commission, deliver
 from roman_assets.pipelines.ssc.handover import hand_over, ready_images
 from roman_assets.pipelines.ssc.intake import take_in
@@ -32,6 +35,8 @@ from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.registry.registry import Registry
 from roman_assets.resources import Installation
 from roman_assets_tests.automation.ticks import Ticks
+from roman_assets_tests.pipelines.release.ssc_season import BULGE, Season, unit
+from roman_assets_tests.pipelines.release.survey_night import LATE
 from roman_assets_tests.pipelines.ssc.center import (
     Center,
     bulge,
@@ -404,3 +409,62 @@ def test_wrong_settings_are_named(root: DataRoot, text: str, named: str) -> None
     (root.path / "ssc.toml").write_text(text)
     with pytest.raises(BadInputError, match=named):
         command_for(root, Survey.GBTDS, Mode.IMAGING)
+
+
+def test_units_of_a_release_are_handed_over_and_taken_in_after_all_prompt_work(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    season = Season.bulge_alone(tmp_path, monkeypatch)
+    release = season.begin("GBTDS")
+    for exposure_id in release.exposures:
+        calibrate_for_release(season.root, release.partition, exposure_id, workers=1)
+    told = look_at_releases(season.root, instance)
+    assert isinstance(told, dg.SensorResult)
+    ((event,),) = [told.asset_events]
+    assert (event.asset_key, event.partition) == (RELEASE_HANDOVER, unit(BULGE))
+    again = look_at_releases(season.root, instance)
+    assert not isinstance(again, dg.SensorResult), "the SSC is told once"
+    season.deliver(BULGE, "r0")
+    (request,) = look(season.root, instance)
+    assert (request.partition_key, request.job_name) == (
+        unit(BULGE),
+        "release_microlensing_delivery",
+    )
+    assert int(request.tags[PRIORITY_TAG]) < 0
+    assert run(season.root, instance, request)
+    shown = metadata(instance, "release_microlensing_event_catalog")
+    assert shown["context"] == LATE
+    assert checks(instance)["deliveries_taken_in"]
+    assert look(season.root, instance) == []
+
+
+def test_a_command_is_asked_for_what_a_release_hands_over(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    season = Season.bulge_alone(tmp_path, monkeypatch)
+    season.make("GBTDS")
+    (season.root.path / "ssc.toml").write_text(
+        'version = 1\n[[command]]\nmode = "imaging"\nrun = ["true"]\n'
+    )
+    (request,) = commissioned(instance, season.root, datetime.now(UTC))
+    assert (request.partition_key, request.job_name) == (
+        unit(BULGE),
+        "release_microlensing_command",
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    work = commission(season.root, Step.RELEASE_MICROLENSING, unit(BULGE), scratch)
+    assert work is not None
+    assert work.manifest.release is not None
+    assert work.manifest.release.context == LATE
+
+
+def look_at_releases(
+    root: DataRoot, instance: dg.DagsterInstance
+) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(
+        instance=instance, definitions=defs, resources=installation(root)
+    )
+    result = release_sensor(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result

@@ -69,13 +69,7 @@ class Season(Night):
     ) -> Season:
         """Make all prompt products of the SOC and the SSC, with the early context."""
         season = cls.begun(place, monkeypatch, object_store)
-        for number, (exposure, (survey, exposure_type, element)) in enumerate(EXPOSURES.items()):
-            season.format(
-                exposure, START + timedelta(hours=number), survey=survey,
-                exposure_type=exposure_type, element=element,
-                nexposures=sum(one.visit == exposure.visit for one in EXPOSURES),
-            )  # fmt: skip
-        fold(season.root)
+        season.observe(EXPOSURES)
         for exposure in EXPOSURES:
             assert not calibrate_exposure(season.root, exposure, context=EARLY, workers=1).failures
         assert mosaic_visit(season.root, IMAGING, context=EARLY, workers=1).made
@@ -83,6 +77,24 @@ class Season(Night):
             season.tell(visit)
             assert not season.receive(visit).failures
         return season
+
+    @classmethod
+    def bulge_alone(cls, place: Path, monkeypatch: pytest.MonkeyPatch) -> Season:
+        """Begin an installation with L1 of the GBTDS visit alone."""
+        season = cls.begun(place, monkeypatch)
+        season.observe(exposure for exposure in EXPOSURES if exposure.visit == BULGE)
+        return season
+
+    def observe(self, exposures: Iterable[ExposureId]) -> None:
+        """Register L1."""
+        for number, exposure in enumerate(exposures):
+            survey, exposure_type, element = EXPOSURES[exposure]
+            self.format(
+                exposure, START + timedelta(hours=number), survey=survey,
+                exposure_type=exposure_type, element=element,
+                nexposures=sum(one.visit == exposure.visit for one in EXPOSURES),
+            )  # fmt: skip
+        fold(self.root)
 
     @property
     def center(self) -> Center:
