@@ -99,6 +99,7 @@ _CALIBRATION = Recipe(
     "calibration",
     (
         "pipelines/detector.py",
+        "pipelines/common_pointing.py",
         # the definitive ephemeris of a supplement
         "pipelines/formatting/ancillary.py",
         "pipelines/formatting/level1.py",

@@ -16,7 +16,7 @@ from roman_assets.assets.partition_work import (
     run_of,
     step_events,
 )
-from roman_assets.assets.report import StepReport, alignment_residuals
+from roman_assets.assets.report import StepReport, pointings
 from roman_assets.assets.specs import product_specs
 from roman_assets.assets.step_outcome import outcome_of
 from roman_assets.checks.astrometry import wcs_fit, wcs_fit_spec
@@ -117,4 +117,4 @@ def level2(
 
 
 def _alignment(report: StepReport) -> list[dg.AssetCheckResult]:
-    return [wcs_fit(alignment_residuals(report.products.get("cal", ())))]
+    return [wcs_fit(pointings(report.products.get("cal", ())))]

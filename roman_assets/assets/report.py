@@ -12,10 +12,12 @@ from rich.filesize import decimal
 
 from roman_assets.assets.partition_work import Materialized, joint_data_version
 from roman_assets.assets.specs import asset_key, kinds_of
+from roman_assets.checks.astrometry import ImagePointing
 from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import Maker, ProductKind, Step
+from roman_assets.products.pointing import ALIGNED, PointingSource
 from roman_assets.products.visit_policy import MISSING
 
 if TYPE_CHECKING:
@@ -169,13 +171,17 @@ def _quality(kind: ProductKind, entries: Sequence[RegisteredProduct]) -> dict[st
         return {"dagster/row_count": sum(rows)} if rows else {}
     if kind.extension == "parquet":
         return {"dagster/row_count": total} if (total := source_count(entries)) is not None else {}
-    residuals = [value for value in alignment_residuals(entries).values() if value is not None]
+    images = pointings(entries)
+    residuals = [image.rms for image in images if image.rms is not None]
     if not residuals:
         return {}
     return {
         "alignment_rms_mas_median": median(residuals),
         "alignment_rms_mas_worst": max(residuals),
-        "aligned_detectors": len(residuals),
+        "aligned_detectors": sum(image.source is PointingSource.OWN for image in images),
+        "detectors_with_common_pointing": sum(
+            image.source is PointingSource.COMMON for image in images
+        ),
     }
 
 
@@ -186,10 +192,24 @@ def source_count(entries: Iterable[RegisteredProduct]) -> int | None:
     return sum(known) if known else None
 
 
-def alignment_residuals(entries: Iterable[RegisteredProduct]) -> dict[str, float | None]:
-    """Return the residual (mas rms) of each L2 image's alignment, None where no fit was made."""
-    residuals = {entry.name: entry.metadata.get("alignment_rms") for entry in entries}
-    return {name: None if rms is None else float(rms) for name, rms in residuals.items()}
+def pointings(entries: Iterable[RegisteredProduct]) -> list[ImagePointing]:
+    """Return what is known of the pointing of L2 images."""
+    return [_pointing(entry.name, entry.metadata) for entry in entries]
+
+
+def _pointing(name: str, facts: Mapping[str, Any]) -> ImagePointing:
+    source = facts.get("pointing")
+    if source is None:
+        aligned = facts.get("alignment") == ALIGNED
+        source = PointingSource.OWN if aligned else PointingSource.PLANNED
+    rms, uncertainty = facts.get("alignment_rms"), facts.get("alignment_uncertainty")
+    return ImagePointing(
+        name,
+        str(facts.get("exposure_type")),
+        PointingSource(source),
+        None if rms is None else float(rms),
+        None if uncertainty is None else float(uncertainty),
+    )
 
 
 def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from roman_assets.pipelines.formatting.ancillary import open_ephemeris
 from roman_assets.pipelines.provenance import crds_explained, references_of
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
+from roman_assets.products.pointing import ALIGNED, ALIGNMENT_FAILED, PointingSource
 from roman_assets.reader.comparison import FileChange, compare_files
 
 _MADE_WITH_CAL = ("cal", "supplement", "exposure_catalog", "exposure_segmentation")
@@ -60,13 +61,17 @@ class DetectorQuality:
     alignment_matches
         Sources matched with the astrometric reference catalogue.
     alignment_rms
-        Scatter of the matched sources about it after the fit, mas.
+        Scatter of the matched sources about it after the alignment, mas.
     source_count
         Sources in the single-band catalogue, None where none is made.
     bad_pixel_fraction
         Of the image, flagged ``DO_NOT_USE`` or without a value.
     background
         Median of the good pixels, DN/s.
+    pointing
+        What the WCS goes back to.
+    alignment_uncertainty
+        Expected error of the common pointing at the image, mas; None where none was computed.
     """
 
     alignment: str
@@ -75,6 +80,8 @@ class DetectorQuality:
     source_count: int | None
     bad_pixel_fraction: float
     background: float | None
+    pointing: PointingSource
+    alignment_uncertainty: float | None = None
 
     @classmethod
     def of(cls, image: Any, catalog: Any | None) -> Self:
@@ -82,20 +89,34 @@ class DetectorQuality:
         fit = image.meta.get("wcs_fit_results") or {}
         rms = fit.get("rmse")
         background = float(image.meta.statistics.image_median)
+        alignment = str(image.meta.cal_step.tweakreg)
         return cls(
-            alignment=str(image.meta.cal_step.tweakreg),
+            alignment=alignment,
             alignment_matches=fit.get("nmatches"),
             alignment_rms=None if rms is None else 1e3 * float(rms),
             source_count=None if catalog is None else len(catalog.source_catalog),
             bad_pixel_fraction=1.0 - float(image.meta.statistics.good_pixel_fraction),
             background=background if math.isfinite(background) else None,
+            pointing=PointingSource.OWN if alignment == ALIGNED else PointingSource.PLANNED,
         )
+
+    @property
+    def is_unaligned(self) -> bool:
+        """Whether romancal looked for stars to align the image with, in vain."""
+        return self.alignment == ALIGNMENT_FAILED
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether its pointing depends on other images of the exposure."""
+        return self.is_unaligned or self.pointing is PointingSource.COMMON
 
     def metadata_of(self, kind: str) -> dict[str, Any]:
         """Return the known figures that concern a product kind, as the registry keeps them."""
         figures = asdict(self) if kind == "cal" else {}
         if kind == "exposure_catalog":
             figures["source_count"] = self.source_count
+        if kind == "supplement":
+            figures["pointing"] = self.pointing
         return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -156,7 +177,7 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
         files = _written(task.uncal)
         if task.ephemeris is not None:
             _refine_ephemeris(files["supplement"], task.ephemeris)
-        change, not_compared = _compared(task.before, files)
+        change, not_compared = compare_with_former(task.before, files)
     return CalibratedDetector(
         files=files,
         context=str(image.meta.ref_file.crds.context),
@@ -167,10 +188,16 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
     )
 
 
-def _compared(
+def compare_with_former(
     before: Mapping[str, Path], files: Mapping[str, Path]
 ) -> tuple[FileChange | None, str]:
-    """Compare with what will be overwritten; a failure is told and stops nothing."""
+    """Compare an image with the one that it overwrites; a failure is told and stops nothing.
+
+    Parameters
+    ----------
+    before, files
+        Files by name of the product kind, as in `DetectorTask` and `CalibratedDetector`.
+    """
     if "cal" not in before:
         return None, ""
     kind = "exposure_catalog"

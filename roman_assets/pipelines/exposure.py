@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -18,7 +18,9 @@ from roman_assets.calibration.context import (
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PlatformError
+from roman_assets.pipelines.aligned_supplements import AlignedSupplements
 from roman_assets.pipelines.attempt import Run, StepAttempt
+from roman_assets.pipelines.common_pointing import CommonPointingTask, point_like_the_others
 from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.provenance import as_failure, as_input, file_input
@@ -35,6 +37,7 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import KIND_BY_NAME, ProductKind, Step, expected_kinds
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey
+from roman_assets.products.pointing import ALIGNED
 from roman_assets.reader.comparison import GenerationChange
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure, fingerprint
@@ -83,7 +86,7 @@ class ExposureSummary:
         counts, backgrounds = _known(images, "source_count"), _known(images, "background")
         return cls(
             detectors=len(images),
-            aligned=sum(image.get("alignment") == "COMPLETE" for image in images),
+            aligned=sum(image.get("alignment") == ALIGNED for image in images),
             alignment_rms=max(_known(images, "alignment_rms"), default=None),
             source_count=int(sum(counts)) if counts else None,
             bad_pixel_fraction=max(_known(images, "bad_pixel_fraction"), default=None),
@@ -172,40 +175,127 @@ def _calibrate(
 ) -> StepResult:
     exposure = attempt.partition
     kept = reusable(root, plan.fingerprints, force) | plan.kept | _left_alone(root, plan, only)
-    wanted = {
+    ramps = {
         str(ramp.file_set): ramp
         for ramp in plan.ramps
-        if (only is None or str(ramp.file_set) in only) and not ramp.names <= kept.keys()
+        if only is None or str(ramp.file_set) in only
     }
+    wanted = {key: ramp for key, ramp in ramps.items() if not ramp.names <= kept.keys()}
     refused = _refused(wanted)
     todo = {key: ramp for key, ramp in wanted.items() if key not in refused}
-    outputs: list[Output] = []
-    failures = [*_failed_before(root, exposure, only), *refused.values()]
     with scratch_directory(root, exposure) as directory:
-        former = _Former.of(root, todo.values(), kept, directory)
-        tasks = {
-            key: DetectorTask(
-                _lay_out(root, ramp.entry, directory),
-                plan.ephemeris,
-                plan.astrometric_catalog,
-                former.files_of(ramp),
-            )
-            for key, ramp in todo.items()
+        work = _Calibration(root, plan, directory, workers)
+        work.calibrate(todo, kept)
+        aligned = plan.aligned.with_made(work.made)
+        outdated = {
+            key: ramp
+            for key, ramp in ramps.items()
+            if key not in wanted and plan.is_outdated(ramp, aligned, kept)
         }
-        for done in _calibrated(tasks, todo, plan.memory, workers):
-            if done.value is None:
-                failures.append(as_failure(done))
-            else:
-                outputs.extend(_outputs(todo[done.key], done.value, plan, kept, former))
+        for ramp in outdated.values():
+            kept = {name: entry for name, entry in kept.items() if name not in ramp.names}
+        work.calibrate(outdated, kept)
+        work.point_like(aligned)
         return publish_step(
             root,
             step=Step.EXPOSURE,
             partition=exposure,
-            outputs=outputs,
-            failures=failures,
+            outputs=work.outputs(kept, aligned.inputs),
+            failures=[
+                *_failed_before(root, exposure, only), *refused.values(), *work.failures,
+            ],
             reused=kept.values(),
             attempt=attempt,
+        )  # fmt: skip
+
+
+@dataclass
+class _Calibration:
+    """The work on the detectors of an exposure, in one directory.
+
+    Parameters
+    ----------
+    root, plan, workers
+        As in `calibrate_exposure`.
+    directory
+        Where the files are.
+    """
+
+    root: DataRoot
+    plan: _Plan
+    directory: Path
+    workers: int | None
+    made: dict[str, CalibratedDetector] = field(default_factory=dict)
+    failures: list[WorkFailure] = field(default_factory=list)
+    _ramps: dict[str, _Ramp] = field(default_factory=dict)
+    _former: dict[str, _Former] = field(default_factory=dict)
+
+    def calibrate(self, ramps: Mapping[str, _Ramp], kept: Container[str]) -> None:
+        """Calibrate detectors; those that fail are listed."""
+        if not ramps:
+            return
+        former = _Former.of(self.root, ramps.values(), kept, self.directory)
+        self._ramps |= ramps
+        self._former |= dict.fromkeys(ramps, former)
+        self._do(
+            calibrate_detector,
+            {
+                key: DetectorTask(
+                    _lay_out(self.root, ramp.entry, self.directory),
+                    self.plan.ephemeris,
+                    self.plan.astrometric_catalog,
+                    former.files_of(ramp),
+                )
+                for key, ramp in ramps.items()
+            },
         )
+
+    def point_like(self, aligned: AlignedSupplements) -> None:
+        """Give the images without an alignment of their own the pointing of the others."""
+        unaligned = {key: one for key, one in self.made.items() if one.quality.is_unaligned}
+        if not unaligned or not aligned.supplements:
+            return
+        paths = aligned.lay_out(self.root, self.directory)
+        self._do(
+            point_like_the_others,
+            {
+                key: CommonPointingTask(
+                    made,
+                    paths,
+                    self.plan.astrometric_catalog,
+                    self._former[key].files_of(self._ramps[key]),
+                )
+                for key, made in unaligned.items()
+            },
+        )
+
+    def outputs(
+        self, kept: Mapping[str, ProductEntry], aligned: tuple[ProductInput, ...]
+    ) -> list[Output]:
+        """Return the products that were made, but for those that are kept."""
+        return [
+            output
+            for key, made in self.made.items()
+            for output in _outputs(
+                self.plan.work.made_with(
+                    self._ramps[key], aligned if made.quality.needs_others else ()
+                ),
+                made, self.plan, kept, self._former[key],
+            )
+        ]  # fmt: skip
+
+    def _do(self, function: Callable[[Any], CalibratedDetector], tasks: Mapping[str, Any]) -> None:
+        """Do tasks side by side; what fails is not made."""
+        for context in sorted({self._ramps[key].context for key in tasks}):
+            chosen = {key: one for key, one in tasks.items() if self._ramps[key].context == context}
+            size = min(self.workers or worker_count(self.plan.memory), len(chosen))
+            with WorkerPool(size, calibration_environment(context)) as pool:
+                for done in pool.run(function, chosen):
+                    if done.value is None:
+                        self.made.pop(done.key, None)
+                        self.failures.append(as_failure(done))
+                    else:
+                        self.made[done.key] = done.value
 
 
 @dataclass(frozen=True)
@@ -224,6 +314,9 @@ class _Ramp:
         The release that they are marked with, None for prompt ones.
     standing
         What stays of them, as the work is routine; nothing otherwise.
+    aligned
+        The supplements of other images that its pointing is taken from, if it is not from its own
+        stars.
     """
 
     entry: ProductEntry
@@ -231,6 +324,7 @@ class _Ramp:
     context: str
     data_release: str | None = None
     standing: Standing = NOTHING
+    aligned: tuple[ProductInput, ...] = ()
 
     @property
     def file_set(self) -> DetectorFileSet:
@@ -248,10 +342,10 @@ class _Plan:
     """What is to be made of an exposure, and with what, as decided at the start."""
 
     ramps: tuple[_Ramp, ...]
-    software: Mapping[str, str]
+    work: _Work
     ephemeris: Path | None
-    ephemeris_input: tuple[ProductInput, ...]
     astrometric_catalog: Path | None
+    aligned: AlignedSupplements
 
     @classmethod
     def make(
@@ -275,15 +369,41 @@ class _Plan:
         )
         ramps = _current_ramps(root, exposure)
         standing = _standing(root, ramps) if routine else {}
+        aligned = AlignedSupplements.current(root, [ramp.product_name for ramp in ramps])
         return cls(
             tuple(
-                work.ramp(entry, best, data_release, standing.get(_file_set(entry), NOTHING))
+                work.ramp(
+                    entry,
+                    best,
+                    data_release,
+                    standing.get(_file_set(entry), NOTHING),
+                    aligned.inputs if _file_set(entry) in aligned.dependent else (),
+                )
                 for entry in ramps
             ),
-            work.software,
+            work,
             ephemeris,
-            orbit,
             catalog,
+            aligned,
+        )
+
+    def is_outdated(
+        self, ramp: _Ramp, aligned: AlignedSupplements, kept: Mapping[str, ProductEntry]
+    ) -> bool:
+        """Return whether an image that needs others for its pointing was made with other ones.
+
+        A routine run makes it again only if further images can give its pointing now, and never if
+        a data release made it (R7).
+        """
+        if str(ramp.file_set) not in aligned.dependent:
+            return False
+        image = kept[str(ProductName(ramp.file_set, KIND_BY_NAME["cal"]))]
+        if ramp.standing.is_led:
+            further = {item.name for item in aligned.inputs} - {item.name for item in image.inputs}
+            return bool(further) and "data_release" not in image.metadata
+        return (
+            image.fingerprint
+            != self.work.made_with(ramp, aligned.inputs).products[KIND_BY_NAME["cal"]]
         )
 
     @property
@@ -320,21 +440,37 @@ class _Work:
     catalog: str | None
 
     def ramp(
-        self, entry: ProductEntry, best: str, data_release: str | None, standing: Standing
+        self,
+        entry: ProductEntry,
+        best: str,
+        data_release: str | None,
+        standing: Standing,
+        aligned: tuple[ProductInput, ...],
     ) -> _Ramp:
         """Plan a ramp: with the best context, or as the record of its L2 says."""
         leader = standing.leader
         context = best if leader is None or leader.context is None else leader.context
+        ramp = self.made_with(_Ramp(entry, {}, context, data_release, standing), aligned)
+        if leader is not None and leader.fingerprint == ramp.products[leader.product_name.kind]:
+            return replace(ramp, data_release=leader.metadata.get("data_release"))
+        return ramp
+
+    def made_with(self, ramp: _Ramp, aligned: tuple[ProductInput, ...]) -> _Ramp:
+        """Return a ramp whose products have their pointing from some supplements, or from none."""
+        ramp = replace(ramp, aligned=aligned)
         products = {
             kind: fingerprint(
-                Step.EXPOSURE, (as_input(entry), *_orbit_of(kind, self.orbit)), context,
-                self.software, astrometric_catalog=self.catalog,
+                Step.EXPOSURE, self.inputs(ramp, kind), ramp.context, self.software,
+                astrometric_catalog=self.catalog,
             )
-            for kind in _expected_kinds(entry)
+            for kind in _expected_kinds(ramp.entry)
         }  # fmt: skip
-        if leader is not None and leader.fingerprint == products[leader.product_name.kind]:
-            data_release = leader.metadata.get("data_release")
-        return _Ramp(entry, products, context, data_release, standing)
+        return replace(ramp, products=products)
+
+    def inputs(self, ramp: _Ramp, kind: ProductKind) -> tuple[ProductInput, ...]:
+        """Return the inputs of a product of a ramp."""
+        orbit = self.orbit if kind.name == "supplement" else ()
+        return (as_input(ramp.entry), *orbit, *ramp.aligned)
 
 
 def _standing(root: DataRoot, ramps: Iterable[ProductEntry]) -> dict[str, Standing]:
@@ -399,7 +535,7 @@ class _Former:
         with Registry(root) as registry:
             products = registry.current(names)
         place, archive = directory / "former", Archive.of(root)
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         files, missing = {}, {}
         for name, product in products.items():
             try:
@@ -430,7 +566,7 @@ class _Former:
         return GenerationChange.of(
             before,
             context=made.context,
-            software=plan.software,
+            software=plan.work.software,
             references=made.references,
             inputs=inputs,
             files=made.change,
@@ -464,10 +600,6 @@ def _failed_before(
     ]
 
 
-def _orbit_of(kind: ProductKind, orbit: tuple[ProductInput, ...]) -> tuple[ProductInput, ...]:
-    return orbit if kind.name == "supplement" else ()
-
-
 def _current_ramps(root: DataRoot, exposure: ExposureId) -> list[ProductEntry]:
     registry = Registry(root)
     names = registry.find(exposure=str(exposure), kind="uncal")["name"]
@@ -499,19 +631,6 @@ def _lay_out(root: DataRoot, ramp: ProductEntry, directory: Path) -> Path:
     return uncal
 
 
-def _calibrated(
-    tasks: Mapping[str, DetectorTask],
-    todo: Mapping[str, _Ramp],
-    memory: int,
-    workers: int | None,
-) -> Iterator[Completion[CalibratedDetector]]:
-    for context in sorted({ramp.context for ramp in todo.values()}):
-        chosen = {key: tasks[key] for key, ramp in todo.items() if ramp.context == context}
-        size = min(workers or worker_count(memory), len(chosen))
-        with WorkerPool(size, calibration_environment(context)) as pool:
-            yield from pool.run(calibrate_detector, chosen)
-
-
 def _outputs(
     ramp: _Ramp,
     made: CalibratedDetector,
@@ -525,14 +644,14 @@ def _outputs(
         path = made.files.get(kind.name)
         if path is None or str(name) in kept:
             continue
-        inputs = (as_input(ramp.entry), *_orbit_of(kind, plan.ephemeris_input))
+        inputs = plan.work.inputs(ramp, kind)
         yield Output(
             name=name,
             path=path,
             fingerprint=identity,
             inputs=inputs,
             context=made.context,
-            software=plan.software,
+            software=plan.work.software,
             references=made.references,
             metadata={
                 **made.quality.metadata_of(kind.name),

@@ -25,6 +25,7 @@ import romancal.associations.asn_from_list
 import romancal.pipeline  # noqa: F401
 from roman_datamodels import datamodels
 
+import roman_assets.pipelines.common_pointing
 import roman_assets.pipelines.detector
 import roman_assets.pipelines.skycell  # noqa: F401
 from roman_assets.calibration.acceleration.accelerations import available

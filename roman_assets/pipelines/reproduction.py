@@ -18,6 +18,7 @@ from roman_assets.calibration.context import (
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
+from roman_assets.pipelines.common_pointing import CommonPointingTask, point_like_the_others
 from roman_assets.pipelines.detector import DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.step import make_level1, retained_ephemeris
@@ -144,12 +145,17 @@ def _of_exposure(root: DataRoot, product: RegisteredProduct, directory: Path) ->
     context = _usable_context(root, product)
     catalog = astrometric_catalog(root)
     _require_same_work(product, astrometric_catalog=catalog and sha256_of(catalog))
-    (uncal,) = _laid_out(root, product, directory)
+    paths = _laid_out(root, product, directory)
+    (uncal,) = (path for path in paths if ProductName.parse(path.name).kind.name == "uncal")
     orbits = [item for item in product.inputs if _is_external(item)]
     ephemeris = retained_ephemeris(LandingArea(root), orbits[0]) if orbits else None
     task = DetectorTask(uncal, ephemeris, catalog)
     made = _in_worker(calibrate_detector, task, context)
     _require_same_references(product, made.references)
+    aligned = tuple(path for path in paths if path != uncal)
+    if aligned and made.quality.is_unaligned:
+        pointing = CommonPointingTask(made, aligned, catalog)
+        made = _in_worker(point_like_the_others, pointing, context)
     return made.files[product.product_name.kind.name]
 
 

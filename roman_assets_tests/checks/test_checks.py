@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 from dagster import AssetCheckSeverity
 
-from roman_assets.checks.astrometry import WCS_FIT_LIMIT_MAS, wcs_fit
+from roman_assets.checks.astrometry import WCS_FIT_LIMIT_MAS, ImagePointing, wcs_fit
 from roman_assets.checks.completeness import CHECKS, completeness
 from roman_assets.checks.file_backed import files_only
 from roman_assets.checks.whole_visit import whole_visit
 from roman_assets.products.kind import Step
+from roman_assets.products.pointing import PointingSource
 from roman_assets.registry.record import WorkFailure
 
 
@@ -22,6 +23,10 @@ def test_a_failed_file_set_is_named_with_its_error(step: Step) -> None:
     assert completeness(step, []).passed
 
 
+GOOD = ImagePointing("good", "WFI_IMAGE", PointingSource.OWN, 1.0)
+
+
+@pytest.mark.parametrize("source", [PointingSource.OWN, PointingSource.COMMON])
 @pytest.mark.parametrize(
     ("residual", "passed"),
     [
@@ -29,14 +34,38 @@ def test_a_failed_file_set_is_named_with_its_error(step: Step) -> None:
         (WCS_FIT_LIMIT_MAS, True),
         (WCS_FIT_LIMIT_MAS * 1.01, False),
         (float("nan"), False),
-        (None, True),
     ],
 )
-def test_a_poor_alignment_is_a_warning(residual: float | None, passed: bool) -> None:
-    result = wcs_fit({"good": 1.0, "other": residual})
+def test_a_poor_alignment_is_a_warning(
+    source: PointingSource, residual: float, passed: bool
+) -> None:
+    result = wcs_fit([GOOD, ImagePointing("other", "WFI_IMAGE", source, residual)])
     assert result.passed is passed
     assert result.severity is AssetCheckSeverity.WARN
-    assert any("other" in name for name in result.metadata) is not passed
+    assert "other" in result.metadata or passed
+
+
+def test_an_image_with_too_few_stars_and_no_common_pointing_is_an_error_that_names_it() -> None:
+    lone = ImagePointing("lone", "WFI_IMAGE", PointingSource.PLANNED, None, 7.5)
+    result = wcs_fit([GOOD, lone])
+    assert not result.passed
+    assert result.severity is AssetCheckSeverity.ERROR
+    assert "lone" in str(result.description)
+    assert result.metadata["lone"].value["uncertainty_mas"] == 7.5
+    assert not wcs_fit([lone]).passed
+
+
+def test_an_image_with_the_pointing_of_others_passes_and_is_named() -> None:
+    other = ImagePointing("other", "WFI_IMAGE", PointingSource.COMMON, None, 0.3)
+    result = wcs_fit([GOOD, other])
+    assert result.passed
+    assert result.metadata["common_pointing"].value == 1
+    assert result.metadata["other"].value["pointing"] == "common"
+
+
+@pytest.mark.parametrize("exposure_type", ["WFI_SPECTRAL", "WFI_IM_DARK"])
+def test_what_romancal_never_aligns_needs_no_refined_pointing(exposure_type: str) -> None:
+    assert wcs_fit([ImagePointing("grism", exposure_type, PointingSource.PLANNED)]).passed
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import KIND_BY_NAME, Level, Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import DETECTORS, ExposureId, Survey
+from roman_assets.products.pointing import PointingSource
 from roman_assets.registry.record import ProductEntry
 from roman_assets.registry.registry import Registry
 from roman_assets.software import installed_software
@@ -225,7 +226,7 @@ def _fake_romancal(task: DetectorTask) -> CalibratedDetector:
     for kind, model in models.items():
         files[kind] = task.uncal.with_name(str(ProductName(file_set, KIND_BY_NAME[kind])))
         model.create_fake_data().save(files[kind])
-    quality = DetectorQuality("COMPLETE", 20, 0.5, 3, 0.01, 0.2)
+    quality = DetectorQuality("COMPLETE", 20, 0.5, 3, 0.01, 0.2, PointingSource.OWN)
     return CalibratedDetector(files, os.environ["CRDS_CONTEXT"], {"flat": "flat.asdf"}, quality)
 
 

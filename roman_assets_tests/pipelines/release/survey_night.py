@@ -29,6 +29,7 @@ from roman_assets.pipelines.workers import Completion
 from roman_assets.products.kind import KIND_BY_NAME, Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.products.pointing import PointingSource
 from roman_assets.registry.fold import fold
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
@@ -74,7 +75,7 @@ def calibrate(task: DetectorTask) -> CalibratedDetector:
         name = str(ProductName(file_set, KIND_BY_NAME[kind]))
         files[kind] = task.uncal.with_name(name)
         files[kind].write_bytes(product_bytes(name, os.environ["CRDS_CONTEXT"]))
-    quality = DetectorQuality("COMPLETE", 20, 0.5, 3, 0.01, 0.2)
+    quality = DetectorQuality("COMPLETE", 20, 0.5, 3, 0.01, 0.2, PointingSource.OWN)
     return CalibratedDetector(files, os.environ["CRDS_CONTEXT"], {"flat": "flat.asdf"}, quality)
 
 
