@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 600
 SHARD ?= 0
 
-.PHONY: demo dev test test-slow test-shard browser fuzz soak lint docs benchmark lock clean help
+.PHONY: demo dev test test-slow test-shard browser stilts fuzz soak lint docs benchmark lock clean help
 
 help:
 	@echo "make demo        simulate a downlink, make and archive its products, print what was made"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow   the slow tests: 18 detectors, full size, many kills"
 	@echo "make test-shard  one of eight shards of the slow tests: SHARD=number, modulo 8"
 	@echo "make browser     what the tests in a browser need, where root on Debian"
+	@echo "make stilts      validators of the Virtual Observatory for the tests, where root on Debian"
 	@echo "make fuzz        every fuzz target for FUZZ_SECONDS (600)"
 	@echo "make soak        a night of 30 minutes in which everything around the platform fails"
 	@echo "make lint        ruff, mypy, import-linter and codespell"
@@ -51,6 +52,12 @@ browser:
 	    && command -v apt-get >/dev/null && apt-get update -qq \
 	    && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
 	    || echo "no Chromium: install Debian's packages chromium and chromium-driver" >&2
+
+# Without it the validators of the Virtual Observatory do not run, as the end of the run says.
+stilts:
+	@command -v stilts >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	    && apt-get update -qq && apt-get install -y -qq --no-install-recommends stilts; } \
+	    || echo "no STILTS: install Debian's package stilts" >&2
 
 fuzz: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 -o timeout=7200 --fuzz-seconds=$(FUZZ_SECONDS) roman_assets_tests/fuzz

@@ -135,6 +135,27 @@ class Footprint:
             return False
         return not (_has_beyond(mine, theirs) or _has_beyond(theirs, mine))
 
+    def covers(self, other: Footprint) -> bool:
+        """Return whether another footprint lies within this one."""
+        normals = _inward_normals(_unit_vectors(self.corners))
+        return bool(np.all(normals @ _unit_vectors(other.corners).T >= -_ROUNDING))
+
+    def covers_cone(self, ra: float, dec: float, radius: float) -> bool:
+        """Return whether a cone (ICRS, deg) lies within the footprint."""
+        normals = _inward_normals(_unit_vectors(self.corners))
+        heights = np.degrees(
+            np.arcsin(np.clip(normals @ _unit_vectors(np.array([[ra, dec]]))[0], -1, 1))
+        )
+        return bool(np.all(heights >= radius - np.degrees(_ROUNDING)))
+
+    def is_in_cone(self, ra: float, dec: float, radius: float) -> bool:
+        """Return whether the footprint lies within a cone (ICRS, deg).
+
+        That of a cone wider than a hemisphere is decided by the corners alone.
+        """
+        axis = _unit_vectors(np.array([[ra, dec]]))[0]
+        return bool(np.degrees(_angles(_unit_vectors(self.corners), axis).max()) <= radius)
+
     @property
     def _is_convex(self) -> bool:
         corners = _unit_vectors(self.corners)

@@ -299,17 +299,20 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
 """All mandatory columns of ObsCore 1.1 and those optional ones that say something here."""
 
 
-def obscore_sql(available: str) -> str:
+def obscore_sql(available: str, *others: str) -> str:
     """Return the SQL of the view.
 
     Parameters
     ----------
     available
         The table of the products that the archive shows.
+    others
+        Columns of that table that the view has as well.
     """
     columns = ", ".join(
         f"({column.sql})::{column.type} as {column.name}" for column in OBSCORE_COLUMNS
     )
+    columns += "".join(f", product.{other}" for other in others)
     return f"""
         select {columns}
         from (select * from {available} where access = '{Role.PUBLIC}') as product

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,11 +25,14 @@ from roman_assets.service.mast.endpoint import FILE_ROUTES, SEARCH_ROUTES
 from roman_assets.service.request_error import RequestError
 from roman_assets.service.service import Service, service_of
 from roman_assets.service.settings import ServiceSettings, service_settings_of
+from roman_assets.service.tap.endpoint import TAP_ROUTES
+from roman_assets.service.tap.job import Jobs
 
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = "5"
 _SECURITY = [
+    (b"server", b"roman-assets"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
     (
@@ -37,7 +41,7 @@ _SECURITY = [
         b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
 ]
-"""Headers of every answer: a browser runs and embeds nothing that is not the service's own."""
+"""Headers of every answer. A browser runs and embeds nothing that is not the service's own."""
 
 INTERFACES = (
     (
@@ -74,11 +78,19 @@ def create_application(root: DataRoot, settings: ServiceSettings | None = None) 
     settings
         Limits; by default those of the installation.
     """
-    service = Service.of(root, settings or service_settings_of(root))
+    settings = settings or service_settings_of(root)
+    service = Service.of(root, settings)
+    jobs = Jobs(
+        settings.jobs,
+        settings.jobs_mib << 20,
+        settings.job_seconds,
+        timedelta(hours=settings.job_hours),
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        jobs.close()
         service.snapshots.close()
 
     application = Starlette(
@@ -89,7 +101,7 @@ def create_application(root: DataRoot, settings: ServiceSettings | None = None) 
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],
-                allow_methods=["GET", "HEAD", "POST"],
+                allow_methods=["GET", "HEAD", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=["ETag", "Content-Range", "Content-Length", "Accept-Ranges"],
             ),
@@ -102,6 +114,7 @@ def create_application(root: DataRoot, settings: ServiceSettings | None = None) 
         },
     )
     application.state.service = service
+    application.state.jobs = jobs
     application.state.interfaces = INTERFACES
     return application
 
@@ -115,6 +128,7 @@ def _routes() -> list[BaseRoute]:
         Route("/interfaces", page.interfaces),
         Route("/health", health),
         *SEARCH_ROUTES,
+        *TAP_ROUTES,
     ]
     # Files are sent as they are: their ETag is that of the bytes, and ranges are of these.
     return [

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-import jinja2
 import pandas as pd
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -20,6 +18,7 @@ from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput
 from roman_assets.service.request_error import NotFoundError, UsageError
 from roman_assets.service.service import Service, service_of
+from roman_assets.service.template import render
 
 _SHOWN = 100
 _NEWEST = 15
@@ -32,21 +31,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _TEXTS = ("name", "visit", "exposure", "ra", "dec", "radius", "after", "before")
 _DEFAULT_RADIUS = 0.1
-
-
-def _utc(moment: Any) -> str:
-    if not isinstance(moment, datetime) or pd.isna(moment):
-        return ""
-    return f"{moment:%Y-%m-%d %H:%M}"
-
-
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("roman_assets.service"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-)
-_templates.filters["utc"] = _utc
 
 
 def html(
@@ -66,13 +50,12 @@ def html(
         HTTP's.
     """
     base = request.scope.get("root_path", "").rstrip("/")
-    text = _templates.get_template(template).render(base=base, **values)
-    return HTMLResponse(text, status)
+    return HTMLResponse(render(template, {"base": base, **values}), status)
 
 
 async def style(request: Request) -> Response:
     """Answer with the style sheet of all pages."""
-    text = _templates.get_template("style.css").render()
+    text = render("style.css", {})
     return PlainTextResponse(text, headers={"cache-control": "max-age=3600"}, media_type="text/css")
 
 

@@ -102,6 +102,10 @@ class ServedRegistry(Registry):
         with self._snapshots.cursor() as cursor:
             yield cursor
 
+    def widest_footprint(self) -> float:
+        """Return the largest radius of the footprint of an available product, deg."""
+        return self._widest_footprint(False)
+
     def _widest_footprint(self, overwritten: bool) -> float:
         newest = self._snapshots.identity or (0, 0, 0)
         with self._lock:

@@ -18,6 +18,7 @@ from roman_assets.service.request_error import BusyError, TooLargeError, UsageEr
 from roman_assets.service.served_registry import ServedRegistry
 from roman_assets.service.settings import ServiceSettings
 from roman_assets.service.snapshot import PublicSnapshots
+from roman_assets.service.tap.database import prepare
 
 _Result = TypeVar("_Result")
 
@@ -50,7 +51,7 @@ class Service:
     @classmethod
     def of(cls, root: DataRoot, settings: ServiceSettings) -> Service:
         """Return the service of an installation; nothing is read before the first request."""
-        snapshots = PublicSnapshots(root, settings)
+        snapshots = PublicSnapshots(root, settings, prepare)
         registry = ServedRegistry(root, snapshots)
         return cls(
             settings,
@@ -105,9 +106,9 @@ class Service:
         return b"".join(parts)
 
     def url(self, request: Request, path: str) -> str:
-        """Return the absolute address of a path of this service."""
+        """Return the absolute address of a path of this service, without a slash at its end."""
         base = self.settings.url or str(request.base_url)
-        return f"{base.rstrip('/')}/{path.lstrip('/')}"
+        return f"{base.rstrip('/')}/{path}".rstrip("/")
 
 
 def service_of(request: Request) -> Service:

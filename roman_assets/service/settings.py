@@ -36,6 +36,14 @@ class ServiceSettings(BaseModel):
     """Most rows of one answer."""
     seconds: _Seconds = 30.0
     """Longest time of one query."""
+    job_seconds: _Seconds = 600.0
+    """Longest time of an asynchronous query."""
+    jobs: _Count = 500
+    """Asynchronous queries that are kept."""
+    job_hours: Annotated[float, Field(gt=0, le=8760, allow_inf_nan=False)] = 24.0
+    """How long a query and its answer are kept."""
+    jobs_mib: _Count = 4096
+    """Disk space of all answers that are kept."""
     memory_mib: _Count = 1024
     """Memory of all queries together."""
     spill_mib: _Count = 2048
@@ -44,7 +52,7 @@ class ServiceSettings(BaseModel):
     """Queries at once; others wait."""
     waiting_seconds: _Seconds = 15.0
     """Longest time a request waits for its turn."""
-    body_kib: _Count = 1024
+    body_kib: _Count = 4096
     """Largest body of a request."""
     body_seconds: _Seconds = 30.0
     """Longest time in which a request must arrive."""

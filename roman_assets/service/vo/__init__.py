@@ -1,0 +1,1 @@
+"""What the interfaces of the Virtual Observatory share: parameters, VOTables, descriptions."""
