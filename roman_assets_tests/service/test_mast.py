@@ -279,7 +279,7 @@ def test_other_missions_and_broken_requests_are_refused(mast: str) -> None:
     for body in (b"", b"[]", b"{", b"[" * 100_000):
         given = requests.post(f"{mast}/search/roman/api/v0.1/search", data=body)
         assert given.status_code == 400
-    given = requests.post(f"{mast}/search/roman/api/v0.1/search", data=b" " * (2 << 20))
+    given = requests.post(f"{mast}/search/roman/api/v0.1/search", data=b" " * (5 << 20))
     assert given.status_code == 413
 
 
