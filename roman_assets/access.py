@@ -1,4 +1,4 @@
-"""Who may see what (R1): the roles, and how the software knows which one it serves.
+"""Access (R1): the roles, and how the software knows which one it serves.
 
 What protects L0 and everything internal are the permissions of the file system, or the policy of a
 bucket: general users are given `archive/public` and `archive/registry`, and nothing else. The role

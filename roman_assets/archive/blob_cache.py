@@ -173,7 +173,10 @@ def _configured_limit() -> int:
         return int(float(text) * 2**30)
     except ValueError as error:
         raise BadInputError(
-            CACHE_VARIABLE, "value", f"{text!r} is no number", "give the size of the cache in GiB"
+            CACHE_VARIABLE,
+            "value",
+            f"{text!r} is not a number",
+            "give the size of the cache in GiB",
         ) from error
 
 

@@ -139,8 +139,8 @@ class ObjectArchive(Archive):
     ) -> dict[ProductName, str]:
         """Copy blobs to their public names, where these show something else.
 
-        The lock is confirmed between the look at the names and their replacement. Whoever takes
-        the lock over later changes a name later, and then it is not what this process saw.
+        The lock is confirmed between the look at the names and their replacement. A process that
+        takes the lock over later changes a name later, and then it is not what this process saw.
         """
         looks = _at_once(self._shown, contents)
         changes = [name for name, (shown, _) in looks.items() if shown != contents[name]]

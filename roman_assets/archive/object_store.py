@@ -72,7 +72,7 @@ class ObjectStore:
     """A prefix of an S3 bucket.
 
     Every method raises `PassingFaultError` if the service cannot be reached or fails,
-    `BadInputError` if there is no such bucket or the credentials are none, and
+    `BadInputError` if there is no such bucket or the credentials are invalid, and
     `AccessDeniedError` if they are not sufficient.
 
     Parameters
@@ -83,7 +83,7 @@ class ObjectStore:
     Raises
     ------
     BadInputError
-        If that is no URL of a bucket.
+        If that is not the URL of a bucket.
     """
 
     def __init__(self, url: str) -> None:
@@ -343,7 +343,10 @@ def _opened(url: str, copy_if_not_exists: str | None) -> S3Store:
         )
     if not _endpoint().startswith(("http://", "https://", "AWS")):
         raise BadInputError(
-            "AWS_ENDPOINT_URL", "URL", f"{_endpoint()!r} is none", "write it as https://host:port"
+            "AWS_ENDPOINT_URL",
+            "URL",
+            f"{_endpoint()!r} is not one",
+            "write it as https://host:port",
         )
     config = {} if copy_if_not_exists is None else {"copy_if_not_exists": copy_if_not_exists}
     try:

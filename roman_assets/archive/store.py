@@ -251,7 +251,7 @@ class Archive(ABC):
 
     @abstractmethod
     def restore_blob(self, name: ProductName, sha256: str, *, mend: bool) -> bool:
-        """Return whether a lost blob can be made again from what the name shows, and do so."""
+        """Restore a lost blob from what the name shows; return whether that worked."""
 
     @abstractmethod
     def leftovers(self) -> Iterator[Path]:

@@ -44,7 +44,7 @@ STALLED = 600.0
 PATIENCE = 900.0
 """How long to wait for holders that work, s."""
 TOLD_AFTER = 10.0
-"""How long to wait before the log says who holds the lock, s."""
+"""Wait before the log names the holder of the lock, s."""
 
 _POLLS = 0.002
 _LOOKS = 0.1

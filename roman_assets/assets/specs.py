@@ -136,8 +136,8 @@ def product_specs(step: Step) -> list[dg.AssetSpec]:
 def _upstream(kind: ProductKind, step: Step) -> list[dg.AssetKey | dg.AssetDep]:
     """Return what a product is made from.
 
-    Which L2 belong to a unit of a release says its record, as does the context: references that
-    are new make nothing of it stale.
+    The release record fixes a unit's L2 images and CRDS context, so new references make nothing
+    of it stale.
     """
     upstream = _UPSTREAM[kind.name]
     if step not in PROMPT_STEPS:

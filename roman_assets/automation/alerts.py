@@ -394,7 +394,7 @@ def _addresses(environment: Mapping[str, str], variable: str) -> list[str]:
     for address in found:
         if not _ADDRESS.fullmatch(address):
             raise BadInputError(
-                "environment", variable, f"{address!r} is no mail address",
+                "environment", variable, f"{address!r} is not a mail address",
                 "set addresses, separated by commas",
             )  # fmt: skip
     return found

@@ -1,6 +1,6 @@
 """The ready-made asset sensor: tells a consumer of each new or overwritten L2 and L4 product.
 
-To be told yourself (a transient search, say), copy `availability_sensor` with another
+To start work of your own (a transient search, say), copy `availability_sensor` with another
 `NoticeBoard`, or build one with `build_availability_sensor`. Dagster's own ``@asset_sensor``
 hands over only the newest event of a tick and so loses partitions; this one walks through the
 events in the order they were stored, from a cursor. `roman_assets.automation.latest_product` is an

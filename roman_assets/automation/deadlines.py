@@ -41,7 +41,7 @@ from roman_assets.products.kind import KIND_BY_NAME, Level
 from roman_assets.resources import Installation
 
 VISITS_PER_TICK = 500
-"""So many visits are looked at in one tick."""
+"""Largest number of visits compared in one tick."""
 
 REPORTING_BUDGET = timedelta(seconds=10)
 """A tick reports for this long, the most urgent first; the next one goes on."""
@@ -222,7 +222,7 @@ def alert_sensor(
     """Deliver what holds now and was not delivered yet, in one message for each sender."""
     setup = senders_from_environment()
     if not setup.senders and not setup.errors:
-        return dg.SkipReason("nobody is to be told: no sender is set up (docs/operating.md)")
+        return dg.SkipReason("no alert is sent: no sender is set up (docs/operating.md)")
     log, damage = AlertLog.of(installation.root), damage_alerts(installation.root)
     try:
         with memory.look(context, AlertWatch, installation.root, hands_over=True) as watch:

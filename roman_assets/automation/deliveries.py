@@ -46,7 +46,7 @@ _RELEASE_JOBS = frozenset(
 )
 
 DELIVERIES_PER_TICK = 100
-"""So many runs are requested at once; those that came first first."""
+"""Largest number of runs requested at once, oldest first."""
 
 
 LONGEST_READING = timedelta(seconds=20)

@@ -29,7 +29,7 @@ MERGED_BY_SENSOR = 256 << 20
 """Bytes of tiers that a look merges at once at most: seconds. The daily sweep merges the rest."""
 
 CANCELLED_RUNS = 500
-"""So many of the newest cancelled runs are looked at: more than the sensors keep in the queue."""
+"""Number of newest cancelled runs compared: more than the sensors keep in the queue."""
 
 _FIRST_STEPS = {
     exposure_products.name: Step.FORMATTING,

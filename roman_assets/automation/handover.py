@@ -1,8 +1,8 @@
 """The sensor that tells the SSC which L2 images are ready (R12).
 
 It compares states: the L2 of each visit and exposure that the SSC works on, with what the SSC was
-told last. So an image that is made again is handed over again, and nothing is handed over twice. A
-visit that lacks something is handed over in part when the SSC has no more than `ssc_reserve` left.
+told last. So a reprocessed image is handed over again, and nothing is handed over twice.
+An incomplete visit is handed over in part when the SSC has no more than `ssc_reserve` left.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from roman_assets.registry.receipts import ToldSsc
 
 VISITS_PER_TICK = 200
-"""So many visits are compared in one tick: those that have changed first, the others in turns."""
+"""Largest number of visits compared in one tick: changed ones first, the others in turns."""
 
 
 @dataclass
 class HandoverWatch(Remembered):
-    """The visits of an installation of which the SSC is still to be told something.
+    """The visits of an installation that are still to be handed over to the SSC.
 
     Like `roman_assets.automation.visits.VisitWatch` it is a memory that spares work and decides
     nothing; empty after a restart, when everything is compared.
@@ -68,7 +68,7 @@ class HandoverWatch(Remembered):
         return len(self._waiting)
 
     def ready(self, instance: dg.DagsterInstance, now: datetime) -> list[ReadyImages]:
-        """Return what the SSC is to be told now."""
+        """Return what to hand over to the SSC now."""
         from roman_assets.pipelines.manifest import listed_visits
         from roman_assets.pipelines.ssc.handover import ready_images
         from roman_assets.pipelines.ssc.released_images import changed_by_releases_alone
@@ -137,7 +137,7 @@ def _progress(
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells the SSC which L2 images of GBTDS visits and spectroscopic exposures are "
-    "ready, and again when they are made again.",
+    "ready, and again when they are reprocessed.",
 )
 def handover_sensor(
     context: dg.SensorEvaluationContext,

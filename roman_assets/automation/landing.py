@@ -56,13 +56,13 @@ SCAN_BUDGET = timedelta(seconds=20)
 """A tick reads new packets for this long; the next one goes on where it stopped."""
 
 RUNS_PER_TICK = 100
-"""So many exposures are requested at once, the most urgent first."""
+"""Largest number of exposures requested at once, the most urgent first."""
 
 RECEIPTS_PER_TICK = 5_000
-"""So many changed receipts are compared with the registry in one tick."""
+"""Largest number of changed receipts compared with the registry in one tick."""
 
 REQUESTED_PER_TICK = 100
-"""So many exposures whose run has ended in vain are looked at in a tick: is the run still there?"""
+"""Largest number of exposures compared in a tick whose run has ended without products."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ExposureState:
     def due(self, now: datetime) -> datetime | None:
         """Return when the most urgent product that waits for a run is due (UTC).
 
-        L3 of the visit waits as well. Of an exposure that is made again the clock runs anew: its
+        L3 of the visit waits as well. The clock of a reprocessed exposure starts anew: its
         first publication has had its verdict.
         """
         receipt = self.receipt

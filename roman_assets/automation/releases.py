@@ -4,7 +4,7 @@
 launches the first backfill where that command died before, and that over the units when the L2 are
 made; the units that the SSC delivers are handed over to it. What failed for a passing fault is
 launched again with growing pauses. What was cancelled, or found its input unusable, waits for a
-person to run the release again. What there is to do says the registry, so that a backfill is over
+person to run the release again. The registry tells what there is to do, so that a backfill is over
 what is left.
 """
 

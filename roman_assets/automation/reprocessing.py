@@ -1,11 +1,10 @@
 """The sensor that lets Dagster carry out what a person has approved (R15), and nothing else.
 
-It compares states: approved proposals of which something is still to be made again, with the
-backfills and runs there are. A backfill bears the id of its proposal, so that it is launched once,
-whatever becomes of cursors; killed, Dagster's daemon goes on with it. What failed for a passing
-fault gets another, numbered, after growing pauses. Visits are made again by
-`roman_assets.automation.visits` when the backfill has done all their exposures; those of which only
-L3 and L4 change are asked for here.
+It compares states: unfinished approved proposals, with the backfills and runs there are. A backfill
+bears the id of its proposal, so that it is launched once, whatever becomes of cursors; killed,
+Dagster's daemon goes on with it. What failed for a passing fault gets another, numbered, after
+growing pauses. Visits are reprocessed by `roman_assets.automation.visits` when the backfill has
+done all their exposures; those of which only L3 and L4 change are asked for here.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from roman_assets.pipelines.reprocessing.proposal import DecidedProposal, Progress
 
 RUNS_PER_TICK = 100
-"""So many visits are requested at once."""
+"""Largest number of visits requested at once."""
 
 _BACKFILLED = {
     Step.FORMATTING: dg.AssetKey("uncal"),
@@ -134,7 +133,7 @@ def launch(
     pauses: RetryPauses,
     now: datetime,
 ) -> bool:
-    """Launch a backfill of an approved proposal if one lacks; tell whether it was launched now."""
+    """Launch a backfill of an approved proposal if it is missing; return whether it was."""
     from roman_assets.pipelines.reprocessing.change import STEPS
 
     proposal = decided.proposal
@@ -182,7 +181,7 @@ def visit_requests(
     pauses: RetryPauses,
     now: datetime,
 ) -> Iterator[dg.RunRequest]:
-    """Ask for the visits of which no exposure is to be made again, and after passing faults."""
+    """Request visits without exposures to reprocess, and visits after passing faults."""
     for decided, left in running:
         proposal = decided.proposal
         by_exposures = {str(visit_of(exposure)) for exposure in proposal.exposures}

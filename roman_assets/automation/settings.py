@@ -25,7 +25,7 @@ def visit_reserve() -> VisitReserve:
     Raises
     ------
     BadInputError
-        If the variable is no positive number.
+        If the variable is not a positive number.
     """
     hours = _positive(RESERVE_VARIABLE)
     if hours is None:
@@ -35,12 +35,12 @@ def visit_reserve() -> VisitReserve:
 
 
 def ssc_reserve() -> timedelta:
-    """Return how long before its products are due the SSC is told of a visit that lacks something.
+    """Return how long before its products are due the SSC gets a partial visit.
 
     Raises
     ------
     BadInputError
-        If the variable is no positive number.
+        If the variable is not a positive number.
     """
     hours = _positive(SSC_RESERVE_VARIABLE)
     return DEFAULT_SSC_RESERVE if hours is None else timedelta(hours=hours)
@@ -52,7 +52,7 @@ def partition_window() -> timedelta:
     Raises
     ------
     BadInputError
-        If the variable is no positive number.
+        If the variable is not a positive number.
     """
     days = _positive(WINDOW_VARIABLE)
     return DEFAULT_WINDOW if days is None else timedelta(days=days)
@@ -68,6 +68,6 @@ def _positive(variable: str) -> float | None:
         number = 0.0
     if not 0 < number < float("inf"):
         raise BadInputError(
-            "environment", variable, f"{text!r} is no positive number", "set one, or unset it"
+            "environment", variable, f"{text!r} is not a positive number", "set one, or unset it"
         )
     return number

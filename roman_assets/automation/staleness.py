@@ -4,8 +4,8 @@ It reports the inputs that no asset makes, `CALIBRATION_REFERENCES`, `VISIT_REFE
 `ANCILLARY`, with a data version for each exposure and visit. At first that says nothing. When the
 operational context would choose another reference for an image, a definitive ephemeris covers an
 exposure with a predicted one, or another pixel scale of coadds is set, the version is another, and
-Dagster shows what is made with it as stale. Nothing is made again because of it (R15). The versions
-follow from registry, cache, landing area and settings as they are; no event is remembered.
+Dagster shows what is made with it as stale. Nothing is reprocessed because of it (R15). The
+versions follow from registry, cache, landing area and settings as they are; no event is remembered.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _affected(root: DataRoot, registry: Registry, change: Change) -> tuple[set[s
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Shows as stale what would be made otherwise now. It makes nothing again.",
+    description="Marks assets stale if they would come out differently today. Never starts a run.",
 )
 def staleness_sensor(
     context: dg.SensorEvaluationContext,
@@ -167,7 +167,7 @@ def staleness_sensor(
         with memory.look(context, StalenessWatch, installation.root) as watch:
             versions = watch.versions()
     except BadInputError as error:
-        return dg.SkipReason(f"what is stale cannot be told: {error}")
+        return dg.SkipReason(f"staleness cannot be determined: {error}")
     reports = [
         report
         for asset, of_asset in versions.items()
@@ -195,7 +195,7 @@ def changed_versions(
     asset
         The input.
     affected
-        Version by partition, of those that would be made otherwise.
+        Version by partition, of those that would come out differently.
     in_force
         Versions that are not withdrawn. A partition that was told one of them and is not affected
         any more was made with it: it is on record before Dagster hears of it.
@@ -223,7 +223,7 @@ def changed_versions(
 def _taken_back(
     instance: dg.DagsterInstance, asset: dg.AssetKey, observed: Mapping[str, str]
 ) -> Iterator[dg.AssetObservation]:
-    """Report the former version of partitions that are affected no more, without being made again.
+    """Report the former version of partitions that are affected no more, without being reprocessed.
 
     That is so when a context was withdrawn.
     """

@@ -1,9 +1,9 @@
 """The sensor that makes L3 and L4 of a visit, whole or in part (R9, R10, R12).
 
-It compares states: what the visit's L2 are now, and what lacks, with what its L3 were made from. No
-event is remembered, so none can be lost; a late exposure or an overwritten L1 changes the L2 and
-thereby the digest of the manifest, and the visit is made again. When a visit that lacks something
-is made all the same, `roman_assets.products.visit_policy` decides.
+It compares states: what the visit's L2 are now, and what is missing, with what its L3 were made
+from. No event is remembered, so none can be lost; a late exposure or an overwritten L1 changes the
+L2 and thereby the digest of the manifest, and the visit is reprocessed. When an incomplete
+visit is made all the same, `roman_assets.products.visit_policy` decides.
 
 With many visits a look cannot compare all of them. `VisitWatch` keeps those that are not up to
 date, and compares again only where the registry has changed, a run has ended or a time has come; it
@@ -62,10 +62,10 @@ if TYPE_CHECKING:
     from roman_assets.registry.registry import Registry
 
 VISITS_PER_TICK = 200
-"""So many visits are compared in one tick: those that have changed first, the others in turns."""
+"""Largest number of visits compared in one tick: changed ones first, the others in turns."""
 
 RUNS_PER_TICK = 100
-"""So many visits are requested at once, the most urgent first."""
+"""Largest number of visits requested at once, the most urgent first."""
 
 MEASURED_OVER = timedelta(days=7)
 """The reserve follows the computation times of visits made within this time."""
@@ -79,7 +79,7 @@ _WANTED = (VisitDecision.MAKE, VisitDecision.MAKE_PARTIAL)
 
 @dataclass(frozen=True)
 class Approval:
-    """That a visit is made again by an approved proposal (R15).
+    """Approval to reprocess a visit (R15).
 
     Parameters
     ----------
@@ -100,19 +100,19 @@ class VisitState:
     Parameters
     ----------
     manifest
-        Its L2 images now, and what lacks.
+        Its L2 images now, and what is missing.
     made_from
         Names and hashes of the L2 images its L3 were made from.
     made_without
-        What lacked when its current L3 were made, as each of them says.
+        What was missing when its current L3 were made, as each of them says.
     made
         When its L3 were last published (UTC), None if they never were.
     deadline
         Of L3.
     approval
-        The approved proposal by which its L2 are made again, and its L3 not yet.
+        The approved proposal by which its L2 are reprocessed, and its L3 not yet.
     released
-        Names of L2 images that a data release made again.
+        Names of L2 images that a data release reprocessed.
     closed
         Whether a data release has superseded all of its L3, which may be removed by now.
     failed
@@ -136,10 +136,10 @@ class VisitState:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the L3 were made from just these images, and are marked for just what lacks.
+        """Whether the L3 are made from just these images and marked with just what is missing.
 
-        What a data release makes again is for its own L3 (R7): it is no reason to make prompt L3
-        again, nor is any new L2 of an old image once the release has superseded them (R13).
+        What a data release reprocesses is for its own L3 (R7): prompt L3 do not follow it, nor any
+        new L2 of an old image once the release has superseded them (R13).
         """
         if self.failed is not None and self.failed.partial and not self.closed:
             return False

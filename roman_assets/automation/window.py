@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from roman_assets.registry.registry import Registry
 
 VISITS_AT_ONCE = 500
-"""So many visits are looked up in the ledger by one query."""
+"""Largest number of visits that one query of the ledger looks up."""
 
 VISITS_PER_TICK = 100
-"""So many visits are put away in one tick: Dagster deletes keys one by one."""
+"""Largest number of visits put away in one tick: Dagster deletes keys one by one."""
 
 SETTLED = frozenset(
     {

@@ -76,7 +76,7 @@ def use_context(context: str) -> None:
     """Make romancal in this process use a context from now on.
 
     A process that has used CRDS keeps to the context it found then, whatever the environment
-    or the server say later; so whoever calibrates names the context, once for each exposure.
+    or the server say later; so calibration names the context, once for each exposure.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def use_context(context: str) -> None:
     Raises
     ------
     BadInputError
-        If the name is no context's.
+        If the name is not that of a context.
     """
     from crds.core import utils
 
@@ -98,7 +98,7 @@ def use_context(context: str) -> None:
 def _require_name(context: str) -> None:
     if _CONTEXT.fullmatch(context) is None:
         raise BadInputError(
-            "CRDS", "context", f"{context!r} is no context", "name one such as roman_0002.pmap"
+            "CRDS", "context", f"{context!r} is not a context", "name one such as roman_0002.pmap"
         )
 
 
@@ -113,7 +113,7 @@ def require_context(context: str) -> str:
     Raises
     ------
     BadInputError
-        If the name is no context's, or a cache that no server fills does not have it.
+        If the name is not that of a context, or a cache that no server fills does not have it.
     """
     _require_name(context)
     serverless = os.environ.get("CRDS_SERVER_URL", SERVERLESS_URL) == SERVERLESS_URL

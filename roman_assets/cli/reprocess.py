@@ -43,7 +43,9 @@ CoaddScale = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="See roman-assets proposals.")]
-Author = Annotated[str, typer.Option("--by", help="Who says so; by default who is logged in.")]
+Author = Annotated[
+    str, typer.Option("--by", help="Author of the statement; by default the logged-in user.")
+]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 
 

@@ -166,7 +166,7 @@ def build_crds_cache(
     sky_fields: Iterable[SkyCircle] = DEFAULT_FIELDS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[str, ...]:
-    """Make a cache, or add to it what it lacks.
+    """Make a cache, or add to it what is missing.
 
     Safe to run again after any interruption, and in several processes at once: one of them
     works, the others wait and then find little left to do. Processes that use the cache
@@ -259,7 +259,7 @@ def stored_epsf(path: Path, detector: str, element: OpticalElement) -> EpsfGrid:
     Raises
     ------
     BadInputError
-        If the cache lacks them.
+        If the cache does not have them.
     """
     name = _existing_ledger(path).files.get(f"epsf {detector} {element}")
     if name is None:

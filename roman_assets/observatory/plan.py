@@ -330,8 +330,8 @@ class VisitPlan:
         Raises
         ------
         BadInputError
-            If columns lack, a value is out of range, or an optical element, detector or MA table
-            is unknown.
+            If columns are missing, a value is out of range, or an optical element, detector or MA
+            table is unknown.
         """
         _check_detectors(detectors)
         try:
@@ -427,7 +427,7 @@ def _check_type(path: Path, name: str, values: NDArray[Any]) -> None:
     if name in _INTEGERS and values.dtype.kind not in "iu":
         raise BadInputError(path, name, f"{values.dtype} values", "give integers")
     if name in _NUMBERS and (values.dtype.kind not in "iuf" or not np.all(np.isfinite(values))):
-        raise BadInputError(path, name, "a value is no number", "give finite numbers")
+        raise BadInputError(path, name, "a value is not a number", "give finite numbers")
 
 
 def _rows(

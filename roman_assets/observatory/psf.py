@@ -101,10 +101,10 @@ def effective_psf(detector: str, element: OpticalElement, window: int | None) ->
     Raises
     ------
     ValueError
-        If the element is no filter.
+        If the element is not a filter.
     """
     if not imaging(element):
-        raise ValueError(f"{element} has no ePSF: it is no filter")
+        raise ValueError(f"{element} has no ePSF: it is not a filter")
     pixel_x, pixel_y = grid_positions(window)
     stamps = np.stack(
         [

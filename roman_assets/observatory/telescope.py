@@ -217,11 +217,11 @@ def observe(
 ) -> tuple[ExposureId, ...]:
     """Carry a plan out: calibrate the instrument, take the exposures, land the data.
 
-    Builds what lacks in the CRDS cache of the installation, writes the truth table of each visit
-    (see `roman_assets.observatory.truth`), and lands the predicted ephemeris, the MA tables, the
-    packets of each exposure, and each executed visit after its last exposure. The same plan, seed,
-    window and pointing error always land the same bytes; doing it again after an interruption is
-    safe.
+    Builds what is missing in the CRDS cache of the installation, writes the truth table of each
+    visit (see `roman_assets.observatory.truth`), and lands the predicted ephemeris, the MA tables,
+    the packets of each exposure, and each executed visit after its last exposure. The same plan,
+    seed, window and pointing error always land the same bytes; doing it again after an interruption
+    is safe.
 
     Parameters
     ----------

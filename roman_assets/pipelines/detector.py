@@ -157,7 +157,7 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
     Raises
     ------
     BadInputError
-        If the L1 file cannot be used, or a reference file lacks.
+        If the L1 file cannot be used, or a reference file is missing.
     PassingFaultError
         If the disk is full.
     Exception
@@ -228,7 +228,7 @@ def require_usable(uncal: Path) -> None:
     Raises
     ------
     BadInputError
-        If it is no valid L1 model, or its shape is not that of its reads and of the detector's
+        If it is not a valid L1 model, or its shape is not that of its reads and of the detector's
         references.
     """
     from asdf.exceptions import ValidationError

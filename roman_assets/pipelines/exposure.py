@@ -116,8 +116,8 @@ def calibrate_exposure(
     Each detector gives L2 and the supplement of its L1 (with the definitive ephemeris if it has
     been received by now, else with that of L1), and for imaging of HLWAS, HLTDS and GAS a source
     catalogue and a segmentation map. The context and the software are the best of this moment
-    and are recorded with every product (R5). What exists already, made from the same L1 with the
-    same context and software, is not made again. One failing detector fails alone.
+    and are recorded with every product (R5). What exists already, made from the same L1 with
+    the same context and software, is reused. One failing detector fails alone.
 
     Routine work replaces no L2 of the same L1, whatever is best now, and makes a lost one with the
     context and for the data release on its record (R7, R15). If other software is installed by now,
@@ -133,7 +133,7 @@ def calibrate_exposure(
         The CRDS pipeline context, fixed by a data release (R7) or by what was approved (R15); by
         default the operational one of this moment.
     data_release
-        The data release that it is made again for; its products are marked with it.
+        The data release that it is reprocessed for; its products are marked with it.
     only
         File sets to calibrate, those that something new affects (R15): the products of the others
         stay as they are. All by default.
@@ -577,7 +577,7 @@ class _Former:
 def _left_alone(
     root: DataRoot, plan: _Plan, only: Collection[str] | None
 ) -> dict[str, RegisteredProduct]:
-    """Return the products of file sets that nobody wants to be made again."""
+    """Return the products of file sets that are not to be reprocessed."""
     if only is None:
         return {}
     others = (ramp for ramp in plan.ramps if str(ramp.file_set) not in only)

@@ -1,4 +1,4 @@
-"""What there is of a visit to be added up, and what lacks (R9)."""
+"""What there is of a visit to co-add, and what is missing (R9)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class VisitManifest:
     nexposures
         The planned number (``meta.visit.nexposures``), None before anything of it is registered.
     missing
-        What lacks: exposures without L2, and file sets of single detectors without one. Exposures
-        that were planned and never seen count, unless the observatory cut the visit short.
+        What is missing: exposures without L2, and file sets of single detectors without one.
+        Exposures that were planned and never seen count, unless the observatory cut the visit
+        short.
     failed
         Those file sets of `missing` that could not be made: they are not awaited.
     status
@@ -67,14 +68,14 @@ class VisitManifest:
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """What lacks and may still come."""
+        """What is missing and may still come."""
         return tuple(name for name in self.missing if name not in self.failed)
 
     @property
     def digest(self) -> str:
-        """A sha256 of the members' names and contents and of what lacks.
+        """A sha256 of the members' names and contents and of what is missing.
 
-        It changes whenever the products of the visit are to be made again.
+        It changes whenever the visit is to be reprocessed.
         """
         lines = [
             *(f"{member.name} {member.sha256}" for member in self.members),
@@ -91,7 +92,7 @@ class VisitManifest:
 
 
 def visit_manifest(root: DataRoot, visit: VisitId) -> VisitManifest:
-    """List the current L2 images of a visit and what lacks.
+    """List the current L2 images of a visit and what is missing.
 
     Parameters
     ----------

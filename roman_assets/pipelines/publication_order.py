@@ -193,7 +193,7 @@ def _require_present(registry: Registry, publication: Publication) -> None:
         if str(leader) in relied_on:
             if content != relied_on[str(leader)]:
                 raise PassingFaultError(
-                    f"{leader} was made again, or lost, while {name} was made for it. Remedy: do "
+                    f"{leader} was reprocessed, or lost, while {name} was made for it. Remedy: do "
                     "the work again"
                 )
         elif named and content not in named:
@@ -214,7 +214,7 @@ def _left_behind(registry: Registry, publication: Publication) -> Iterator[Produ
             name=name,
             made_by=entry.record_id,
             sha256=entry.sha256,
-            reason="what it follows was made again without it (R14)",
+            reason="what it follows was reprocessed without it (R14)",
             cause=leaders[name],
         )
 

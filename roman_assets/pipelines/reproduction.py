@@ -38,7 +38,7 @@ from roman_assets.software import deciding_software, installed_version, remedy
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A product that was made again.
+    """A reproduced product.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class Standing:
                 "software",
                 f"what follows it is missing, and it was made with {versions}; a run that nobody "
                 "asked for does not replace it (R15)",
-                "materialize the partition, or propose to reprocess it, to make all of it again",
+                "materialize the partition, or propose it for reprocessing as a whole",
             )
         if self.leader.context is not None:
             require_context(self.leader.context)

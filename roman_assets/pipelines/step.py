@@ -148,7 +148,7 @@ def publish_step(
     public names. When this returns, archive and registry show them. A crash before the record
     leaves no product; a crash after it is finished by the next fold.
 
-    What follows a product and was not made again with it is overwritten too, by the same record
+    What follows a product and was not remade with it is overwritten too, by the same record
     (R14). A product of a data release is published once and never again (R13); it is public if the
     release is.
 
@@ -180,7 +180,7 @@ def publish_step(
         made from a product that was overwritten meanwhile; nothing is published.
     PassingFaultError
         If a disk is full, or a product in `reused` was overwritten meanwhile; nothing half written
-        is visible, and the work can be done again.
+        is visible, and the work can be repeated.
     ValueError
         If an output is of another step, or two outputs share a name.
     """

@@ -34,11 +34,11 @@ def mosaic_visit(
     """Add up the prompt L2 of a visit on every skycell it touches, and publish what that gives.
 
     Each skycell gives a coadd on the sky map with its association, and a source catalogue with its
-    segmentation map. Skycells whose members, context, software and pixel scale are as before are
-    not made again. One failing skycell fails alone. Which L2 there are is decided at
-    the start: whether a visit is complete is for the caller to ask (`visit_manifest`). Products of
-    a visit of which something lacks are marked: ``missing`` in their metadata names what. When the
-    rest comes they are made again, with or without more images, so that the mark goes.
+    segmentation map. Skycells whose members, context, software and pixel scale are as before
+    are reused. One failing skycell fails alone. Which L2 there are is decided at
+    the start: whether a visit is complete is for the caller to ask (`visit_manifest`). Products
+    of an incomplete visit are marked: ``missing`` in their metadata names what. When the rest
+    comes they are reprocessed, with or without more images, so that the mark goes.
 
     Routine work replaces no coadd of the same images and mark, whatever context, software and pixel
     scale are in force now: that is a person's decision, as it is for L2 (R15). It makes a lost one

@@ -92,7 +92,7 @@ def worker_count(memory_per_worker: int) -> int:
     Raises
     ------
     PlatformError
-        If that variable is no positive integer.
+        If that variable is not a positive integer.
     """
     chosen = os.environ.get(WORKERS_VARIABLE)
     if chosen is not None:

@@ -39,7 +39,7 @@ GROUP_SCOPES = frozenset({Scope.SKYCELL, Scope.GROUP_DETECTOR, Scope.GROUP})
 
 
 class Maker(StrEnum):
-    """Who computes the products of a kind (R12)."""
+    """The institution that computes the products of a kind (R12)."""
 
     SOC = "SOC"
     """The Science Operations Center: this platform."""
@@ -174,7 +174,7 @@ class ProductKind:
 
     @property
     def maker(self) -> Maker:
-        """Who computes it."""
+        """The institution that computes it."""
         return Maker.SSC if self.step in DELIVERY_STEPS else Maker.SOC
 
 

@@ -1,6 +1,6 @@
 """The table of life cycles: what becomes of a product after it was made (R6, R7, R13, R14).
 
-Which kinds share the fate of another says `roman_assets.products.kind.ProductKind.follows`.
+`roman_assets.products.kind.ProductKind.follows` names the kinds that share the fate of another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who made the photons: programs, visits, exposures, detectors and what stood in the beam."""
+"""Observations: programs, visits, exposures, detectors and what stood in the beam."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Origin(StrEnum):
-    """Who formats the L1 of an exposure; what follows from L1 is the same for both."""
+    """The place where the L1 of an exposure is formatted; what follows is the same for both."""
 
     PACKETS = "packets"
     """This platform, from the packets of the exposure."""

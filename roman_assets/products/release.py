@@ -76,7 +76,7 @@ def grouping_of(unit: GroupedFileSet) -> Grouping:
     for grouping, letter in _LETTERS.items():
         if unit.grouping.startswith(letter):
             return grouping
-    raise ValueError(f"{unit} is no unit of a data release")
+    raise ValueError(f"{unit} is not a unit of a data release")
 
 
 def includes(unit: GroupedFileSet, visit: VisitId) -> bool:

@@ -3,7 +3,7 @@
 Images decide: what is made with an image changes with it. Which images are affected is for
 `roman_assets.pipelines.reprocessing` to say; here they and all that belongs to them are found in
 the snapshot of a `Registry.connection`. L3 and L4 of data releases never count, since they are
-never made again (R13), nor L2 of theirs where only calibration is new (R7), nor prompt L3 and L4
+never reprocessed (R13), nor L2 of theirs where only calibration is new (R7), nor prompt L3 and L4
 that a release has superseded.
 """
 
@@ -47,7 +47,7 @@ _NOT_FIXED = "data_release is null"
 """L2 that a data release has made are uniform, and stay so (R7)."""
 
 _MADE_HERE = "origin is null"
-"""L1 that was delivered cannot be made again here."""
+"""L1 that was delivered cannot be reprocessed here."""
 
 _OF_PARTITIONS = (
     '($partitions is null or "partition" in $partitions)'

@@ -85,7 +85,7 @@ def _circle(ra: float, dec: float, radius: float) -> tuple[Any, Any]:
 
 
 def _as_ranges(nside: int, pixels: Any) -> tuple[Any, Any]:
-    """Return wide pixels (negative ones are none) as ranges of those the registry knows."""
+    """Return wide pixels (negative ones do not count) as ranges of those the registry knows."""
     known = np.unique(pixels[pixels >= 0])
     starts = np.flatnonzero(np.diff(known, prepend=-2) > 1)
     ends = np.append(starts[1:], len(known))
@@ -94,9 +94,9 @@ def _as_ranges(nside: int, pixels: Any) -> tuple[Any, Any]:
 
 
 _WIDTHS_OF_MARGIN = 3
-"""So much wider than the margin are pixels, which are narrower at some places than at others."""
+"""Least width of pixels in margins: some are narrower at some places than at others."""
 _WIDTHS_IN_RADIUS = 100
-"""So many pixels go into a polygon's radius at most, lest there be millions of them."""
+"""Largest number of pixels in a polygon's radius, which could be millions."""
 
 
 def areas_of(cone: Cone | None, polygon: Polygon | None) -> list[Area]:

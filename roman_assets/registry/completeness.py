@@ -1,4 +1,4 @@
-"""What lacks among the products on record: inputs that nobody knows, kinds of a file set."""
+"""Gaps among the products on record: inputs that nobody knows, kinds of a file set."""
 
 # Names put into SQL are names of the schema; values are always parameters.
 # ruff: noqa: S608
@@ -64,7 +64,7 @@ with sets as (
 
 
 def partial_sets(ask: Ask) -> Iterator[Finding]:
-    """Find file sets that lack a kind which the same step makes of such an exposure or visit."""
+    """Find file sets without a kind that the same step makes of such an exposure or visit."""
     shapes = ask(
         f"{_SETS} select distinct step, kinds, survey, exposure_type, origin from sets", {}
     )

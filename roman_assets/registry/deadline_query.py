@@ -121,7 +121,7 @@ class DeadlineQuery(SnapshotReader):
         -------
         pandas.DataFrame
             Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `deadlines`, then
-            by name. A product that was made again has a row for each generation.
+            by name. A reprocessed product has a row for each generation.
         """
         _require_known(of)
         return self._ledger(PRODUCTS, PRODUCT_COLUMNS, {"name": name, **of}, now, limit)

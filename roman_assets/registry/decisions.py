@@ -52,7 +52,7 @@ class Decisions(SnapshotReader):
         ]
 
     def proposals(self) -> list[dict[str, Any]]:
-        """Return all proposals to make products again, in the order in which they were made (R15).
+        """Return all proposals to reprocess, in the order in which they were made (R15).
 
         Returns
         -------
@@ -81,7 +81,7 @@ class Decisions(SnapshotReader):
         )
 
     def approvals_of_visits(self, visits: Iterable[VisitId | str]) -> dict[str, dict[str, Any]]:
-        """Return the newest approved proposal to make each visit again (R15).
+        """Return the newest approved proposal to reprocess each visit (R15).
 
         Returns
         -------

@@ -29,7 +29,7 @@ class FindingKind(StrEnum):
 
 
 _BY_MENDING = "run `roman-assets fsck --mend`"
-_MAKE_AGAIN = "run the step that makes the product again"
+_MAKE_AGAIN = "run the step of the product again"
 
 REMEDIES: Mapping[FindingKind, str] = {
     FindingKind.DAMAGED_RECORD: f"{_BY_MENDING}, which sets it aside; restore it from a backup or "
@@ -42,8 +42,8 @@ REMEDIES: Mapping[FindingKind, str] = {
     FindingKind.LOST_PRODUCT: _MAKE_AGAIN,
     FindingKind.WRONG_PUBLIC_NAME: _BY_MENDING,
     FindingKind.UNKNOWN_PUBLIC_NAME: _BY_MENDING,
-    FindingKind.DANGLING_INPUT: "restore the commit record of the input from a backup, or make the "
-    "product again from what there is",
+    FindingKind.DANGLING_INPUT: "restore the commit record of the input from a backup, or "
+    "reprocess the product from what there is",
     FindingKind.PARTIAL_SET: "run its step again",
     FindingKind.LEFT_BEHIND: f"{_BY_MENDING}, which states it overwritten; then {_MAKE_AGAIN}",
     FindingKind.NEVER_TAKEN: f"{_BY_MENDING}, which withdraws it; it can still be cited",

@@ -106,7 +106,7 @@ class Footprint:
         Raises
         ------
         ValueError
-            If it is no convex polygon, or has a corner more than `WIDEST` from its centre.
+            If it is not a convex polygon, or has a corner more than `WIDEST` from its centre.
         """
         region = cls.parse(corners) if isinstance(corners, str) else cls(_pairs(corners))
         directions = region.corners

@@ -93,8 +93,8 @@ def fsck(
 def collect_blobs(root: DataRoot, *, grace: timedelta = DEFAULT_GRACE) -> list[Finding]:
     """Free the bytes that no product needs any more, after the grace period.
 
-    Whoever has such a file open keeps it. Nothing is removed while records or registry are damaged:
-    what they cannot tell of may be needed.
+    A process that has such a file open keeps it. Nothing is removed while records or registry are
+    damaged: what they cannot tell of may be needed.
 
     Parameters
     ----------

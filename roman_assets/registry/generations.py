@@ -91,7 +91,7 @@ class Generations(SnapshotReader):
     def generations(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
         """Return all generations of products by name, oldest first; unknown names are absent.
 
-        What was overwritten or removed is there with all by which it can be cited and made again.
+        What was overwritten or removed is there with all it takes to cite and reproduce it.
         """
         wanted = sorted(set(names))
         if not wanted:

@@ -93,7 +93,7 @@ def read_header(path: Path, name: ProductName) -> Header:
         return _READERS[extension](path)
     except Exception as error:  # the libraries raise almost anything on damaged files
         raise BadInputError(
-            path, "metadata", f"not readable as {extension}: {error}", f"make {name} again"
+            path, "metadata", f"not readable as {extension}: {error}", f"write {name} again"
         ) from error
 
 

@@ -1,12 +1,12 @@
 """The deadline ledger: how every product stands against its deadline, and why (R2, R5, R9, R10).
 
-The ledger is no second truth: it is a set of DuckDB macros over what the registry has folded from
-the commit records (products, attempts, receipts, failures) and over the table of deadlines. The
-present time is an argument. ``docs/deadlines.md`` explains its rules.
+The ledger is not a second truth: it is a set of DuckDB macros over what the registry has folded
+from the commit records (products, attempts, receipts, failures) and over the table of deadlines.
+The present time is an argument. ``docs/deadlines.md`` explains its rules.
 
 Two macros are for use, `GROUPS` and `PRODUCTS`. Products that one record made, of one kind, share
-all their moments; so do those of one kind that one exposure lacks for one reason. A row of the
-former is such a group, and a row of the latter is a single product.
+all their moments; so do those of one kind that one exposure does not have for one reason. A row of
+the former is such a group, and a row of the latter is a single product.
 """
 
 # Names put into SQL are names of this module; values are always parameters.
@@ -277,7 +277,7 @@ made as materialized (
             bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
         from products
         where release = 'p' and (visits is null or name_key in partition_keys(visits))
-            -- what a data release makes, or makes again, has no prompt deadline
+            -- what a data release makes, or reprocesses, has no prompt deadline
             and (data_release is null or generation = 1)
         group by record_id, kind, generation = 1
     ) counted join (

@@ -26,7 +26,7 @@ _ABSENT = (None, "?", -999999, -999999.0, "-999999", "-999999.0", "None", "")
 
 _YEARS = range(1970, 2200)
 """In which something can have been observed."""
-_AGAIN = "make the file again"
+_AGAIN = "write the file again"
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ DATA_KINDS: Mapping[str, _DataKind] = {
 }
 """By name of the kind.
 
-Associations, supplements, location tables, what is known of a search and reports on quality are no
-data of the sky and are not listed.
+Associations, supplements, location tables, what is known of a search and reports on quality are
+not data of the sky and are not listed.
 """
 
 _CALIBRATION_LEVELS = {Level.L1: 1, Level.L2: 2, Level.L3: 3, Level.L4: 4}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _FEW_PLACES = 20
-"""So many are named in the search for products; among more it joins."""
+"""Largest number named in a search for products; beyond it, the search joins."""
 
 _PLACES_IN_RANGES = f"""
     select distinct healpix, name_key from {PLACES.name}
@@ -219,7 +219,7 @@ detector, skycell, release, step, partition, access
             If there is no such table.
         """
         if table not in (known := [declared.name for declared in ARCHIVE_TABLES]):
-            raise ValueError(f"{table!r} is no metadata table: known are {', '.join(known)}")
+            raise ValueError(f"{table!r} is not a metadata table: known are {', '.join(known)}")
         conditions, parameters = conditions_of({"name": name})
         conditions += places_of({"name": name})
         if not overwritten:

@@ -1,8 +1,8 @@
 """The public registry: what general users may know of the products, as files of its own (R1).
 
-Whoever can open a DuckDB file can read all of it, freed blocks included. So what general users get
-is no view of the operators' tiers and no copy with parts deleted, but for each tier a new file with
-only the tables and columns that are public in `roman_assets.registry.schema`.
+Anyone who can open a DuckDB file can read all of it, freed blocks included. So general users get
+neither a view of the operators' tiers nor a copy with parts deleted, but for each tier a new file
+with only the tables and columns that are public in `roman_assets.registry.schema`.
 """
 
 # Names put into SQL are names of the schema; values are always parameters.

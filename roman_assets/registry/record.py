@@ -168,7 +168,7 @@ class Statement(StrEnum):
     HANDOVER = "handover"
     """What the SSC was told."""
     PROPOSAL = "proposal"
-    """That somebody proposes to make products again early (R15)."""
+    """A proposal to reprocess early (R15)."""
     DECISION = "decision"
     """What was decided about a proposal, and by whom (R15)."""
 
@@ -282,7 +282,7 @@ class Handover(_Frozen):
     manifest
         Where the manifest is in the exchange with the SSC.
     digest
-        Identifies what it says: the images, by name and content, and what lacks.
+        Identifies what it says: the images, by name and content, and what is missing.
     images
         Number of images.
     """
@@ -293,7 +293,7 @@ class Handover(_Frozen):
 
 
 class Cause(StrEnum):
-    """What can make products worth making again."""
+    """What can make products worth reprocessing."""
 
     CONTEXT = "context"
     """Another CRDS pipeline context."""
@@ -327,7 +327,7 @@ class Change(_Frozen):
 
 
 class Proposal(_Frozen):
-    """A proposal to make products again early (R15).
+    """A proposal to reprocess products early (R15).
 
     Parameters
     ----------
@@ -338,9 +338,9 @@ class Proposal(_Frozen):
     author, reason
         Who proposes it, and why.
     exposures
-        The exposures to be made again.
+        The exposures to reprocess.
     visits
-        The visits whose L3 and L4 are made again, after their exposures.
+        The visits whose L3 and L4 are reprocessed, after their exposures.
     impact
         What it was said to change and cost, for people and programs.
     """

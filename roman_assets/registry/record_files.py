@@ -211,7 +211,7 @@ class ObjectRecords(RecordFiles):
         return sorted(self._sizes(self._pending))
 
     def read(self, paths: Iterable[Path]) -> list[bytes]:
-        """Read objects; local copies of segments that differ are made again."""
+        """Read objects; local copies of segments that differ are replaced."""
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return list(threads.map(self._read, paths))
 

@@ -38,7 +38,7 @@ def require_repairable(root: DataRoot, error: duckdb.Error | SnapshotError) -> N
     """Raise an error of a fold, unless a quick rebuild repairs its cause.
 
     Damage leaves a case among what is set aside, which `alert_sensor` reports. A registry of
-    another version is no damage.
+    another version is not damage.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Superseding and removing products, each together with what belongs to it (R13, R14).
 
 Which products, and when, is for the caller to say; here it is done, by one commit record. What is
-removed keeps its row in the registry, by which it can be cited and made again. `fsck` collects its
+removed keeps its row in the registry, by which it can be cited and reproduced. `fsck` collects its
 file after the grace period.
 """
 
@@ -77,7 +77,7 @@ def remove(
 ) -> RetentionReport:
     """Remove products from the archive, with all that follows them, by one commit record.
 
-    A generation that somebody publishes meanwhile is not touched. Done again, it does nothing.
+    A generation that somebody publishes meanwhile is not touched. Idempotent.
 
     Parameters
     ----------

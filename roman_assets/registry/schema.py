@@ -172,7 +172,7 @@ METADATA: tuple[Column, ...] = (
         "arcsec",
     ),
     Column("cal_step", "JSON", "status of every calibration step"),
-    Column("data_release", "VARCHAR", "release of the survey that L2 was made again for (R7)"),
+    Column("data_release", "VARCHAR", "release of the survey that L2 was reprocessed for (R7)"),
     Column("origin", "VARCHAR", "delivered, for L1 that was formatted elsewhere"),
 )
 """What the product's own metadata say; a product that does not carry a fact has null."""
@@ -415,7 +415,7 @@ HANDOVERS = Table(
 )
 PROPOSALS = Table(
     "proposals",
-    "one proposal to make products again early (R15)",
+    "one proposal to reprocess early (R15)",
     (
         *_RECORD,
         *columns_of(
@@ -647,7 +647,7 @@ def source_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
       file and generation, or a row without such a file;
     - an L4 product whose JSON facts, or whose texts in a metadata table, are larger than a file's
       metadata can be, or with more unfit values than there are columns;
-    - inputs of an L4 product that are no files.
+    - inputs of an L4 product that are not files.
 
     Parameters
     ----------
@@ -713,7 +713,7 @@ _CONTENT_QUERIES = (
     ),
     (
         "inputs",
-        "inputs of an L4 file that are no files",
+        "inputs of an L4 file that are not files",
         f"select name from inputs semi join {_L4_NAMES} "
         "using (name) where not regexp_matches(input_name, '\\.[a-z]+$') limit 1",
     ),

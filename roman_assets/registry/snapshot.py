@@ -45,7 +45,7 @@ class Snapshot:
 
 
 class SnapshotError(Exception):
-    """The snapshot is lost, damaged or of another version; a rebuild makes it again."""
+    """The snapshot is lost, damaged or of another version; a rebuild replaces it."""
 
 
 def registry_directory(root: DataRoot, role: Role) -> Path:
@@ -67,7 +67,7 @@ def read_snapshot(directory: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{path} is no snapshot: {error!r}") from error
+        raise SnapshotError(f"{path} is not a snapshot: {error!r}") from error
 
 
 def refresh_snapshot(root: DataRoot, role: Role = Role.OPERATIONS) -> None:
@@ -128,7 +128,7 @@ def tier_path(root: DataRoot, tier: str, role: Role = Role.OPERATIONS) -> Path:
 
 
 def require_tiers(root: DataRoot, tiers: Sequence[str]) -> None:
-    """Refuse to go on without a file of a tier, whoever it is for.
+    """Raise an error if a file of a tier is missing, for either role.
 
     Raises
     ------

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 MOST_MEASURED = 1_000
-"""So many computations tell how long a step takes."""
+"""Number of newest computations from which the duration of a step is taken."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class FaultRates:
     Raises
     ------
     BadInputError
-        If one is no fraction.
+        If one is not a fraction.
     """
 
     lost_contacts: float = 0.0
@@ -72,7 +72,7 @@ class FaultRates:
             rate = getattr(self, name)
             if not 0 <= rate <= 1:
                 raise BadInputError(
-                    "fault rates", name, f"{rate} is no fraction", "give a number from 0 to 1"
+                    "fault rates", name, f"{rate} is not a fraction", "give a number from 0 to 1"
                 )
 
     @classmethod

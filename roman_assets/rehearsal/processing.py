@@ -46,7 +46,7 @@ class StepTime:
     def __post_init__(self) -> None:
         if not self.worker_seconds or min(self.worker_seconds) <= 0:
             raise BadInputError(
-                self.source, "worker_seconds", f"{self.worker_seconds} are no times",
+                self.source, "worker_seconds", f"{self.worker_seconds} are not times",
                 "give at least one, all positive",
             )  # fmt: skip
 

@@ -32,7 +32,7 @@ _FIRST_STRIDE = 16
 """The search first steps away from the guess by this part of it."""
 
 _REHEARSED_BELOW = 2
-"""So many numbers of machines below the one found are rehearsed as well."""
+"""Numbers of machines below the one found that are rehearsed as well."""
 
 
 @dataclass(frozen=True)

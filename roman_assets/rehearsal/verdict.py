@@ -33,7 +33,7 @@ class LevelVerdict:
     survey, level
         Which.
     states
-        Number of products by state; of products made again only the first making counts.
+        Number of products by state; of reprocessed products only the first generation counts.
     margins
         Percentile to margin in hours, of those that were made; empty without any.
     missed_by_blame
@@ -41,7 +41,7 @@ class LevelVerdict:
     blame_hours
         Hours of those products, added up, by what they went to.
     made_again
-        Products made again: when a visit made in part was completed.
+        Reprocessed products: when a partial visit was completed.
     """
 
     survey: Survey

@@ -6,7 +6,7 @@ from roman_assets.errors import PlatformError
 
 
 class RequestError(PlatformError):
-    """A request that gets no answer; the message is for whoever sent it."""
+    """A request that gets no answer; the message is for the sender."""
 
     status = 400
 

@@ -204,7 +204,7 @@ class Crowd:
         return free
 
     def settled(self) -> Self:
-        """Move the objects to where they fit best, and drop those that are none."""
+        """Move the objects to where they fit best, and drop those that are not objects."""
         if not len(self.x):
             return self
         models = cores(self.image, self.x, self.y)
@@ -236,7 +236,7 @@ class Crowd:
         return (ahead - behind) / (2 * (dx + dy))
 
     def _fitted(self, models: sparse.csr_matrix, usual: Image | None = None) -> tuple[Image, Image]:
-        """Fit models to what is no wing and no background.
+        """Fit models to what is neither wing nor background.
 
         Parameters
         ----------

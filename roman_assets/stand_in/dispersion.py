@@ -22,7 +22,7 @@ Values = NDArray[np.floating[Any]]
 
 _TABLES = {OpticalElement.GRISM: "grism", OpticalElement.PRISM: "prism"}
 CENTRAL_WAVELENGTH = {OpticalElement.GRISM: 1465.0, OpticalElement.PRISM: 1275.0}
-"""nm; as published. Where the direct image would be, as far as anybody says."""
+"""nm; as published. Place of the direct image, as far as it is published."""
 _FAINTEST_RESPONSE = 0.2
 """Wavelengths at which the area is less than this part of its maximum are not calibrated."""
 _BLUR_ROWS = 2

@@ -23,7 +23,7 @@ def handed_over(archive: ArchiveReader, image: HandedOverImage) -> Path:
     path = archive.path(image.name)
     if sha256_of(path) != image.sha256:
         raise BadInputError(
-            image.name, "sha256", "it was made again since the hand-over",
+            image.name, "sha256", "it was reprocessed since the hand-over",
             "wait for the next manifest",
         )  # fmt: skip
     return path

@@ -2,8 +2,9 @@
 
 Spectra lie along columns, so that in a row each source is one profile across the dispersion at a
 known place. The fluxes of all of them are solved for together, which is how those that overlap are
-told apart. Where a direct image says how bright a source is, a flat spectrum of that brightness,
-give or take as much again, is what is expected: it settles sources in one and the same column.
+told apart. Where a direct image gives the brightness of a source, a flat spectrum of that
+brightness, give or take as much again, is what is expected: it settles sources in one and the same
+column.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EXPECTED_SCATTER = 1.0
 """Of a source's flux in a row around a flat spectrum, over that."""
 _ROWS_FOR_PROFILE = 10
 _RIDGE = 1e-7
-"""Keeps two sources in one column, of which nobody knows how bright they are, apart."""
+"""Separates two sources of unknown brightness in one column."""
 _BACKGROUND_TERMS = 3
 """Spectral images are not flat-fielded, so the sky is not flat along a row."""
 _WORST_MATCH = 0.02
@@ -33,7 +34,8 @@ _WORST_MATCH = 0.02
 WING, WING_SHARE = 1.95, 0.28
 """Of the optical model of the telescope (galsim), to 1 % of the light in 7 pixels, 0.76 to 1.93 µm.
 
-They are not fitted: in an image, wings cannot be told from a core that is not quite Gaussian.
+They are not fitted: in an image, wings cannot be distinguished from a core that is not quite
+Gaussian.
 """
 
 

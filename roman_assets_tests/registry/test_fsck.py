@@ -213,7 +213,7 @@ def test_an_input_that_nobody_knows_is_found(root):
         assert kinds(found) == [FindingKind.DANGLING_INPUT] * 3
         assert [one.subject for one in found] == [cal(4), cal(5), cal(6)]
         assert cal(9) in found[0].detail
-        assert "make the product again" in found[0].remedy
+        assert "reprocess the product" in found[0].remedy
 
 
 IMAGING = {"survey": "HLWAS", "exposure_type": "WFI_IMAGE"}

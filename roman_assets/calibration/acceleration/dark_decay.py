@@ -30,8 +30,8 @@ def subtract_dark_decay(
 ) -> None:
     """Subtract the decay as `romancal.dark_decay.dark_decay.subtract_dark_decay` does.
 
-    Upstream's own function corrects images whose read times do not repeat, and fails on those that
-    are no whole detector.
+    Upstream's own function corrects images whose read times do not repeat, and fails on those
+    that are not a whole detector.
     """
     times = dark_decay.frame_read_times(frame_time, sca, 0)
     once = np.ascontiguousarray(times[:, :_PERIOD])

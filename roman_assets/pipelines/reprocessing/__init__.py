@@ -1,1 +1,1 @@
-"""What something new would change, and making it again once a person said so (R3, R14, R15)."""
+"""Reprocessing: what something new would change, and doing it once approved (R3, R14, R15)."""

@@ -1,7 +1,7 @@
 """What can be new: a context, a package, an ephemeris, repaired packets, a scale (R3, R9, R15).
 
 Each cause knows which images it affects. What is affected is always asked of the registry as it is
-now, so that what has been made again is affected no more.
+now, so that what has been reprocessed is affected no more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS: Mapping[Cause, tuple[Step, ...]] = {
     Cause.LEVEL0: (Step.FORMATTING, Step.EXPOSURE),
     Cause.PIXEL_SCALE: (),
 }
-"""The work to be done again for an exposure; its visit follows."""
+"""The work to be repeated for an exposure; its visit follows."""
 
 
 def context_change(root: DataRoot, context: str) -> Change:
@@ -92,7 +92,7 @@ def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
     Raises
     ------
     BadInputError
-        If one of them is none, or has no L1.
+        If one of them is invalid, or has no L1.
     """
     wanted = sorted(set(exposures))
     for text in wanted:

@@ -74,7 +74,7 @@ class Impact:
     products
         The products that would change, as `AffectedProducts.products` gives them.
     following
-        The L3 and L4 that would be made again because their L2 change.
+        The L3 and L4 that would be reprocessed because their L2 change.
     references
         Which references would be others, where that is the change.
     contexts
@@ -97,12 +97,12 @@ class Impact:
 
     @property
     def exposures(self) -> tuple[str, ...]:
-        """The exposures to be made again."""
+        """The exposures to reprocess."""
         return tuple(sorted(self.products["exposure"].dropna().unique()))
 
     @property
     def visits(self) -> tuple[str, ...]:
-        """The visits whose L3 and L4 are to be made again."""
+        """The visits whose L3 and L4 are to be reprocessed."""
         coadded = self.products[self.products["step"] == Step.VISIT]
         return tuple(sorted({*coadded["visit"], *self.following["visit"]}))
 

@@ -32,7 +32,7 @@ def impact_lines(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "other references", f"{more} more change"
     yield "products that change", _totals(summary["products"])
     yield "detectors", _names(summary["detectors"], "detector")
-    yield "made again because of it", _totals(summary["following"])
+    yield "reprocessed because of it", _totals(summary["following"])
     yield "exposures", str(summary["exposures"])
     yield "visits whose L3 and L4 follow", str(summary["visits"])
     yield "visits of mixed contexts", _mixed(summary["mixed_visits"])

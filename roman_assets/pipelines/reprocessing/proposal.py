@@ -1,6 +1,6 @@
-"""The SOC's gate: proposals to make products again early, and what a person decides (R15).
+"""The SOC's gate: proposals to reprocess early, and what a person decides (R15).
 
-Proposals and decisions are commit records: nothing is made again before there is an approval, with
+Proposals and decisions are commit records: nothing is reprocessed before there is an approval, with
 its author, among them. The first decision about a proposal counts, and no other is accepted.
 """
 
@@ -48,7 +48,7 @@ class ProposalState(StrEnum):
     OPEN = "open"
     REJECTED = "rejected"
     APPROVED = "approved"
-    """Something of it is still to be made again."""
+    """Something of it is still to be reprocessed."""
     DONE = "done"
 
 
@@ -94,7 +94,7 @@ class ExposureWork:
     context
         The CRDS context to use, None for that of the moment.
     format_again
-        Whether L1 is made again.
+        Whether L1 is reprocessed.
     format_same
         Whether so even where it would be made of the same, by the same software.
     file_sets
@@ -114,7 +114,7 @@ class Progress:
     Parameters
     ----------
     exposures, visits
-        What is still to be made again.
+        What is still to be reprocessed.
     of_exposures, of_visits
         The numbers that were proposed.
     """
@@ -133,7 +133,7 @@ class Progress:
 def propose(
     root: DataRoot, impact: Impact, *, author: str, reason: str, clock: Clock = utc_now
 ) -> Proposal:
-    """Put a proposal on record: what its impact says is to be made again.
+    """Put a proposal on record, for what its impact names.
 
     Parameters
     ----------
@@ -191,11 +191,11 @@ def decide(
     proposal_id
         Which one.
     verdict
-        An approval lets it be made again; a rejection is final.
+        An approval starts the reprocessing; a rejection is final.
     author, reason
         Who decides, and why.
     despite_changes
-        Approve although the situation is another than when it was proposed.
+        Approve even if the impact has changed since the proposal.
     clock
         Gives the time.
 
@@ -272,7 +272,7 @@ def approved_proposal(root: DataRoot, proposal_id: str) -> DecidedProposal:
 
 
 def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> ExposureWork:
-    """Return what is still to be done again of an exposure, by a run of an approved proposal.
+    """Return the reprocessing still to be done of an exposure, by a run of an approved proposal.
 
     Raises
     ------
@@ -343,7 +343,7 @@ def changes_since(root: DataRoot, proposal: Proposal) -> list[str]:
 
 
 def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
-    """Return what of an approved proposal is still to be made again.
+    """Return what of an approved proposal is still to be reprocessed.
 
     What was made after the decision is done: with what was approved, or with what came later. So a
     proposal that is done stays so.

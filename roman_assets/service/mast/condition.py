@@ -94,7 +94,9 @@ def _reader(column: MastColumn) -> Callable[[str], object]:
         try:
             return _READERS[column.type](text.strip())
         except (ValueError, OverflowError) as error:
-            raise UsageError(f"{column.name}: {text!r} is no {column.type.value}") from error
+            raise UsageError(
+                f"{column.name}: {text!r} is not of type {column.type.value}"
+            ) from error
 
     return read
 

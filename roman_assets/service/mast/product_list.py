@@ -35,7 +35,7 @@ def product_list(snapshots: PublicSnapshots, file_sets: list[str]) -> list[dict[
     Raises
     ------
     UsageError
-        If they are too many, or one is no name of a file set.
+        If they are too many, or one is not the name of a file set.
     """
     if len(file_sets) > MOST_FILE_SETS:
         raise UsageError(f"dataset_ids: give at most {MOST_FILE_SETS}")

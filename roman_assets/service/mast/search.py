@@ -135,7 +135,7 @@ def _conditions(asked: SearchRequest) -> list[tuple[MastColumn, object]]:
 def _column(name: str, queried: bool = False) -> MastColumn:
     column = columns().get(name)
     if column is None or (queried and not column.queryable):
-        raise UsageError(f"{name[:100]!r} is no column to search: see the column list")
+        raise UsageError(f"{name[:100]!r} is not a column to search: see the column list")
     return column
 
 
