@@ -1,20 +1,25 @@
 """Tidies up behind runs that were lost: folds their records and ends their attempts.
 
 A run folds its own records as it publishes, and records the end of its attempts; one whose process
-is gone can do neither. That a run was cancelled, only Dagster knows.
+is gone can do neither. That a run was cancelled, only Dagster knows. Nor does Dagster's daemon
+start every lost run again that it means to: what it misses is left to the sensors.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from roman_assets.automation.in_progress import (
+    MOST_RETRIES,
     PARTITION_TAG,
     RUN_KEY_TAG,
     UNFINISHED,
+    WILL_RETRY_TAG,
+    end_of_run,
+    runs_to_be_retried,
 )
 from roman_assets.automation.jobs import DELIVERY_JOBS, exposure_products, visit_products
 from roman_assets.data_root import DataRoot
@@ -30,6 +35,9 @@ MERGED_BY_SENSOR = 256 << 20
 
 CANCELLED_RUNS = 500
 """Number of newest cancelled runs compared: more than the sensors keep in the queue."""
+
+RETRY_PATIENCE = timedelta(minutes=5)
+"""Dagster's daemon starts a lost run again within seconds, or never."""
 
 _FIRST_STEPS = {
     exposure_products.name: Step.FORMATTING,
@@ -52,6 +60,7 @@ def registry_fold_sensor(
     from roman_assets.registry.journal import Journal
     from roman_assets.registry.merging import merge_due_tiers
 
+    missed = end_missed_retries(context.instance, datetime.now(UTC))
     waiting = len(Journal(installation.root).pending_paths())
     if waiting:
         fold(installation.root)
@@ -60,8 +69,41 @@ def registry_fold_sensor(
     merged = merge_due_tiers(installation.root, largest=MERGED_BY_SENSOR, waits=False).merged
     return dg.SkipReason(
         f"{waiting} records folded, {ended} lost attempts ended, {cancelled} cancelled runs put "
-        f"on record, {merged} tiers merged"
+        f"on record, {missed} missed retries ended, {merged} tiers merged"
     )
+
+
+def end_missed_retries(instance: dg.DagsterInstance, now: datetime) -> int:
+    """Mark lost runs that the daemon did not start again in time as failed for good.
+
+    The daemon looks at each lost run once. If the code server cannot be reached at that moment it
+    logs "Failed to retry run" and goes on, and the run keeps the tag that says it will be retried:
+    its exposure or visit would count as in progress for ever. Without the tag the sensors request
+    the work again.
+
+    Parameters
+    ----------
+    instance
+        Keeps the runs.
+    now
+        UTC.
+
+    Returns
+    -------
+    int
+        How many runs were marked.
+    """
+    records = runs_to_be_retried(instance, MOST_RETRIES)
+    missed = [record for record in records if end_of_run(record) < now - RETRY_PATIENCE]
+    for record in missed:
+        run = record.dagster_run
+        instance.report_engine_event(
+            f"The daemon has not retried this run within {RETRY_PATIENCE}; the work is requested "
+            "again by its sensor",
+            run,
+        )
+        instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
+    return len(missed)
 
 
 def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
@@ -140,11 +182,7 @@ def _is_requested(run: dg.DagsterRun) -> bool:
 
 def _end_of(record: dg.RunRecord, attempts: pd.DataFrame) -> tuple[Step, datetime]:
     """Return the step at which a run ended, and when, not before its attempts."""
-    ended = (
-        record.update_timestamp.astimezone(UTC)
-        if record.end_time is None
-        else datetime.fromtimestamp(record.end_time, UTC)
-    )
+    ended = end_of_run(record)
     if attempts.empty:
         return _FIRST_STEPS[record.dagster_run.job_name], ended
     last = attempts["finished"].max().to_pydatetime()

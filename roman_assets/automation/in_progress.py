@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterRunStatus
@@ -45,12 +46,17 @@ def partitions_in_progress(instance: dg.DagsterInstance) -> frozenset[str]:
     A lost run that the daemon is about to start again has not ended.
     """
     runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)))
-    lost = instance.get_runs(
-        dg.RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"}),
-        limit=MOST_RETRIES,
-    )
-    waiting = [run for run in lost if AUTO_RETRY_RUN_ID_TAG not in run.tags]
+    waiting = [record.dagster_run for record in runs_to_be_retried(instance, MOST_RETRIES)]
     return _observed(key for run in [*runs, *waiting] for key in _partitions(instance, run.tags))
+
+
+def runs_to_be_retried(instance: dg.DagsterInstance, most: int) -> list[dg.RunRecord]:
+    """Return the newest lost runs that the daemon is to start again and has not so far."""
+    lost = instance.get_run_records(
+        dg.RunsFilter(statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"}),
+        limit=most,
+    )
+    return [one for one in lost if AUTO_RETRY_RUN_ID_TAG not in one.dagster_run.tags]
 
 
 def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
@@ -68,6 +74,13 @@ def partitions_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
 
 def _observed(keys: Iterable[str]) -> frozenset[str]:
     return frozenset(key for key in keys if OBSERVED.fullmatch(key))
+
+
+def end_of_run(record: dg.RunRecord) -> datetime:
+    """Return when a run ended, UTC; when it last changed if Dagster does not know."""
+    if record.end_time is None:
+        return record.update_timestamp.astimezone(UTC)
+    return datetime.fromtimestamp(record.end_time, UTC)
 
 
 def will_be_retried(run: dg.DagsterRun) -> bool:

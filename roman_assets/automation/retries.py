@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,6 +16,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 
 from roman_assets.automation.in_progress import (
     PARTITION_TAG,
+    end_of_run,
     partitions_in_progress,
     runs_requested,
     will_be_retried,
@@ -123,9 +124,7 @@ def record_failed_runs(
             record.dagster_run.tags[PARTITION_TAG],
             run_id,
             _message(instance, run_id),
-            datetime.now(UTC)
-            if record.end_time is None
-            else datetime.fromtimestamp(record.end_time, UTC),
+            end_of_run(record),
         )
     return len(untold)
 

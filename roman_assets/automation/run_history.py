@@ -17,7 +17,12 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from roman_assets.assets.partition_work import BAD_INPUT_TAG
-from roman_assets.automation.in_progress import PARTITION_TAG, RUN_KEY_TAG, will_be_retried
+from roman_assets.automation.in_progress import (
+    PARTITION_TAG,
+    RUN_KEY_TAG,
+    end_of_run,
+    will_be_retried,
+)
 from roman_assets.products.retry import FailedRuns, RetryPauses
 
 WORK_TAG = "roman_assets/work"
@@ -62,16 +67,10 @@ def _next_run_key(
         return None
     # runs that the daemon started again have the key of the lost one
     requested = len({one.dagster_run.tags.get(RUN_KEY_TAG) for one in newest_first})
-    failed = FailedRuns(requested, requested, _ended(last), "")
+    failed = FailedRuns(requested, requested, end_of_run(last), "")
     if failed.paused_until(pauses, now) is not None:
         return None
     return f"{work}:after-{last.dagster_run.run_id}"
-
-
-def _ended(record: dg.RunRecord) -> datetime:
-    if record.end_time is None:
-        return record.update_timestamp.astimezone(UTC)
-    return datetime.fromtimestamp(record.end_time, UTC)
 
 
 def keys_to_try_again(

@@ -8,6 +8,8 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from roman_assets.automation import in_progress, landing
+from roman_assets.automation.fold import end_missed_retries
+from roman_assets.automation.in_progress import WILL_RETRY_TAG
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
@@ -282,6 +284,23 @@ def test_a_run_that_fails_without_a_word_is_requested_again(
     assert requested(sky) == [FIRST]
     with Registry(sky.root) as registry:
         assert set(registry.attempts(FIRST)["error"]) == {"RunFailed"}
+
+
+def test_a_lost_run_that_the_daemon_fails_to_start_again_strands_nothing(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon tries once, and logs "Failed to retry run" if no code server answers."""
+    sky.receive(FIRST)
+    assert requested(sky) == [FIRST]
+    sky.end_runs(DagsterEventType.RUN_FAILURE)
+    (run,) = sky.instance.get_runs()
+    sky.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
+    monkeypatch.setattr(landing, "datetime", Later)
+    assert end_missed_retries(sky.instance, datetime.now(UTC) + timedelta(minutes=3)) == 0
+    assert requested(sky) == []
+    assert end_missed_retries(sky.instance, datetime.now(UTC) + timedelta(minutes=6)) == 1
+    assert requested(sky) == []
+    assert requested(sky) == [FIRST]
 
 
 class Later:
