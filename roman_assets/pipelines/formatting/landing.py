@@ -520,7 +520,7 @@ def _check_entry(path: Path, file: FileVersion) -> None:
             raise
         mode = 0
     if not stat.S_ISREG(mode):
-        what = "a link that leads to no file" if is_link else "no regular file"
+        what = "a link that leads to no regular file" if is_link else "no regular file"
         raise BadInputError(path, "file", f"it is {what}", "deliver the file itself")
 
 

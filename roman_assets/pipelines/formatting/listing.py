@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -165,8 +166,12 @@ class DirectoryListing:
 
 
 def status_of(file: os.DirEntry[str] | Path) -> os.stat_result:
-    """Return the status of a file, or of a link if that leads nowhere."""
+    """Return the status of a file; that of the link itself if it leads to no file.
+
+    A link to a directory would otherwise seem to change with every entry of that directory.
+    """
     try:
-        return file.stat()
+        found = file.stat()
     except OSError:
         return file.stat(follow_symlinks=False)
+    return file.stat(follow_symlinks=False) if stat.S_ISDIR(found.st_mode) else found

@@ -324,6 +324,13 @@ def test_files_below_a_link_to_a_directory_are_not_taken_in_twice(area):
     assert area.scan().taken == ("day/contact.l0",)
 
 
+def test_any_number_of_links_to_the_landing_area_itself_is_set_aside_by_one_scan(area):
+    """Setting one aside changes the directory that all of them lead to."""
+    for number in range(5):
+        (area.path / f"loop{number}").symlink_to(".")
+    assert len(area.scan().set_aside) == 5
+
+
 def test_reasons_with_brackets_can_be_shown(area):
     place(area, "odd.json", b'{"kind": "[/red]"}')
     titles = [str(table.title) for table in status_tables(area.root)]
