@@ -11,6 +11,10 @@ from types import ModuleType
 
 import pytest
 
+from roman_assets.automation.alerts import DamageAlert
+from roman_assets.checks.in_time import AT_RISK
+from roman_assets.definitions import defs
+from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import KINDS
 from roman_assets.registry.schema import TABLES
 from roman_assets_tests.docs.console import PROJECT
@@ -57,6 +61,17 @@ def test_the_reference_has_every_setting_command_kind_and_column(generate: Modul
     for command in ("query", "release publish", "fsck"):
         assert f"## `roman-assets {command}`" in commands
     assert "[bold]" not in commands
+
+
+def test_the_runbook_says_what_to_do_about_every_check_and_alert() -> None:
+    runbook = (PROJECT / "docs" / "how-to" / "runbook.md").read_text()
+    checks = defs.get_repository_def().asset_graph.asset_check_keys
+    for name in {check.name for check in checks}:
+        assert f"`{name}`" in runbook, name
+    for state in (AT_RISK, ProductState.OVERDUE, ProductState.FAILED, DamageAlert.state):
+        assert f"*{state}*" in runbook, state
+    for blame in Blame:
+        assert f"\n| {blame} |" in runbook, blame
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
