@@ -203,7 +203,7 @@ def by_pandas(root: DataRoot, now: datetime) -> dict[str, int]:
     """Answer from the same facts: products by state, and the most urgent rows."""
     with closing(TieredDatabase(root)) as database:
         snapshot = read_snapshot(root.registry)
-        database.show(snapshot.tiers if snapshot else ())
+        database.show(snapshot)
         connection = database.connection
         read = {
             name: connection.sql(f"select {columns} from {name}").to_arrow_table().to_pandas()

@@ -32,6 +32,8 @@ from roman_assets.registry.fold_lock import (
     fold_lock_unless,
     require_fold_lock_not_held,
 )
+from roman_assets.registry.fresh import MOST_BYTES
+from roman_assets.registry.fresh_tier import fresh_tier
 from roman_assets.registry.incoming import apply_records, apply_segments
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.new_tier import new_tier, newest_to_copy
@@ -55,6 +57,9 @@ from roman_assets.registry.snapshot import (
 
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
+_MOST_FRESH_RECORDS = 64
+_MOST_FRESH_BYTES = 1 << 20
+"""Bytes of the records that a fold adds to the snapshot at most."""
 READ_BY_FOLD = (RECORDS, PRODUCTS, TRANSITIONS)
 """The tables that a fold reads of all tiers."""
 
@@ -191,12 +196,51 @@ def _fold_pending(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
 def _fold_into_registry(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
     snapshot = _usable_snapshot(root, journal)
     require_tiers(root, snapshot.tiers)
+    report = _fold_into_snapshot(root, journal, fence, snapshot)
+    return report or _fold_into_tier(root, journal, fence, snapshot)
+
+
+def _fold_into_snapshot(
+    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot
+) -> FoldReport | None:
+    """Add pending records to the fresh rows of the snapshot; None if they need a tier.
+
+    They do if they change rows, if there are many, and if any is damaged or known.
+    """
+    paths = journal.pending_paths()
+    if not snapshot.tiers or len(paths) > _MOST_FRESH_RECORDS or snapshot.fresh.size >= MOST_BYTES:
+        return None
+    records, damage = journal.read_pending(paths)
+    if damage or sum(len(item.line) for item in records) > _MOST_FRESH_BYTES:
+        return None
+    with fresh_tier(root, snapshot, READ_BY_FOLD) as tier:
+        new = new_in_order(tier.connection, journal, records, fence)
+        if len(new) < len(records):
+            return None
+        if new:
+            if apply_records(tier.connection, new, only_adds=True):
+                return None
+            fence.confirm()
+            journal.seal(new)
+        shown = _made_public(new)
+        unshown = _link(root, shown, fence)
+        publish_snapshot(root, tier.grown(snapshot.tiers), snapshot, fence)
+    names = {name for item in new for name in item.record.names}
+    _unlink(root, map(ProductName.parse, names - shown.keys()), fence)
+    journal.discard(new)
+    journal.merge_segments()
+    return FoldReport(len(new), (), unshown)
+
+
+def _fold_into_tier(
+    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot
+) -> FoldReport:
     copied = newest_to_copy(root, snapshot.tiers)
     older = [tier for tier in snapshot.tiers if tier != copied]
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
     changes = False
-    with new_tier(root, older, copied, READ_BY_FOLD) as tier:
+    with new_tier(root, older, copied, READ_BY_FOLD, fresh=snapshot.rows()) as tier:
         connection = tier.database.connection
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)

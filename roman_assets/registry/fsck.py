@@ -447,7 +447,7 @@ def _asking(root: DataRoot) -> Iterator[Ask]:
     snapshot = read_snapshot(root.registry)
     database = TieredDatabase(root)
     try:
-        database.show(snapshot.tiers if snapshot else ())
+        database.show(snapshot)
         yield lambda sql, parameters: database.connection.execute(sql, parameters).fetchall()
     finally:
         database.close()

@@ -185,40 +185,59 @@ def apply_segments(connection: duckdb.DuckDBPyConnection, segments: Sequence[Pat
     _apply(connection, _INCOMING, {"segments": [str(path) for path in segments]})
 
 
-def apply_records(connection: duckdb.DuckDBPyConnection, records: Sequence[PendingRecord]) -> bool:
+def apply_records(
+    connection: duckdb.DuckDBPyConnection,
+    records: Sequence[PendingRecord],
+    *,
+    only_adds: bool = False,
+) -> bool:
     """Add records in one transaction, none of which is known, each of them once.
+
+    Parameters
+    ----------
+    connection
+        A connection that writes a tier and reads `READ_BY_FOLD`.
+    records
+        The records.
+    only_adds
+        Add nothing if rows may change that were there before.
 
     Returns
     -------
     bool
-        Whether rows may have changed that were there before.
+        Whether rows may have changed that were there before, or may have to change.
     """
-    return _apply(
-        connection, _INCOMING_LINES, {"lines": [pending.line.decode() for pending in records]}
-    )
+    lines = [pending.line.decode() for pending in records]
+    return _apply(connection, _INCOMING_LINES, {"lines": lines}, only_adds=only_adds)
 
 
 def _apply(
-    connection: duckdb.DuckDBPyConnection, incoming: str, parameters: Mapping[str, list[str]]
+    connection: duckdb.DuckDBPyConnection,
+    incoming: str,
+    parameters: Mapping[str, list[str]],
+    *,
+    only_adds: bool = False,
 ) -> bool:
     connection.execute("begin transaction")
     try:
         connection.execute(incoming, parameters)
-        changes = apply_incoming(connection)
+        changes = apply_incoming(connection, only_adds=only_adds)
     except BaseException:
         connection.execute("rollback")
         raise
-    connection.execute("commit")
+    connection.execute("rollback" if changes and only_adds else "commit")
     return changes
 
 
-def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
+def apply_incoming(connection: duckdb.DuckDBPyConnection, *, only_adds: bool = False) -> bool:
     """Add the records of the temporary table ``incoming`` to the newest tier, and drop the table.
 
     Parameters
     ----------
     connection
         A connection that writes a tier and reads `READ_BY_FOLD`, within a transaction.
+    only_adds
+        Leave off, to be rolled back, if rows may change that were there before.
 
     Returns
     -------
@@ -228,7 +247,9 @@ def apply_incoming(connection: duckdb.DuckDBPyConnection) -> bool:
     has = insert_statements(connection)
     changes = False
     if not has.isdisjoint(("products", "transitions")):
-        changes = _insert_products(connection)
+        changes = _insert_products(connection, only_adds)
+        if changes and only_adds:
+            return True
         connection.execute("drop table made")
     if "archived" in has:
         insert_archive_rows(connection)
@@ -357,7 +378,7 @@ EVENT_COLUMNS: Mapping[str, Mapping[str, ClockEvent]] = {
 """The clock events with a column in the table of a record's subject."""
 
 
-def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
+def _insert_products(connection: duckdb.DuckDBPyConnection, only_adds: bool) -> bool:
     """Insert new products; return whether rows that existed before may have changed."""
     kinds = pa.table(
         {
@@ -377,6 +398,8 @@ def _insert_products(connection: duckdb.DuckDBPyConnection) -> bool:
             "where healpix is not null group by record_id, healpix, name_key, access"
         )
     changes = connection.execute(_HAS_HISTORY).fetchone() == (True,)
+    if changes and only_adds:
+        return True
     if changes:
         _insert_among_generations(connection)
     else:

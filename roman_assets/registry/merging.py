@@ -93,7 +93,8 @@ def _merge_once(root: DataRoot, largest: int | None, progress: Callable[[], None
                 return 0  # Rebuilt meanwhile.
             tier.place()
             newer = now.tiers[: -len(chosen) - len(older)]
-            publish_snapshot(root, Snapshot.of((*newer, tier.name, *older)), now, fence)
+            merged = Snapshot.of((*newer, tier.name, *older), now.fresh)
+            publish_snapshot(root, merged, now, fence)
     return len(chosen)
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from roman_assets.access import Role
 from roman_assets.archive.durability import (
@@ -16,11 +17,13 @@ from roman_assets.archive.durability import (
     temporary_name,
 )
 from roman_assets.data_root import DataRoot
+from roman_assets.registry.fresh import Rows
 from roman_assets.registry.schema import Table
 from roman_assets.registry.snapshot import TIERS, registry_directory, shared_snapshot, tier_path
-from roman_assets.registry.tiers import TieredDatabase
+from roman_assets.registry.tiers import NEWEST, TieredDatabase
 
 _READ_ONLY = 0o444
+_NO_ROWS: Rows = MappingProxyType({})
 _FULL = 4 << 20
 """Bytes of a tier from which on the next fold begins another."""
 
@@ -55,11 +58,12 @@ class NewTier:
         for role, draft in self._drafts.items():
             shutil.copyfile(tier_path(self._root, tier, role), draft)
 
-    def open(self, older: Sequence[str], read: Sequence[Table]) -> None:
-        """Open the database to write, with the tables that are read meanwhile."""
+    def open(self, older: Sequence[str], read: Sequence[Table], fresh: Rows) -> None:
+        """Open the database to write, with the tables that are read meanwhile and fresh rows."""
         is_copy = self.draft.exists()
         self.database.write(self.draft, older, read)
         self._copied = self.database.sizes() if is_copy else None
+        self.database.insert(NEWEST, fresh)
 
     @property
     def draft(self) -> Path:
@@ -110,6 +114,7 @@ def draft_tier(
     copied: str | None = None,
     read: Sequence[Table] = (),
     *,
+    fresh: Rows = _NO_ROWS,
     published: bool = True,
 ) -> Iterator[NewTier]:
     """Write a tier before older ones; the block finishes and places it, or it goes.
@@ -126,6 +131,8 @@ def draft_tier(
         The tier that it starts as a copy of; without one it is empty.
     read
         The tables that are read while it is written.
+    fresh
+        Rows that it has from the beginning, beside those it copies.
     published
         False for a tier that is only merged into another, so that the public part is not needed.
     """
@@ -133,7 +140,7 @@ def draft_tier(
     try:
         if copied is not None:
             tier.copy(copied)
-        tier.open(older, read)
+        tier.open(older, read, fresh)
         yield tier
     finally:
         tier.discard()
@@ -146,13 +153,14 @@ def new_tier(
     copied: str | None = None,
     read: Sequence[Table] = (),
     *,
+    fresh: Rows = _NO_ROWS,
     published: bool = True,
 ) -> Iterator[NewTier]:
     """Write a tier as `draft_tier` does; it is finished and placed at the end.
 
     Hold the fold lock: until a snapshot names the tier, the holder of that lock may remove it.
     """
-    with draft_tier(root, older, copied, read, published=published) as tier:
+    with draft_tier(root, older, copied, read, fresh=fresh, published=published) as tier:
         yield tier
         tier.finish(older)
         tier.place()

@@ -20,7 +20,13 @@ from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.registry.damage import is_damage, is_disk_full
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.schema import tables_seen_by
-from roman_assets.registry.snapshot import SNAPSHOT, SnapshotError, read_snapshot, tier_path
+from roman_assets.registry.snapshot import (
+    SNAPSHOT,
+    Snapshot,
+    SnapshotError,
+    read_snapshot,
+    tier_path,
+)
 from roman_assets.registry.tiers import TieredDatabase
 
 REBUILD_VARIABLE = "ROMAN_ASSETS_REBUILD_MIB"
@@ -123,7 +129,7 @@ def _unreadable_tier(root: DataRoot) -> str | None:
     for tier in snapshot.tiers if snapshot else ():
         with closing(TieredDatabase(root)) as database:
             try:
-                database.show([tier])
+                database.show(Snapshot.of([tier]))
                 for table in tables_seen_by(Role.OPERATIONS):
                     database.connection.execute(
                         f"select bit_xor(hash(row)) from {table.name} as row"

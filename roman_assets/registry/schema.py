@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -550,6 +550,7 @@ SEARCH_COLUMNS: tuple[Column, ...] = tuple(
 """The columns of a search result, of those that the role may see."""
 
 
+@functools.cache
 def tables_seen_by(role: Role) -> tuple[Table, ...]:
     """Return the tables that a role may see, with the columns it may see (R1)."""
     return tuple(table.seen_by(role) for table in TABLES if role.may_see(table.access))
@@ -598,8 +599,12 @@ def open_database(path: Path | str, spill: Path | None = None) -> duckdb.DuckDBP
     return connection
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERATIONS) -> None:
-    """Create what lacks of the tables as tiers have them, in the connection's current schema.
+def create_tables(
+    connection: duckdb.DuckDBPyConnection,
+    role: Role = Role.OPERATIONS,
+    names: Collection[str] | None = None,
+) -> None:
+    """Create missing tables as tiers have them, in the connection's current schema.
 
     Parameters
     ----------
@@ -607,8 +612,12 @@ def create_tables(connection: duckdb.DuckDBPyConnection, role: Role = Role.OPERA
         A connection that may write.
     role
         For whom: only what this role may see.
+    names
+        Of the tables, all by default.
     """
     for table in tables_seen_by(role):
+        if names is not None and table.name not in names:
+            continue
         columns = ", ".join(f'"{column.name}" {column.type}' for column in table.stored_columns)
         connection.execute(f"create table if not exists {table.name} ({columns})")
 

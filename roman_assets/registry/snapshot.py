@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from roman_assets.access import Role
 from roman_assets.archive.watched_lock import Fence
 from roman_assets.data_root import DataRoot
+from roman_assets.registry.fresh import FreshRows, Rows, public_rows
 from roman_assets.registry.schema import schema_digest
 from roman_assets.registry.shared_snapshot import SharedSnapshot
 
 SNAPSHOT = "snapshot.json"
 TIERS = "tiers"
 _READ_ONLY = 0o444
+_NO_ROWS = FreshRows()
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,46 @@ class Snapshot:
         Digest of the schema its tiers have.
     tiers
         Names of their files, newest first.
+    fresh
+        Rows that are not in a tier yet: all of them, or what general users may see.
+    state
+        Identifies this state, for every role.
     """
 
     schema: str
     tiers: tuple[str, ...]
+    fresh: FreshRows = _NO_ROWS
+    state: str = ""
 
     @classmethod
-    def of(cls, tiers: Sequence[str]) -> Snapshot:
-        """Return the state of tiers that have the schema of this version."""
-        return cls(schema_digest(), tuple(tiers))
+    def of(cls, tiers: Sequence[str], fresh: FreshRows = _NO_ROWS) -> Snapshot:
+        """Return the state of tiers that have the schema of this version, with fresh rows."""
+        return cls(schema_digest(), tuple(tiers), fresh, uuid.uuid4().hex)
+
+    def seen_by(self, role: Role) -> Snapshot:
+        """Return what a role may see of it.
+
+        Raises
+        ------
+        SnapshotError
+            If its fresh rows are damaged.
+        """
+        if role is not Role.PUBLIC or not self.fresh.tables:
+            return self
+        return replace(self, fresh=FreshRows.of(public_rows(self.rows())))
+
+    def rows(self) -> Rows:
+        """Return its fresh rows.
+
+        Raises
+        ------
+        SnapshotError
+            If they are damaged.
+        """
+        try:
+            return self.fresh.rows()
+        except ValueError as error:
+            raise SnapshotError(str(error)) from error
 
     @property
     def is_of_this_version(self) -> bool:
@@ -84,7 +118,12 @@ def shared_snapshot(root: DataRoot, role: Role) -> SharedSnapshot:
 
 def _decoded(content: bytes) -> Snapshot:
     fields = json.loads(content)
-    return Snapshot(str(fields["schema"]), tuple(map(str, fields["tiers"])))
+    return Snapshot(
+        str(fields["schema"]),
+        tuple(map(str, fields["tiers"])),
+        FreshRows(**fields["fresh"]) if "fresh" in fields else _NO_ROWS,
+        str(fields.get("state", "")),
+    )
 
 
 def _named(content: bytes) -> tuple[str, ...]:
@@ -109,8 +148,8 @@ def publish_snapshot(
         If another process has taken the fold lock over; nothing is published.
     """
     kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
-    content = json.dumps(asdict(snapshot)).encode()
-    for role in Role:
+    contents = {role: json.dumps(asdict(snapshot.seen_by(role))).encode() for role in Role}
+    for role, content in contents.items():
         if root.object_store is not None:
             shared_snapshot(root, role).publish(content, snapshot.tiers, fence)
             refresh_snapshot(root, role)
@@ -143,7 +182,11 @@ def require_tiers(root: DataRoot, tiers: Sequence[str]) -> None:
 def is_published(root: DataRoot, snapshot: Snapshot) -> bool:
     """Return whether all files of a snapshot are there, for everyone."""
     return all(
-        read_snapshot(registry_directory(root, role)) == snapshot
+        _is_state(read_snapshot(registry_directory(root, role)), snapshot)
         and all(tier_path(root, tier, role).exists() for tier in snapshot.tiers)
         for role in Role
     )
+
+
+def _is_state(found: Snapshot | None, wanted: Snapshot) -> bool:
+    return found is not None and replace(found, fresh=wanted.fresh) == wanted

@@ -186,7 +186,7 @@ class SnapshotReader:
         while True:
             try:
                 snapshot = read_snapshot(self._path.parent)
-                database.show(snapshot.tiers if snapshot else ())
+                database.show(snapshot)
             except SnapshotError as error:
                 raise damaged(self._path, error) from error
             except duckdb.Error as error:

@@ -19,17 +19,19 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from roman_assets.access import Role
 from roman_assets.archive.durability import private_directory
 from roman_assets.data_root import DataRoot
 from roman_assets.registry.damage import is_damage, is_disk_full
+from roman_assets.registry.fresh import Rows
 from roman_assets.registry.public import append_to_public_tier, write_public_tier
 from roman_assets.registry.schema import (
     REPLACES,
@@ -39,11 +41,13 @@ from roman_assets.registry.schema import (
     open_database,
     tables_seen_by,
 )
-from roman_assets.registry.snapshot import tier_path
+from roman_assets.registry.snapshot import Snapshot, tier_path
 
 _log = logging.getLogger(__name__)
 
 EMPTY = "empty"
+FRESH = "fresh"
+"""The database with the fresh rows of a snapshot."""
 NEWEST = "newest"
 """The database that a fold writes into; its readable tables are those of all tiers."""
 
@@ -78,7 +82,7 @@ class TieredDatabase:
         self._tables = tables_seen_by(role)
         # Attached to a private instance: DuckDB shares instances by path within a process.
         self.connection = open_database(":memory:", _new_spill(root, role))
-        self._tiers: tuple[str, ...] = ()
+        self._shown: tuple[str, ...] = ()
         self._replacing: dict[str, bool] = {}
         """Whether rows take the place of others in older tiers, by attached tier."""
 
@@ -86,22 +90,70 @@ class TieredDatabase:
         """Let go of all tiers."""
         self.connection.close()
 
-    def show(self, tiers: Sequence[str]) -> None:
-        """Show these tiers, newest first, and no others; without any, all tables are empty.
+    def show(self, snapshot: Snapshot | None) -> None:
+        """Show the rows of a snapshot and no others; without one, all tables are empty.
 
         Raises
         ------
         duckdb.Error
-            If one of them cannot be read.
+            If a tier cannot be read.
+        SnapshotError
+            If its fresh rows cannot.
         """
+        tiers, rows = (snapshot.tiers, snapshot.rows()) if snapshot else ((), {})
         for tier in self._replacing.keys() - set(tiers):
             self._detach(tier)
         self.attach(tiers)
+        if rows:
+            self._attach_new(FRESH, ":memory:", rows)
+            self.insert(FRESH, rows)
         if not tiers:
             self._attach_new(EMPTY, ":memory:")
-        self._tiers = tuple(tiers) or (EMPTY,)
-        self._create_views(self._tables, self._tiers)
+        self._shown = (*((FRESH,) if rows else ()), *(tiers or (EMPTY,)))
+        self._create_views(self._tables, tiers or (EMPTY,), rows)
         create_views(self.connection)
+
+    def hold(self, tiers: Sequence[str], rows: Rows, read: Sequence[Table]) -> None:
+        """Have the `NEWEST` tier in memory, with fresh rows to which others are added.
+
+        Parameters
+        ----------
+        tiers
+            The tiers after it; they are attached anew.
+        rows
+            The fresh rows.
+        read
+            The tables that are read: they show the rows of all these tiers.
+        """
+        for tier in tuple(self._replacing):
+            self._detach(tier)
+        self.attach(tiers)
+        self._attach_new(NEWEST, ":memory:")
+        self._replacing[NEWEST] = False
+        self.insert(NEWEST, rows)
+        self._create_views(read, (NEWEST, *tiers))
+
+    def rows_added(self, known: Rows) -> dict[str, pa.Table]:
+        """Return the rows of the `NEWEST` tier after those known, by table."""
+        sizes = self.connection.execute(
+            "select table_name, estimated_size from duckdb_tables() where database_name = $tier",
+            {"tier": NEWEST},
+        ).fetchall()
+        begin = {name: known[name].num_rows if name in known else 0 for name, _ in sizes}
+        return {
+            name: self.connection.sql(
+                f"from {NEWEST}.{name} where rowid >= {begin[name]}"
+            ).to_arrow_table()
+            for name, size in sizes
+            if size > begin[name]
+        }
+
+    def insert(self, database: str, rows: Rows) -> None:
+        """Insert rows into the tables of an attached database."""
+        for name, part in rows.items():
+            self.connection.register("inserted", part)
+            self.connection.execute(f"insert into {database}.{name} by name from inserted")
+            self.connection.unregister("inserted")
 
     def attach(self, tiers: Sequence[str]) -> None:
         """Attach what is not yet attached of tiers, for reading."""
@@ -122,7 +174,7 @@ class TieredDatabase:
             The tables that are read meanwhile: they show the rows of all these tiers.
         """
         self.attach(older)
-        self._attach_new(NEWEST, str(path), is_copy=path.exists())
+        self._attach_new(NEWEST, str(path), () if path.exists() else None)
         self._create_views(read, (NEWEST, *older))
 
     def written(
@@ -168,7 +220,7 @@ class TieredDatabase:
     def each_tier(self) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
         """Go through the tiers with a connection whose current database is the tier."""
         try:
-            yield (self._using(tier) for tier in self._tiers)
+            yield (self._using(tier) for tier in self._shown)
         finally:
             self._using("memory")
 
@@ -207,19 +259,22 @@ class TieredDatabase:
         self.connection.execute(f'detach "{tier}"')
         del self._replacing[tier]
 
-    def _attach_new(self, name: str, path: str, is_copy: bool = False) -> None:
+    def _attach_new(self, name: str, path: str, tables: Collection[str] | None = None) -> None:
+        """Attach a database to write to, and create some tables in it, by default all."""
         self.connection.execute(f"attach {quoted(path)} as {name} (recovery_mode no_wal_writes)")
-        if not is_copy:
-            create_tables(self._using(name), self._role)
-            self._using("memory")
-        self._replacing[name] = True
+        create_tables(self._using(name), self._role, tables)
+        self._using("memory")
+        self._replacing[name] = name != FRESH
 
-    def _create_views(self, tables: Sequence[Table], tiers: Sequence[str]) -> None:
+    def _create_views(
+        self, tables: Sequence[Table], tiers: Sequence[str], fresh: Collection[str] = ()
+    ) -> None:
         for table in tables:
+            shown = (FRESH, *tiers) if table.name in fresh else tiers
             hidden = f"exclude ({REPLACES.name})" if table.key else ""
             self.connection.execute(
                 f"create or replace view {table.name} as "
-                f"select * {hidden} from ({self.rows(table, tiers)})"
+                f"select * {hidden} from ({self.rows(table, shown)})"
             )
 
 

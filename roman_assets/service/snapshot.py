@@ -165,7 +165,7 @@ class PublicSnapshots:
             snapshot = None
             try:
                 snapshot = read_snapshot(directory)
-                database.show(snapshot.tiers if snapshot else ())
+                database.show(snapshot)
                 self._seal(database.connection)
             except (SnapshotError, duckdb.Error) as error:
                 database.close()

@@ -172,7 +172,7 @@ def registry_content(root: DataRoot) -> dict[str, list[tuple[Any, ...]]]:
     snapshot = read_snapshot(root.registry)
     database = TieredDatabase(root)
     try:
-        database.show(snapshot.tiers if snapshot else ())
+        database.show(snapshot)
         return {
             table.name: database.connection.execute(
                 f"select * from {table.name} order by all"

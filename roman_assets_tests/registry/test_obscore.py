@@ -92,7 +92,7 @@ def connection(root):
     """What the public registry shows, for SQL of one's own."""
     snapshot = read_snapshot(root.public_registry)
     database = TieredDatabase(root, Role.PUBLIC)
-    database.show(snapshot.tiers)
+    database.show(snapshot)
     yield database.connection
     database.close()
 

@@ -1,0 +1,116 @@
+"""The fresh rows of a snapshot in memory, as the tier that a fold adds to.
+
+Opening a database, attaching tiers and creating tables takes longer than adding a record, so a
+process keeps what it had open for its next fold, and uses it if nobody has folded meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from roman_assets.data_root import DataRoot
+from roman_assets.registry.fresh import FreshRows
+from roman_assets.registry.schema import Table
+from roman_assets.registry.snapshot import Snapshot, tier_path
+from roman_assets.registry.tiers import TieredDatabase
+
+
+class FreshTier:
+    """A database whose `NEWEST` tier is in memory and holds the fresh rows.
+
+    Rows are added to it, and none is changed.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    read
+        The tables that are read: they show the rows of all tiers.
+    """
+
+    def __init__(self, root: DataRoot, read: Sequence[Table]) -> None:
+        self._root = root
+        self._read = read
+        self._database = TieredDatabase(root)
+        self._snapshot: Snapshot | None = None
+        self._files: tuple[tuple[int, int, int], ...] = ()
+        self._rows: dict[str, pa.Table] = {}
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection that reads all tiers and writes `NEWEST`."""
+        return self._database.connection
+
+    def close(self) -> None:
+        """Let go of all tiers."""
+        self._database.close()
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Show the rows of a snapshot, unless it is the one that `publish` returned last.
+
+        Raises
+        ------
+        duckdb.Error
+            If a tier cannot be read.
+        SnapshotError
+            If the fresh rows cannot.
+        """
+        files = self._identities(snapshot)
+        known = "" if self._snapshot is None else self._snapshot.state
+        if known and (known, self._files) == (snapshot.state, files):
+            return
+        rows = dict(snapshot.rows())
+        self._database.hold(snapshot.tiers, rows, self._read)
+        self._snapshot, self._files, self._rows = snapshot, files, rows
+
+    def grown(self, tiers: Sequence[str]) -> Snapshot:
+        """Return the snapshot with the rows added since the last one; from here on it is loaded."""
+        for name, rows in self._database.rows_added(self._rows).items():
+            known = self._rows.get(name)
+            self._rows[name] = (
+                rows if known is None else pa.concat_tables([known, rows]).combine_chunks()
+            )
+        self._snapshot = Snapshot.of(tiers, FreshRows.of(self._rows))
+        return self._snapshot
+
+    def _identities(self, snapshot: Snapshot) -> tuple[tuple[int, int, int], ...]:
+        found = (tier_path(self._root, tier).stat() for tier in snapshot.tiers)
+        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
+@contextmanager
+def fresh_tier(root: DataRoot, snapshot: Snapshot, read: Sequence[Table]) -> Iterator[FreshTier]:
+    """Load the fresh rows of a snapshot, to add to them; the fold lock is held.
+
+    What the block adds is published when it ends. If it fails, all is let go.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    snapshot
+        The newest one.
+    read
+        The tables that are read: they show the rows of all tiers.
+    """
+    kept = _kept(root, tuple(table.name for table in read), os.getpid())
+    tier = kept.pop() if kept else FreshTier(root, read)
+    try:
+        tier.load(snapshot)
+        yield tier
+    except BaseException:
+        tier.close()
+        raise
+    kept.append(tier)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(root: DataRoot, read: tuple[str, ...], process: int) -> list[FreshTier]:
+    """Return where this process keeps the tier of an installation between folds."""
+    return []
