@@ -51,9 +51,10 @@ from roman_assets.products.kind import Step
 from roman_assets.registry.compaction import fill_merged, merge_tiers
 from roman_assets.registry.fold import READ_BY_FOLD, fold
 from roman_assets.registry.fold_lock import fold_lock
-from roman_assets.registry.incoming import HEALPIX_NSIDE, NO_RECORD, apply_incoming
+from roman_assets.registry.incoming import NO_RECORD, apply_incoming
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.new_tier import draft_tier, new_tier
+from roman_assets.registry.product_rows import HEALPIX_NSIDE
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.schema import PLACES, TABLES, Table

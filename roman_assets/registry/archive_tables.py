@@ -22,16 +22,22 @@ from roman_assets.registry.archive_catalog import (
     ArchiveTable,
     archive_catalog,
 )
+from roman_assets.registry.schema import UNFIT_VALUES
 from roman_assets.registry.tiers import NEWEST
 
 
-def insert_archive_rows(connection: duckdb.DuckDBPyConnection) -> None:
+def insert_archive_rows(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """Add the metadata of the products of the temporary table ``incoming`` to their tables.
 
     Parameters
     ----------
     connection
         A registry within a transaction; ``incoming`` has one row for each commit record.
+
+    Returns
+    -------
+    set of str
+        The tables that may have new rows.
     """
     connection.execute(_ARCHIVED)
     schemas = {
@@ -40,11 +46,12 @@ def insert_archive_rows(connection: duckdb.DuckDBPyConnection) -> None:
     }
     if schemas:
         _set_unfit_values_aside(connection)
-    for table in archive_catalog().tables:
-        # Statements of a hundred columns take their time, also where there is nothing to do.
-        if not schemas.isdisjoint(table.schemas):
-            connection.execute(_insertion(table), {"schemas": list(table.schemas)})
+    # Statements of a hundred columns take their time, also where there is nothing to do.
+    stated = [one for one in archive_catalog().tables if not schemas.isdisjoint(one.schemas)]
+    for table in stated:
+        connection.execute(_insertion(table), {"schemas": list(table.schemas)})
     connection.execute("drop table archived")
+    return {UNFIT_VALUES.name, *(table.name for table in stated)}
 
 
 # A section is written as a JSON object, so the objects are joined without their braces.

@@ -12,7 +12,7 @@ import hpgeom
 import numpy as np
 
 from roman_assets.registry.footprint import Footprint
-from roman_assets.registry.incoming import HEALPIX_NSIDE
+from roman_assets.registry.product_rows import HEALPIX_NSIDE
 
 Cone = tuple[float, float, float]
 """Right ascension, declination (ICRS) and radius, deg."""

@@ -217,14 +217,15 @@ def _fold_into_snapshot(
         new = new_in_order(tier.connection, journal, records, fence)
         if len(new) < len(records):
             return None
-        if new:
-            if apply_records(tier.connection, new, only_adds=True):
+        applied = apply_records(tier.connection, new, only_adds=True) if new else None
+        if applied is not None:
+            if applied.changes:
                 return None
             fence.confirm()
             journal.seal(new)
         shown = _made_public(new)
         unshown = _link(root, shown, fence)
-        publish_snapshot(root, tier.grown(snapshot.tiers), snapshot, fence)
+        publish_snapshot(root, tier.grown(snapshot, applied), snapshot, fence)
     names = {name for item in new for name in item.record.names}
     _unlink(root, map(ProductName.parse, names - shown.keys()), fence)
     journal.discard(new)
@@ -249,7 +250,7 @@ def _fold_into_tier(
             fence.confirm()
             if new := new_in_order(connection, journal, records, fence):
                 journal.seal(new)
-                changes |= apply_records(connection, new)
+                changes |= apply_records(connection, new).changes
             changes |= len(new) < len(records)
         tier.only_grows = not changes
         names = {name for item in folded for name in item.record.names}

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from roman_assets.data_root import DataRoot
 from roman_assets.registry.fresh import FreshRows
+from roman_assets.registry.incoming import Applied
 from roman_assets.registry.schema import Table
 from roman_assets.registry.snapshot import Snapshot, tier_path
 from roman_assets.registry.tiers import TieredDatabase
@@ -69,15 +70,20 @@ class FreshTier:
         self._database.hold(snapshot.tiers, rows, self._read)
         self._snapshot, self._files, self._rows = snapshot, files, rows
 
-    def grown(self, tiers: Sequence[str]) -> Snapshot:
-        """Return the snapshot with the rows added since the last one; from here on it is loaded."""
-        for name, rows in self._database.rows_added(self._rows).items():
-            known = self._rows.get(name)
-            self._rows[name] = (
-                rows if known is None else pa.concat_tables([known, rows]).combine_chunks()
-            )
-        self._snapshot = Snapshot.of(tiers, FreshRows.of(self._rows))
+    def grown(self, snapshot: Snapshot, applied: Applied | None) -> Snapshot:
+        """Return a snapshot with the rows that were added since; it counts as loaded."""
+        for name, rows in self._added(applied) if applied else ():
+            if rows.num_rows:
+                known = [self._rows[name]] if name in self._rows else []
+                self._rows[name] = pa.concat_tables([*known, rows]).combine_chunks()
+        self._snapshot = Snapshot.of(snapshot.tiers, FreshRows.of(self._rows))
         return self._snapshot
+
+    def _added(self, applied: Applied) -> Iterator[tuple[str, pa.Table]]:
+        yield from applied.rows.items()
+        for name in applied.tables:
+            known = self._rows[name].num_rows if name in self._rows else 0
+            yield name, self._database.rows_from(name, known)
 
     def _identities(self, snapshot: Snapshot) -> tuple[tuple[int, int, int], ...]:
         found = (tier_path(self._root, tier).stat() for tier in snapshot.tiers)

@@ -133,20 +133,10 @@ class TieredDatabase:
         self.insert(NEWEST, rows)
         self._create_views(read, (NEWEST, *tiers))
 
-    def rows_added(self, known: Rows) -> dict[str, pa.Table]:
-        """Return the rows of the `NEWEST` tier after those known, by table."""
-        sizes = self.connection.execute(
-            "select table_name, estimated_size from duckdb_tables() where database_name = $tier",
-            {"tier": NEWEST},
-        ).fetchall()
-        begin = {name: known[name].num_rows if name in known else 0 for name, _ in sizes}
-        return {
-            name: self.connection.sql(
-                f"from {NEWEST}.{name} where rowid >= {begin[name]}"
-            ).to_arrow_table()
-            for name, size in sizes
-            if size > begin[name]
-        }
+    def rows_from(self, table: str, begin: int) -> pa.Table:
+        """Return the rows of a table of the `NEWEST` tier from a number on."""
+        new = self.connection.sql(f"from {NEWEST}.{table} where rowid >= {begin}")
+        return new.to_arrow_table()
 
     def insert(self, database: str, rows: Rows) -> None:
         """Insert rows into the tables of an attached database."""
@@ -305,6 +295,5 @@ def bring_forward(connection: duckdb.DuckDBPyConnection, table: Table, changing:
 
 def row_of(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
     """Return the only row of an answer."""
-    row = connection.execute(sql).fetchone()
-    assert row is not None
-    return row
+    (row,) = connection.execute(sql).fetchall()
+    return tuple(row)

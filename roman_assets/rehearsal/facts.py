@@ -26,7 +26,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import SOC_STEPS, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
 from roman_assets.products.origin import Origin
-from roman_assets.registry.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements
+from roman_assets.registry.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements, parts
 from roman_assets.registry.record import Outcome, Statement
 from roman_assets.registry.schema import PRODUCTS, RECEIPTS, create_tables, open_database
 from roman_assets.rehearsal.downlink import Receipts
@@ -82,7 +82,7 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         connection.execute(f"create table rehearsed.{name} as from incoming")
         connection.unregister("incoming")
     connection.execute(_INCOMING)
-    insert_statements(connection, "main")
+    insert_statements(connection, parts(connection), "main")
     connection.execute("drop table incoming")
     for statement in _PRODUCTS:
         connection.execute(statement)

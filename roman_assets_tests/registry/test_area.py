@@ -18,8 +18,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.registry.area import Polygon, areas_of
 from roman_assets.registry.fold import fold
 from roman_assets.registry.footprint import Footprint
-from roman_assets.registry.incoming import HEALPIX_NSIDE
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.product_rows import HEALPIX_NSIDE
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.registry.installation import cal, record_of
 

@@ -151,7 +151,8 @@ def test_folding_nothing_changes_nothing(root):
     assert (root.registry / SNAPSHOT).stat() == before
 
 
-def test_whoever_has_a_tier_open_keeps_it_unchanged(root):
+def test_whoever_has_a_tier_open_keeps_it_unchanged(root, monkeypatch):
+    monkeypatch.setattr(fold_module, "MOST_BYTES", 0)
     commit(root, {cal(1): b"a"})
     fold(root)
     (tier,) = tiers(root)

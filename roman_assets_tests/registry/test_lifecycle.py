@@ -34,6 +34,7 @@ from roman_assets.registry import fold as fold_module
 from roman_assets.registry import merging as merging_module
 from roman_assets.registry.finding import FindingKind
 from roman_assets.registry.fold import fold, rebuild
+from roman_assets.registry.fresh import MOST_BYTES
 from roman_assets.registry.fsck import fsck
 from roman_assets.registry.journal import Journal
 from roman_assets.registry.merging import merge_due_tiers
@@ -167,6 +168,7 @@ class Lifecycle(RuleBasedStateMachine):
             patch = mock.patch.object(module, decision, getattr(self.tiering, decision))
             self.patches.enter_context(patch)
         self.patches.enter_context(mock.patch.object(compaction_module, "_SORTED_AT_ONCE", 3))
+        self.patches.enter_context(mock.patch.object(fold_module, "MOST_BYTES", MOST_BYTES))
         self.visible = 0
         self.certain = True
 
@@ -244,6 +246,10 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(goes_on=st.booleans())
     def tier(self, goes_on: bool) -> None:
         self.tiering.goes_on = goes_on
+
+    @rule(most=st.sampled_from([0, MOST_BYTES]))
+    def keep_fresh_rows(self, most: int) -> None:
+        fold_module.MOST_BYTES = most
 
     @rule(merged=st.integers(2, 3))
     def merge(self, merged: int) -> None:

@@ -14,6 +14,7 @@ from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.products.lifecycle import Transition
 from roman_assets.registry import compaction as compaction_module
+from roman_assets.registry import fold as fold_module
 from roman_assets.registry import new_tier as new_tier_module
 from roman_assets.registry.fold import fold, rebuild
 from roman_assets.registry.fold_lock import fold_lock
@@ -38,6 +39,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def every_fold_fills_a_tier(monkeypatch):
     monkeypatch.setattr(new_tier_module, "_FULL", 1)
+    monkeypatch.setattr(fold_module, "MOST_BYTES", 0)
 
 
 @pytest.fixture
