@@ -48,11 +48,12 @@ import pyarrow as pa
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.compaction import fill_merged, merge_tiers
+from roman_assets.registry.compaction import merge_tiers
 from roman_assets.registry.fold import READ_BY_FOLD, fold
 from roman_assets.registry.fold_lock import fold_lock
 from roman_assets.registry.incoming import NO_RECORD, apply_incoming
 from roman_assets.registry.journal import Journal
+from roman_assets.registry.merging import write_merged
 from roman_assets.registry.new_tier import draft_tier, new_tier
 from roman_assets.registry.product_rows import HEALPIX_NSIDE
 from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
@@ -604,8 +605,7 @@ def merge_on(root: DataRoot, tiers: Sequence[str], begun: Event, done: Event) ->
             progress()
             with draft_tier(root) as tier:
                 begun.set()
-                fill_merged(tier, tiers, True, progress)
-                tier.finish()
+                write_merged(tier, tiers, (), progress)
 
 
 def measure_beside_a_merge(root: DataRoot, size: int, records: int) -> None:

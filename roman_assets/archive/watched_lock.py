@@ -196,15 +196,12 @@ def watched_lock(
             return
         fence = Fence(name, trees, holding.token)
         done = threading.Event()
-        beating = threading.Thread(target=_beat, args=(holding, fence, done), daemon=True)
         try:
             fence.raise_up()
-            beating.start()
+            threading.Thread(target=_beat, args=(holding, fence, done), daemon=True).start()
             yield fence
         finally:
             done.set()
-            if beating.ident is not None:
-                beating.join()
             fence.take_down()
             holding.release()
 
@@ -215,6 +212,8 @@ class _Holding:
     def __init__(self, descriptor: int, purpose: str) -> None:
         self.token = uuid.uuid4().hex
         self._descriptor = descriptor
+        self._one_at_a_time = threading.Lock()
+        self._released = False
         self._beats = 0
         self._state = {
             "host": socket.gethostname(),
@@ -226,14 +225,19 @@ class _Holding:
         self.beat()
 
     def beat(self) -> None:
-        self._beats += 1
-        self._write(json.dumps(self._state | {"beats": self._beats}).encode())
+        with self._one_at_a_time:
+            if self._released:
+                return
+            self._beats += 1
+            self._write(json.dumps(self._state | {"beats": self._beats}).encode())
 
     def release(self) -> None:
-        self._write(b"")
-        # A fork shares the lock until it is released by name, not by closing.
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
+        with self._one_at_a_time:
+            self._released = True
+            self._write(b"")
+            # A fork shares the lock until it is released by name, not by closing.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            os.close(self._descriptor)
 
     def _write(self, content: bytes) -> None:
         os.ftruncate(self._descriptor, 0)

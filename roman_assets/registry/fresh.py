@@ -26,8 +26,6 @@ MOST_BYTES = 256 << 10
 _OF_PRODUCT = ("name_key", "record_id", "name")
 """The columns by which the rows of all public tables belong to a product."""
 
-_HIDDEN = pc.field("access") != Role.PUBLIC.value
-
 Rows = Mapping[str, pa.Table]
 """Rows by table; a table without any is absent."""
 
@@ -42,16 +40,19 @@ class FreshRows:
         Arrow streams in base64, by table.
     sha256
         Checksum of all of it.
+    decoded
+        The rows, if they are known.
     """
 
     tables: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    decoded: Rows | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, rows: Rows) -> FreshRows:
         """Encode rows."""
         tables = {name: _encoded(table) for name, table in rows.items()}
-        return cls(tables, _checksum(tables)) if tables else cls()
+        return cls(tables, _checksum(tables), dict(rows)) if tables else cls()
 
     @property
     def size(self) -> int:
@@ -66,6 +67,8 @@ class FreshRows:
         ValueError
             If they are not what was encoded.
         """
+        if self.decoded is not None:
+            return self.decoded
         if self.tables and _checksum(self.tables) != self.sha256:
             raise ValueError("the fresh rows do not match their checksum")
         return {name: _decoded(text) for name, text in self.tables.items()}
@@ -73,19 +76,26 @@ class FreshRows:
 
 def public_rows(rows: Rows) -> Rows:
     """Return what general users may see of rows (R1)."""
-    hidden = set(_products(rows[PRODUCTS.name].filter(_HIDDEN))) if PRODUCTS.name in rows else ()
+    products = rows.get(PRODUCTS.name)
+    if products is None:
+        return {}
+    hidden = set(_products(products.filter(pc.invert(_is_public(products)))))
     found = {}
     for table in tables_seen_by(Role.PUBLIC):
         part = rows.get(table.name)
         if part is None:
             continue
-        if "access" in part.column_names:
-            part = part.filter(~_HIDDEN)
+        if hidden and "access" in part.column_names:
+            part = part.filter(_is_public(part))
         elif hidden:
             part = part.filter(pa.array([product not in hidden for product in _products(part)]))
         if part.num_rows:
             found[table.name] = part.select([column.name for column in table.stored_columns])
     return found
+
+
+def _is_public(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.equal(table["access"], Role.PUBLIC.value), False)
 
 
 def _products(table: pa.Table) -> Iterator[tuple[object, ...]]:
@@ -95,7 +105,7 @@ def _products(table: pa.Table) -> Iterator[tuple[object, ...]]:
 
 def _encoded(table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
-    options = ipc.IpcWriteOptions(compression="lz4")
+    options = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with ipc.new_stream(sink, table.schema, options=options) as stream:
         stream.write_table(table.combine_chunks())
     return base64.b64encode(sink.getvalue()).decode()
@@ -104,7 +114,7 @@ def _encoded(table: pa.Table) -> str:
 def _decoded(text: str) -> pa.Table:
     try:
         content = base64.b64decode(text, validate=True)
-        return ipc.open_stream(content).read_all()
+        return ipc.open_stream(content, options=ipc.IpcReadOptions(use_threads=False)).read_all()
     except (binascii.Error, pa.ArrowException) as error:
         raise ValueError(f"fresh rows cannot be read: {error}") from error
 

@@ -39,6 +39,8 @@ class FreshTier:
         self._root = root
         self._read = read
         self._database = TieredDatabase(root)
+        # So few rows are read faster than another thread begins.
+        self._database.connection.execute("set threads = 1")
         self._snapshot: Snapshot | None = None
         self._files: tuple[tuple[int, int, int], ...] = ()
         self._rows: dict[str, pa.Table] = {}

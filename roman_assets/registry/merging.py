@@ -6,14 +6,17 @@ tier in place of the others. Never a part of publishing: the daemon does it, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from roman_assets.archive.watched_lock import watched_lock
 from roman_assets.data_root import DataRoot
 from roman_assets.registry.compaction import due_to_merge, fill_merged
 from roman_assets.registry.fold_lock import fold_lock, require_fold_lock_not_held
-from roman_assets.registry.new_tier import draft_tier
+from roman_assets.registry.new_tier import NewTier, draft_tier
 from roman_assets.registry.repair import passing_disk_faults
 from roman_assets.registry.snapshot import (
     Snapshot,
@@ -23,6 +26,7 @@ from roman_assets.registry.snapshot import (
 )
 
 _LOCK = "merge"
+_LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ def _merge_once(root: DataRoot, largest: int | None, progress: Callable[[], None
     end = snapshot.tiers.index(chosen[0]) + len(chosen)
     older = snapshot.tiers[end:]
     with draft_tier(root) as tier:
-        fill_merged(tier, chosen, not older, progress)
-        tier.finish(older)
+        write_merged(tier, chosen, older, progress)
         tier.upload()
         with fold_lock(root, "naming a merged tier") as fence:
             now = _snapshot(root)
@@ -96,6 +99,42 @@ def _merge_once(root: DataRoot, largest: int | None, progress: Callable[[], None
             merged = Snapshot.of((*newer, tier.name, *older), now.fresh)
             publish_snapshot(root, merged, now, fence)
     return len(chosen)
+
+
+def write_merged(
+    tier: NewTier, tiers: Sequence[str], older: Sequence[str], progress: Callable[[], None]
+) -> None:
+    """Write the rows of some tiers into a new one, giving way to processes that publish.
+
+    It takes one core at most, at the lowest priority.
+
+    Parameters
+    ----------
+    tier
+        The new tier.
+    tiers
+        The tiers to merge, newest first.
+    older
+        The tiers after them.
+    progress
+        Called again and again, as it goes on.
+    """
+    # A thread cannot raise its priority again, so the work has one of its own.
+    with ThreadPoolExecutor(1, initializer=_give_way) as background:
+        background.submit(_write, tier, tiers, older, progress).result()
+
+
+def _give_way() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+
+
+def _write(
+    tier: NewTier, tiers: Sequence[str], older: Sequence[str], progress: Callable[[], None]
+) -> None:
+    # All of it happens in this thread then.
+    tier.database.connection.execute("set threads = 1")
+    fill_merged(tier, tiers, not older, progress)
+    tier.finish(older)
 
 
 def _snapshot(root: DataRoot) -> Snapshot | None:

@@ -19,7 +19,7 @@ from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.registry.fresh import Rows
 from roman_assets.registry.product_names import identities
 from roman_assets.registry.schema import METADATA, PLACES, PRODUCTS, STATED_CONTENT
-from roman_assets.registry.tiers import NEWEST, bring_forward
+from roman_assets.registry.tiers import KNOWN_NAMES, NEWEST, bring_forward
 
 HEALPIX_NSIDE = 2**12
 """Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
@@ -108,11 +108,7 @@ select name_key, row_key, is_new, generation as was_generation, state as was_sta
 from decided
 """
 
-_HISTORY = """
-select 1 from (
-    select name_key, name from products union all select name_key, name from transitions
-) semi join made using (name_key, name) limit 1
-"""
+_HISTORY = f"select 1 from {KNOWN_NAMES} semi join made using (name_key, name) limit 1"
 """Whether anything is known of the products that come in."""
 
 _CHANGED = """
@@ -187,9 +183,10 @@ def _pixels(ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> pa.Array:
 
 def _places(made: pa.Table) -> pa.Table:
     """Return where products were made, once for each record and visit."""
-    rows = made.filter(pc.field("healpix").is_valid())
+    rows = made.filter(pc.is_valid(made["healpix"]))
     columns = [column.name for column in PLACES.columns]
-    return rows.group_by(["record_id", *columns]).aggregate([]).select(columns)
+    distinct = rows.group_by(["record_id", *columns], use_threads=False).aggregate([])
+    return distinct.select(columns)
 
 
 def _insert_among_generations(connection: duckdb.DuckDBPyConnection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roman_assets.access import Role
@@ -118,12 +118,18 @@ def shared_snapshot(root: DataRoot, role: Role) -> SharedSnapshot:
 
 def _decoded(content: bytes) -> Snapshot:
     fields = json.loads(content)
+    fresh = fields.get("fresh")
     return Snapshot(
         str(fields["schema"]),
         tuple(map(str, fields["tiers"])),
-        FreshRows(**fields["fresh"]) if "fresh" in fields else _NO_ROWS,
+        FreshRows(dict(fresh["tables"]), str(fresh["sha256"])) if fresh else _NO_ROWS,
         str(fields.get("state", "")),
     )
+
+
+def _encoded(snapshot: Snapshot) -> bytes:
+    fresh = {"tables": snapshot.fresh.tables, "sha256": snapshot.fresh.sha256}
+    return json.dumps({**vars(snapshot), "fresh": fresh}).encode()
 
 
 def _named(content: bytes) -> tuple[str, ...]:
@@ -148,13 +154,15 @@ def publish_snapshot(
         If another process has taken the fold lock over; nothing is published.
     """
     kept = {*snapshot.tiers, *(previous.tiers if previous else ())}
-    contents = {role: json.dumps(asdict(snapshot.seen_by(role))).encode() for role in Role}
+    contents = {role: _encoded(snapshot.seen_by(role)) for role in Role}
     for role, content in contents.items():
         if root.object_store is not None:
             shared_snapshot(root, role).publish(content, snapshot.tiers, fence)
             refresh_snapshot(root, role)
         else:
             fence.write(registry_directory(root, role) / SNAPSHOT, content, mode=_READ_ONLY)
+    if previous is not None and previous.tiers == snapshot.tiers:
+        return
     for role in Role:
         for path in (registry_directory(root, role) / TIERS).glob("[!.]*"):
             if path.name not in kept:

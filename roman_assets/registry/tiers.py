@@ -1,9 +1,10 @@
-"""The registry on disk: immutable tiers, and the snapshot that says which of them count.
+"""The registry's rows: immutable tiers on disk, shown as one set of tables.
 
 A fold must not cost what ten million products take. So the rows lie in a few DuckDB files, the
-tiers, newest first, each many times as large as the one before. A fold copies only the newest,
-small one, writes into the copy and publishes it in place of the old one; when it has grown, it is
-merged with older ones, so that a row is copied a few times in its life.
+tiers, newest first, each many times as large as the one before. The latest rows are in the snapshot
+itself (`roman_assets.registry.fresh`). A fold that writes a tier copies only the newest, small one,
+writes into the copy and publishes it in place of the old one; when it has grown, it is merged with
+older ones, so that a row is copied a few times in its life.
 
 A published tier never changes. A row that changes is brought forward: copied into the newest tier,
 where it takes the place of its former self in older ones. The journal is the truth; any tier may
@@ -34,7 +35,9 @@ from roman_assets.registry.damage import is_damage, is_disk_full
 from roman_assets.registry.fresh import Rows
 from roman_assets.registry.public import append_to_public_tier, write_public_tier
 from roman_assets.registry.schema import (
+    PRODUCTS,
     REPLACES,
+    TRANSITIONS,
     Table,
     create_tables,
     create_views,
@@ -46,6 +49,8 @@ from roman_assets.registry.snapshot import Snapshot, tier_path
 _log = logging.getLogger(__name__)
 
 EMPTY = "empty"
+KNOWN_NAMES = "known_names"
+"""View of a fold: the products of which any tier has a row, each as often as there are rows."""
 FRESH = "fresh"
 """The database with the fresh rows of a snapshot."""
 NEWEST = "newest"
@@ -131,7 +136,7 @@ class TieredDatabase:
         self._attach_new(NEWEST, ":memory:")
         self._replacing[NEWEST] = False
         self.insert(NEWEST, rows)
-        self._create_views(read, (NEWEST, *tiers))
+        self._create_views_of_fold(read, (NEWEST, *tiers))
 
     def rows_from(self, table: str, begin: int) -> pa.Table:
         """Return the rows of a table of the `NEWEST` tier from a number on."""
@@ -165,7 +170,7 @@ class TieredDatabase:
         """
         self.attach(older)
         self._attach_new(NEWEST, str(path), () if path.exists() else None)
-        self._create_views(read, (NEWEST, *older))
+        self._create_views_of_fold(read, (NEWEST, *older))
 
     def written(
         self, older: Sequence[str], public: Path | None, grown: Mapping[str, int] | None
@@ -266,6 +271,15 @@ class TieredDatabase:
                 f"create or replace view {table.name} as "
                 f"select * {hidden} from ({self.rows(table, shown)})"
             )
+
+    def _create_views_of_fold(self, read: Sequence[Table], tiers: Sequence[str]) -> None:
+        self._create_views(read, tiers)
+        names = " union all ".join(
+            f'select name_key, name from "{tier}".{table.name}'
+            for tier in tiers
+            for table in (PRODUCTS, TRANSITIONS)
+        )
+        self.connection.execute(f"create or replace view {KNOWN_NAMES} as {names}")
 
 
 def quoted(path: str) -> str:
