@@ -84,7 +84,7 @@ def test_an_error_that_is_no_damage_comes_as_it_is_and_rebuilds_nothing(root, mo
     fold(root)
     before = tiers(root)
 
-    def fails(*_):
+    def fails(*_, **__):
         raise duckdb.OutOfMemoryException("out of memory")
 
     commit(root, {cal(2): b"b"})
@@ -103,11 +103,12 @@ def test_only_damage_writes_the_public_part_of_a_tier_anew(root, monkeypatch):
     fold(root)
     before = tiers(root)
 
-    def fails(*_):
+    def fails(*_, **__):
         raise duckdb.OutOfMemoryException("out of memory")
 
     commit(root, {cal(2): b"b"})
     with monkeypatch.context() as patch:
+        patch.setattr(fold_module, "MOST_BYTES", 0)
         patch.setattr(tiers_module, "append_to_public_tier", fails)
         with pytest.raises(duckdb.OutOfMemoryException):
             fold(root)
