@@ -106,9 +106,14 @@ _CALIBRATION = Recipe(
         "pipelines/formatting/telemetry.py",
     ),
     (*_PIPELINES, "oem"),
-    _FILES,
+    (*_FILES, "stpreview"),
 )
-_MOSAIC = Recipe("mosaic", ("pipelines/skycell.py", "products/pixel_scale.py"), _PIPELINES, _FILES)
+_MOSAIC = Recipe(
+    "mosaic",
+    ("pipelines/skycell.py", "products/pixel_scale.py"),
+    _PIPELINES,
+    (*_FILES, "stpreview"),
+)
 
 RECIPES: Mapping[Step, tuple[Recipe, ...]] = {
     Step.FORMATTING: (_FORMATTING,),

@@ -50,7 +50,12 @@ def test_loading_imports_none_of_the_science() -> None:
 
 def test_every_product_kind_is_an_asset_and_nothing_else_is_a_product() -> None:
     made = {key.to_user_string() for key in graph.materializable_asset_keys}
-    released = {f"release_{name}" for name in ("association", "coadd", "catalog", "segmentation")}
+    released = {
+        f"release_{name}"
+        for name in (
+            "association", "coadd", "coadd_preview", "coadd_thumbnail", "catalog", "segmentation",
+        )
+    }  # fmt: skip
     released |= {
         f"release_{kind.name}"
         for kind in KINDS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from roman_assets.checks.astrometry import ImagePointing
 from roman_assets.checks.in_time import in_time, ledger_rows, standings
 from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
-from roman_assets.products.kind import Maker, ProductKind, Step
+from roman_assets.products.kind import Maker, ProductKind, Step, pictures_of
+from roman_assets.products.name import ProductName
 from roman_assets.products.pointing import ALIGNED, PointingSource
 from roman_assets.products.visit_policy import MISSING
 
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
 PRODUCTS_METADATA = "products"
 REUSED_METADATA = "reused"
 
-QUICKLOOK_KINDS = frozenset({"cal", "coadd", "microlensing_reference_frame"})
-"""Kinds whose images are drawn in the UI."""
+QUICKLOOK_KINDS = frozenset({"microlensing_reference_frame"})
+"""Kinds without thumbnails whose images are drawn for the UI."""
+
+THUMBNAILS = {"cal": "cal_thumbnail", "coadd": "coadd_thumbnail"}
+"""Kinds of images and of their thumbnails, which the UI shows."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,11 @@ class StepReport:
         """Look up what a step's result names."""
         from roman_assets.registry.registry import Registry
 
-        names = [entry.name for entry in (*result.made, *result.reused)]
+        reused = [entry.product_name for entry in result.reused]
+        reused += [
+            ProductName(name.file_set, kind) for name in reused for kind in pictures_of(name.kind)
+        ]
+        names = [*(entry.name for entry in result.made), *map(str, reused)]
         with Registry(root) as registry:
             entries = registry.current(names)
             deadlines = registry.deadlines(partition=partition)
@@ -69,7 +78,7 @@ class StepReport:
             by_kind.setdefault(entries[name].product_name.kind.name, []).append(entries[name])
         return cls(
             by_kind,
-            frozenset(entry.name for entry in result.reused),
+            frozenset(map(str, reused)),
             len(result.failures),
             deadlines,
         )
@@ -134,7 +143,7 @@ def _metadata(
         **_quality(kind, entries),
         **_clock(kind, report.deadlines),
         **_partial(kind, entries),
-        **_pictures(archive, kind, entries),
+        **_pictures(archive, kind, entries, report),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
 
@@ -248,17 +257,28 @@ def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
 
 
 def _pictures(
-    archive: Archive, kind: ProductKind, entries: Sequence[RegisteredProduct]
+    archive: Archive,
+    kind: ProductKind,
+    entries: Sequence[RegisteredProduct],
+    report: StepReport,
 ) -> dict[str, Any]:
     if kind.maker is Maker.SSC and kind.extension == "parquet":
         return _table_picture(archive, kind, entries)
-    if kind.name not in QUICKLOOK_KINDS:
-        return {}
-    from roman_assets.assets.contact_sheet import MOST_PICTURES, contact_sheet
+    from roman_assets.assets.contact_sheet import MOST_PICTURES, contact_sheet, shrunk
+    from roman_assets.pipelines.quicklook import quicklooks
 
-    drawn = entries[:MOST_PICTURES]
-    images = [(str(entry.product_name.file_set), archive.local(entry.sha256)) for entry in drawn]
-    return {"quick_look": dg.MetadataValue.md(contact_sheet(images, len(entries) - len(drawn)))}
+    draw: Callable[[Sequence[Path], int], Sequence[bytes]]
+    shown, draw = entries, quicklooks
+    if kind.name in THUMBNAILS:
+        shown, draw = report.products.get(THUMBNAILS[kind.name], ()), shrunk
+    elif kind.name not in QUICKLOOK_KINDS:
+        return {}
+    if not shown:
+        return {}
+    first = shown[:MOST_PICTURES]
+    images = [(str(entry.product_name.file_set), archive.local(entry.sha256)) for entry in first]
+    sheet = contact_sheet(images, draw, len(shown) - len(first))
+    return {"quick_look": dg.MetadataValue.md(sheet)}
 
 
 def _table_picture(

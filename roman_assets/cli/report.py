@@ -18,7 +18,15 @@ from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.receipt import Receipt
 from roman_assets.pipelines.ssc.delivery import Exchanged
-from roman_assets.products.kind import VISIT_STEPS, Level, ProductKind, Scope, Step, expected_kinds
+from roman_assets.products.kind import (
+    KINDS,
+    VISIT_STEPS,
+    Level,
+    ProductKind,
+    Scope,
+    Step,
+    expected_kinds,
+)
 from roman_assets.products.observation import VisitId
 from roman_assets.registry.registry import Registry
 
@@ -92,12 +100,14 @@ def _sizes(registry: Registry, visit: VisitId) -> pd.DataFrame:
 
 
 def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
-    """Return the number of current products by partition and level."""
-    frame = registry.counts(by=("partition", "level"))
+    """Return the number of current products by partition and level, without pictures."""
+    frame = registry.counts(by=("partition", "level", "kind"))
+    promised = frame[~frame["kind"].isin([kind.name for kind in KINDS if kind.picture])]
+    counts = promised.groupby(["partition", "level"], as_index=False)["products"].sum()
     return {
         (partition, level): int(products)
         for partition, level, products in zip(
-            frame["partition"], frame["level"], frame["products"], strict=True
+            counts["partition"], counts["level"], counts["products"], strict=True
         )
     }
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from roman_assets.archive.durability import disk_space
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import open_ephemeris
+from roman_assets.pipelines.preview import try_previews
 from roman_assets.pipelines.provenance import crds_explained, references_of
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
@@ -138,6 +139,8 @@ class CalibratedDetector:
         What is different from the L2 image before, None if there is none to compare with.
     not_compared
         Why they could not be compared, empty otherwise.
+    not_drawn
+        Why there are no pictures of the L2 image, empty otherwise.
     """
 
     files: Mapping[str, Path]
@@ -146,10 +149,11 @@ class CalibratedDetector:
     quality: DetectorQuality
     change: FileChange | None = None
     not_compared: str = ""
+    not_drawn: str = ""
 
 
 def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
-    """Make L2, the L1 supplement, and the source catalogue with its segmentation map.
+    """Make L2 with its pictures, the L1 supplement, the source catalogue and segmentation map.
 
     The working directory of the process becomes that of the L1 file, so that the products name
     each other by official file names and no path of this machine is written into them.
@@ -178,13 +182,17 @@ def calibrate_detector(task: DetectorTask) -> CalibratedDetector:
         if task.ephemeris is not None:
             _refine_ephemeris(files["supplement"], task.ephemeris)
         change, not_compared = compare_with_former(task.before, files)
+        pictures = try_previews(
+            image, ProductName.parse(files["cal"].name), task.uncal.parent.absolute()
+        )
     return CalibratedDetector(
-        files=files,
+        files={**files, **pictures.files},
         context=str(image.meta.ref_file.crds.context),
         references=references_of(image),
         quality=DetectorQuality.of(image, catalog),
         change=change,
         not_compared=not_compared,
+        not_drawn=pictures.failure,
     )
 
 

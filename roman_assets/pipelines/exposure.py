@@ -23,6 +23,7 @@ from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.common_pointing import CommonPointingTask, point_like_the_others
 from roman_assets.pipelines.detector import CalibratedDetector, DetectorTask, calibrate_detector
 from roman_assets.pipelines.formatting.landing import LandingArea
+from roman_assets.pipelines.preview import not_drawn, with_pictures
 from roman_assets.pipelines.provenance import as_failure, as_input, file_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.standing import NOTHING, Standing, standing_of
@@ -203,6 +204,7 @@ def _calibrate(
             outputs=work.outputs(kept, aligned.inputs),
             failures=[
                 *_failed_before(root, exposure, only), *refused.values(), *work.failures,
+                *work.not_drawn,
             ],
             reused=kept.values(),
             attempt=attempt,
@@ -283,6 +285,13 @@ class _Calibration:
                 made, self.plan, kept, self._former[key],
             )
         ]  # fmt: skip
+
+    @property
+    def not_drawn(self) -> list[WorkFailure]:
+        """The failures of detectors whose images are published without pictures."""
+        return [
+            failure for key, made in self.made.items() for failure in not_drawn(key, made.not_drawn)
+        ]
 
     def _do(self, function: Callable[[Any], CalibratedDetector], tasks: Mapping[str, Any]) -> None:
         """Do tasks side by side; what fails is not made."""
@@ -631,6 +640,10 @@ def _lay_out(root: DataRoot, ramp: ProductEntry, directory: Path) -> Path:
     return uncal
 
 
+_SHARED = ("survey", "exposure_type", "nexposures", "start_time", "end_time")
+"""Facts of an exposure that a picture does not carry."""
+
+
 def _outputs(
     ramp: _Ramp,
     made: CalibratedDetector,
@@ -639,11 +652,12 @@ def _outputs(
     former: _Former,
 ) -> Iterator[Output]:
     mark = {} if ramp.data_release is None else {"data_release": ramp.data_release}
-    for kind, identity in ramp.products.items():
+    for kind, identity in with_pictures(ramp.products, kept, ramp.file_set).items():
         name = ProductName(ramp.file_set, kind)
         path = made.files.get(kind.name)
         if path is None or str(name) in kept:
             continue
+        facts = {key: ramp.entry.metadata.get(key) for key in _SHARED} if kind.picture else {}
         inputs = plan.work.inputs(ramp, kind)
         yield Output(
             name=name,
@@ -654,6 +668,7 @@ def _outputs(
             software=plan.work.software,
             references=made.references,
             metadata={
+                **facts,
                 **made.quality.metadata_of(kind.name),
                 **former.change_by(str(name), made, plan, inputs),
                 **mark,

@@ -12,6 +12,7 @@ from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.attempt import StepAttempt
+from roman_assets.pipelines.preview import not_drawn, with_pictures
 from roman_assets.pipelines.provenance import as_failure, as_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.skycell import (
@@ -28,7 +29,7 @@ from roman_assets.pipelines.workers import (
     calibration_environment,
     worker_count,
 )
-from roman_assets.products.kind import ProductKind, Step
+from roman_assets.products.kind import ProductKind, Step, pictures_of
 from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.name import (
     PROMPT_RELEASE,
@@ -169,6 +170,7 @@ def make_mosaic(
     for failure in refused:
         del todo[failure.file_set]
     outputs: list[Output] = []
+    undrawn: list[WorkFailure] = []
     without_data: list[str] = []
     with scratch_directory(root, attempt.partition) as directory:
         tasks = {key: cell.lay_out(Archive.of(root), directory / key) for key, cell in todo.items()}
@@ -179,12 +181,13 @@ def make_mosaic(
                 without_data.append(done.key)
             else:
                 outputs.extend(todo[done.key].outputs(done.value, kept))
+                undrawn.extend(not_drawn(done.key, done.value.not_drawn))
         result = publish_step(
             root,
             step=step,
             partition=attempt.partition,
             outputs=outputs,
-            failures=failures,
+            failures=[*failures, *undrawn],
             reused=kept.values(),
             transitions=() if failures else _unreached(root, mosaic, members, without_data),
             attempt=attempt,
@@ -274,14 +277,16 @@ class _Skycell:
     def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
         """Give what is to be published of it."""
         facts = {name: value for name, value in self.mosaic.facts.items() if value is not None}
-        for name in self.names:
-            if str(name) in kept:
+        kinds = dict.fromkeys(self.mosaic.kinds, self.fingerprint)
+        for kind, identity in with_pictures(kinds, kept, self.file_set).items():
+            name = ProductName(self.file_set, kind)
+            if str(name) in kept or kind.name not in made.files:
                 continue
-            quality = dict(made.quality.get(name.kind.name, {}))
+            quality = dict(made.quality.get(kind.name, {}))
             yield Output(
                 name=name,
-                path=made.files[name.kind.name],
-                fingerprint=self.fingerprint,
+                path=made.files[kind.name],
+                fingerprint=identity,
                 inputs=self.inputs,
                 context=self.context,
                 software=self.mosaic.software,
@@ -363,7 +368,7 @@ def _unreached(
     with Registry(root) as registry:
         found = registry.find(
             visit=str(mosaic.group.visit),
-            kind=[kind.name for kind in mosaic.kinds],
+            kind=[one.name for kind in mosaic.kinds for one in (kind, *pictures_of(kind))],
             release=PROMPT_RELEASE,
         )
     gone = found[(found["state"] == State.CURRENT) & ~found["file_set"].isin(reached)]

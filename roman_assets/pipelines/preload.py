@@ -23,6 +23,8 @@ import pandas  # noqa: F401
 import PIL.Image  # noqa: F401
 import romancal.associations.asn_from_list
 import romancal.pipeline  # noqa: F401
+import skimage.measure  # noqa: F401
+import stpreview.image  # noqa: F401
 from roman_datamodels import datamodels
 
 import roman_assets.pipelines.common_pointing

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from roman_assets.archive.durability import disk_space
 from roman_assets.errors import PlatformError
+from roman_assets.pipelines.preview import try_previews
 from roman_assets.pipelines.provenance import crds_explained
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName, SkycellFileSet
@@ -61,6 +62,8 @@ class MosaickedSkycell:
     ----------
     files
         By name of the product kind; empty where no member has a good pixel on the skycell.
+    not_drawn
+        Why there are no pictures of the coadd, empty otherwise.
     references
         Reference files romancal used, by kind; its mosaics have no place for them.
     quality
@@ -71,6 +74,7 @@ class MosaickedSkycell:
     files: Mapping[str, Path]
     references: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    not_drawn: str = ""
 
 
 def skycells_of(path: Path) -> tuple[str, ...]:
@@ -267,8 +271,12 @@ def mosaic_skycell(task: SkycellTask) -> MosaickedSkycell:
     if not covered.any():
         return MosaickedSkycell(files={})
     source_count = len(catalog.source_catalog)
+    with disk_space(directory):
+        pictures = try_previews(coadd, ProductName(task.file_set, KIND_BY_NAME["coadd"]), directory)
+    files = {kind: directory / _file_name(task.file_set, kind) for kind in _MADE_TOGETHER}
     return MosaickedSkycell(
-        files={kind: directory / _file_name(task.file_set, kind) for kind in _MADE_TOGETHER},
+        files={**files, **pictures.files},
+        not_drawn=pictures.failure,
         references=_references(coadd),
         quality={
             "coadd": {

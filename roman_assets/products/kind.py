@@ -151,6 +151,9 @@ class ProductKind:
         The level whose deadline counts, where it is another.
     needs_packets
         Whether only packets promise it: L1 that was formatted elsewhere may come without it.
+    picture
+        Whether it is a picture of the kind that it follows. It comes with its image and never
+        counts as missing or late: no work waits for it or is done again for it.
     """
 
     name: str
@@ -166,6 +169,7 @@ class ProductKind:
     rad_schema: str | None = None
     clock: Level | None = None
     needs_packets: bool = False
+    picture: bool = False
 
     @property
     def due_level(self) -> Level:
@@ -204,6 +208,14 @@ KINDS: tuple[ProductKind, ...] = (
         "ImageModel", "Calibrated rate image of one detector.",
     ),
     ProductKind(
+        "cal_preview", "preview", "png", Level.L2, Scope.DETECTOR, Step.EXPOSURE,
+        None, "Preview of one L2 image with a compass.", "cal", picture=True,
+    ),
+    ProductKind(
+        "cal_thumbnail", "thumb", "png", Level.L2, Scope.DETECTOR, Step.EXPOSURE,
+        None, "Thumbnail of one L2 image.", "cal", picture=True,
+    ),
+    ProductKind(
         "exposure_catalog", "cat", "parquet", Level.L4, Scope.DETECTOR, Step.EXPOSURE,
         "ImageSourceCatalogModel", "Single-band source catalogue of one L2 image.", "cal",
         SOC_IMAGING,
@@ -219,6 +231,14 @@ KINDS: tuple[ProductKind, ...] = (
     ProductKind(
         "coadd", "coadd", "asdf", Level.L3, Scope.SKYCELL, Step.VISIT,
         "MosaicModel", "Co-added image of one visit on one skycell.", of=SOC_IMAGING,
+    ),
+    ProductKind(
+        "coadd_preview", "preview", "png", Level.L3, Scope.SKYCELL, Step.VISIT,
+        None, "Preview of one coadd with a compass.", "coadd", SOC_IMAGING, picture=True,
+    ),
+    ProductKind(
+        "coadd_thumbnail", "thumb", "png", Level.L3, Scope.SKYCELL, Step.VISIT,
+        None, "Thumbnail of one coadd.", "coadd", SOC_IMAGING, picture=True,
     ),
     ProductKind(
         "visit_catalog", "cat", "parquet", Level.L4, Scope.SKYCELL, Step.VISIT,
@@ -341,6 +361,11 @@ def makes(step: Step, kind: ProductKind) -> bool:
     return kind.step is PROMPT_STEPS.get(step, step)
 
 
+def pictures_of(kind: ProductKind) -> tuple[ProductKind, ...]:
+    """Return the kinds of pictures that are drawn of an image of a kind."""
+    return tuple(other for other in KINDS if other.picture and other.follows == kind.name)
+
+
 def followers_of(kind: ProductKind) -> tuple[ProductKind, ...]:
     """Return the kinds that are overwritten and removed together with a kind (R14)."""
     direct = tuple(other for other in KINDS if other.follows == kind.name)
@@ -362,7 +387,7 @@ def expected_kinds(
     steps: Iterable[Step] = tuple(Step),
     origin: Origin = Origin.PACKETS,
 ) -> tuple[ProductKind, ...]:
-    """Return the kinds that are made of an exposure or its visit (R9, R10, R12).
+    """Return the kinds that are promised of an exposure or its visit (R9, R10, R12).
 
     Parameters
     ----------
@@ -380,6 +405,7 @@ def expected_kinds(
         kind
         for kind in KINDS
         if any(makes(step, kind) for step in wanted)
+        and not kind.picture
         and kind.of.include(survey, exposure_type)
         and (origin is Origin.PACKETS or not kind.needs_packets)
     )
@@ -419,6 +445,7 @@ def required_kinds(
         kind
         for kind in KINDS
         if kind.maker is Maker.SOC
+        and not kind.picture
         and any(
             other.follows == kind.name or (kind.follows == other.name and kind.level == other.level)
             for other in present

@@ -87,10 +87,18 @@ def _json(one: Path, other: Path) -> Iterator[str]:
     yield from _differing(json.loads(one.read_text()), json.loads(other.read_text()), "association")
 
 
+def _png(one: Path, other: Path) -> Iterator[str]:
+    from PIL import Image
+
+    with Image.open(one) as first, Image.open(other) as second:
+        yield from _differing_arrays(np.asarray(first), np.asarray(second), "pixels")
+
+
 _COMPARISONS: Mapping[str, Callable[[Path, Path], Iterator[str]]] = {
     "asdf": _asdf,
     "parquet": _parquet,
     "json": _json,
+    "png": _png,
 }
 
 

@@ -29,9 +29,10 @@ def open_product_file(path: Path, name: ProductName, *, lazy: bool = False) -> A
 
     Returns
     -------
-    roman_datamodels.datamodels.DataModel, astropy.table.QTable or dict
+    roman_datamodels.datamodels.DataModel, astropy.table.QTable, dict or numpy.ndarray
         A data model for ASDF; for a catalogue a table with units, the file's metadata under
-        ``meta["roman"]``; an association as in its file.
+        ``meta["roman"]``; an association as in its file; the pixels of a picture, shape (height,
+        width, channels).
     """
     return _OPENERS[name.kind.extension](path, lazy)
 
@@ -82,8 +83,17 @@ def _open_association(path: Path, lazy: bool) -> Any:
     return json.loads(path.read_text())
 
 
+def _open_picture(path: Path, lazy: bool) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
 _OPENERS: Mapping[str, Callable[[Path, bool], Any]] = {
     "asdf": _open_model,
     "parquet": _open_table,
     "json": _open_association,
+    "png": _open_picture,
 }

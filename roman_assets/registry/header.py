@@ -1,8 +1,8 @@
 """The metadata part of a product file, read within stated limits.
 
 Only the metadata are read: the YAML header of an ASDF file, the footer of a Parquet file, the JSON
-of an association or a report. No array is loaded. Files come from outside as well, so sizes,
-nesting and counts are checked before anything of that size is allocated.
+of an association or a report, the size of a PNG. No array is loaded. Files come from outside as
+well, so sizes, nesting and counts are checked before anything of that size is allocated.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ _BLOCK_MAGIC = b"\xd3BLK"
 _BLOCK_SIZE = struct.Struct(">H")
 _BLOCK = struct.Struct(">I4sQQQ")
 _NOT_COMPRESSED = bytes(4)
+_PNG = struct.Struct(">8sI4sII")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,16 @@ def _json_header(path: Path) -> Header:
     return Header(_flattened(content))
 
 
+def _png_header(path: Path) -> Header:
+    with path.open("rb") as stream:
+        signature, length, chunk, width, height = _PNG.unpack(stream.read(_PNG.size))
+    if (signature, length, chunk) != (_PNG_SIGNATURE, 13, b"IHDR"):
+        raise ValueError("it does not begin as a PNG")
+    return Header({}, (height, width))
+
+
 _READERS: dict[str, Callable[[Path], Header]] = {
+    "png": _png_header,
     "asdf": _asdf_header,
     "parquet": _parquet_header,
     "json": _json_header,

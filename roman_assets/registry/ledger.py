@@ -203,7 +203,9 @@ def _kinds(makers: frozenset[Maker]) -> list[dict[str, str | bool]]:
             rows += [
                 _kind_row(survey, exposure_type, kind, kind in expected)
                 for kind in KINDS
-                if kind.maker in makers and (kind.maker is Maker.SOC or kind in expected)
+                if kind.maker in makers
+                and not kind.picture
+                and (kind.maker is Maker.SOC or kind in expected)
             ]
     return rows
 
@@ -247,6 +249,8 @@ def _retries(pauses: RetryPauses) -> list[dict[str, int]]:
 
 DELIVERIES = str(tuple(step.value for step in DELIVERY_STEPS))
 """The steps that take in what the SSC delivers, as SQL."""
+_PICTURES = str(tuple(kind.name for kind in KINDS if kind.picture))
+"""Kinds without a deadline, as SQL."""
 _OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
 
 _CHOSEN = "visits is null or partition_key in partition_keys(visits)"
@@ -276,7 +280,8 @@ made as materialized (
             generation = 1 as first, count(*) as products,
             bit_or(if(detector is null, 1, 1::bigint << detector[4:]::integer)) as detectors
         from products
-        where release = 'p' and (visits is null or name_key in partition_keys(visits))
+        where release = 'p' and kind not in {_PICTURES}
+            and (visits is null or name_key in partition_keys(visits))
             -- what a data release makes, or reprocesses, has no prompt deadline
             and (data_release is null or generation = 1)
         group by record_id, kind, generation = 1

@@ -19,6 +19,7 @@ MEDIA_TYPES = {
     "asdf": "application/x-asdf",
     "parquet": "application/vnd.apache.parquet",
     "json": "application/json",
+    "png": "image/png",
 }
 """By extension of official names."""
 

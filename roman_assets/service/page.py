@@ -195,6 +195,7 @@ def _python(url: str, facts: Mapping[str, Any]) -> str:
 _OPENED = {
     "asdf": "import asdf\n\nwith asdf.open(path) as file:\n    print(file.info())",
     "parquet": ('from astropy.table import Table\n\nprint(Table.read(path, format="parquet"))'),
+    "png": "from PIL import Image\n\nImage.open(path).show()",
     "json": "import json\nfrom pathlib import Path\n\nprint(json.loads(Path(path).read_text()))",
 }
 """How each form of file is opened, by extension."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from crds.core import utils
+from PIL import Image
 from roman_datamodels import datamodels
 
 from roman_assets.calibration.context import operational_context
@@ -39,7 +40,10 @@ def by_kind(entries: tuple[ProductEntry, ...]) -> dict[str, ProductEntry]:
 
 def test_a_detector_gives_l2_the_l1_supplement_and_l4(calibrated):
     made = by_kind(calibrated.first.made)
-    assert set(made) == {"cal", "supplement", "exposure_catalog", "exposure_segmentation"}
+    assert set(made) == {
+        "cal", "cal_preview", "cal_thumbnail", "supplement", "exposure_catalog",
+        "exposure_segmentation",
+    }  # fmt: skip
     assert not calibrated.first.failures
     assert made["supplement"].product_name.level is Level.L1
     assert "/L1/" in str(calibrated.observed.path(made["supplement"].name))
@@ -49,6 +53,10 @@ def test_a_detector_gives_l2_the_l1_supplement_and_l4(calibrated):
 def test_every_product_is_valid_and_knows_its_official_name(calibrated):
     for entry in calibrated.first.made:
         path = calibrated.observed.path(entry.name)
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.verify()
+            continue
         if path.suffix == ".parquet":
             metadata = pq.read_schema(path).metadata
             assert metadata[b"roman.meta.filename"].decode() == entry.name
@@ -314,7 +322,7 @@ def test_all_18_detectors_go_through(tmp_path, own_cache):
     observed = _one_exposure(tmp_path / "data", DETECTORS, 512)
     result = calibrate_exposure(observed.root, observed.exposures[0])
     assert not result.failures
-    assert len(result.made) == 18 * 4
+    assert len(result.made) == 18 * 6
     summary = ExposureSummary.of(result.made)
     assert summary.detectors == 18
     assert summary.aligned >= 15

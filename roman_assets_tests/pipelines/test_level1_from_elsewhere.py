@@ -50,8 +50,9 @@ def process(root: DataRoot) -> ExposureSummary:
 
 
 ALL_BUT_GUIDING = {
-    "uncal", "supplement", "cal", "exposure_catalog", "exposure_segmentation", "association",
-    "coadd", "visit_catalog", "visit_segmentation",
+    "uncal", "supplement", "cal", "cal_preview", "cal_thumbnail", "exposure_catalog",
+    "exposure_segmentation", "association", "coadd", "coadd_preview", "coadd_thumbnail",
+    "visit_catalog", "visit_segmentation",
 }  # fmt: skip
 
 

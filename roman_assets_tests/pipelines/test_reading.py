@@ -33,6 +33,8 @@ def test_every_product_opens_as_what_its_kind_says(archive: ArchiveReader) -> No
             assert opened.meta.filename == row["name"]
         elif kind.extension == "parquet":
             assert opened.meta["roman"]["filename"] == row["name"]
+        elif kind.picture:
+            assert opened.ndim == 3
         else:
             assert opened["products"][0]["name"] == row["file_set"]
 

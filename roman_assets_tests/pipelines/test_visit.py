@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from roman_datamodels import datamodels
 
 from roman_assets.calibration.context import operational_context
@@ -37,7 +38,8 @@ from roman_assets.software import installed_software
 from roman_assets_tests.registry.installation import record_of
 
 VISIT = VisitId.parse("r0000301001001001001")
-KINDS = {"association", "coadd", "visit_catalog", "visit_segmentation"}
+PICTURES = {"coadd_preview", "coadd_thumbnail"}
+KINDS = {"association", "coadd", "visit_catalog", "visit_segmentation"} | PICTURES
 
 
 class Register:
@@ -182,7 +184,7 @@ def test_a_visit_gives_l3_with_its_association_and_l4(mosaicked, calibrated):
     assert not mosaicked.failures
     assert not mosaicked.reason
     skycells = {entry.product_name.file_set for entry in mosaicked.made}
-    assert len(mosaicked.made) == 4 * len(skycells)
+    assert len(mosaicked.made) == len(KINDS) * len(skycells)
     for skycell in skycells:
         assert skycell.visit == calibrated.observed.visit
         assert skycell.release == "p"
@@ -197,6 +199,9 @@ def test_every_product_of_a_visit_is_valid_and_knows_its_official_name(mosaicked
             case ".parquet":
                 metadata = pq.read_schema(path).metadata
                 assert metadata[b"roman.meta.filename"].decode() == entry.name
+            case ".png":
+                with Image.open(path) as picture:
+                    picture.verify()
             case ".json":
                 assert json.loads(path.read_text())["products"][0]["name"] == str(
                     entry.product_name.file_set
@@ -323,7 +328,9 @@ def test_the_clock_of_a_visit_starts_when_its_last_exposure_ended(mosaicked, cal
 def test_doing_a_visit_again_makes_nothing_and_records_nothing(mosaicked, calibrated):
     result = mosaic_visit(calibrated.observed.root, calibrated.observed.visit)
     assert not result.made
-    assert {entry.name for entry in result.reused} == {entry.name for entry in mosaicked.made}
+    assert {entry.name for entry in result.reused} == {
+        entry.name for entry in mosaicked.made if not entry.product_name.kind.picture
+    }
     assert result.record_id is None
 
 

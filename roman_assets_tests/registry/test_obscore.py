@@ -42,6 +42,10 @@ NAMES = {
     "exposure_segmentation": f"{DETECTOR}_segm.asdf",
     "association": f"{SKYCELL}_asn.json",
     "coadd": f"{SKYCELL}_coadd.asdf",
+    "coadd_preview": f"{SKYCELL}_preview.png",
+    "coadd_thumbnail": f"{SKYCELL}_thumb.png",
+    "cal_preview": f"{DETECTOR}_preview.png",
+    "cal_thumbnail": f"{DETECTOR}_thumb.png",
     "visit_catalog": f"{SKYCELL}_cat.parquet",
     "visit_segmentation": f"{SKYCELL}_segm.asdf",
 }
@@ -181,7 +185,8 @@ def test_each_kind_has_its_type_and_level(rows, kind, product_type, level, sampl
 def test_products_that_are_no_data_of_the_sky_are_not_listed(rows):
     assert rows.keys() == DATA_KINDS.keys()
     assert {kind.name for kind in KINDS} - rows.keys() == {
-        "supplement", "association", "spec_location_table",
+        "supplement", "association", "spec_location_table", "cal_preview", "cal_thumbnail",
+        "coadd_preview", "coadd_thumbnail",
         "microlensing_detection_efficiency_catalog", "microlensing_periodic_dqa",
         "microlensing_longterm_dqa", "microlensing_events_dqa", "spec_dqa_2d", "spec_catalog_dqa",
     }  # fmt: skip

@@ -47,7 +47,10 @@ AFFECTED, OTHER = "WFI01", "WFI02"
 OLD, NEW = "roman_0002.pmap", "roman_0003.pmap"
 START = f"{datetime.now(UTC) - timedelta(hours=6):%Y-%m-%dT%H:%M:%S}"
 L1_KINDS = ("uncal", "guide_window", "face")
-L3_KINDS = ("association", "coadd", "visit_catalog", "visit_segmentation")
+L3_KINDS = (
+    "association", "coadd", "coadd_preview", "coadd_thumbnail", "visit_catalog",
+    "visit_segmentation",
+)  # fmt: skip
 STALE = """
 query ($asset: String!, $partition: String!) {
   assetNodeOrError(assetKey: {path: [$asset]}) {
@@ -346,9 +349,7 @@ def test_a_release_appears_at_once_and_supersedes_prompt_l3(root: DataRoot) -> N
     command(root, "release", "publish", str(declaration), "--apply")
     shown = find(root, release="r0")
     assert {row["context"] for row in shown} == {NEW}
-    assert {row["kind"] for row in shown} == {
-        "association", "coadd", "visit_catalog", "visit_segmentation",
-    }  # fmt: skip
+    assert {row["kind"] for row in shown} == set(L3_KINDS)
     assert {row["name"].split("_")[2] for row in shown} == {"v01001001001001", "p01001"}
     assert {row["state"] for row in find(root, visit=HLWAS, kind="coadd", release="p")} == {
         "superseded"

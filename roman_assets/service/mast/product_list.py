@@ -75,7 +75,7 @@ def _product(
         "uri": f"{file_set}/{name}",
         "file_suffix": f"_{about.suffix}",
         "category": _CATEGORIES[Level(level)],
-        "type": "science",
+        "type": "preview" if about.picture else "science",
         "size": size,
         "product_level": level,
         "description": about.description,
