@@ -148,6 +148,25 @@ class Footprint:
         )
         return bool(np.all(heights >= radius - np.degrees(_ROUNDING)))
 
+    def distances_beyond(self, ra: Vectors, dec: Vectors) -> Vectors:
+        """Return how far directions lie beyond the farthest edge, deg; zero within the footprint.
+
+        Parameters
+        ----------
+        ra, dec
+            Directions, ICRS, deg, of any one shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Angles from the great circles, of that shape: at most the distance from the footprint.
+        """
+        normals = _inward_normals(_unit_vectors(self.corners))
+        directions = _unit_vectors(np.stack([np.ravel(ra), np.ravel(dec)], axis=-1))
+        heights = np.arcsin(np.clip(normals @ directions.T, -1, 1)).min(axis=0)
+        beyond: Vectors = np.maximum(-np.degrees(heights), 0).reshape(np.shape(ra))
+        return beyond
+
     def is_in_cone(self, ra: float, dec: float, radius: float) -> bool:
         """Return whether the footprint lies within a cone (ICRS, deg).
 

@@ -20,11 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.service import page
+from roman_assets.service.cutout.endpoint import CUTOUT_ROUTES, Pictures
+from roman_assets.service.datalink.endpoint import DATALINK_ROUTES
 from roman_assets.service.file_endpoint import file
 from roman_assets.service.mast.endpoint import FILE_ROUTES, SEARCH_ROUTES
 from roman_assets.service.request_error import RequestError
 from roman_assets.service.service import Service, service_of
 from roman_assets.service.settings import ServiceSettings, service_settings_of
+from roman_assets.service.sia.endpoint import SIA_ROUTES
 from roman_assets.service.tap.endpoint import TAP_ROUTES
 from roman_assets.service.tap.job import Jobs
 
@@ -115,6 +118,7 @@ def create_application(root: DataRoot, settings: ServiceSettings | None = None) 
     )
     application.state.service = service
     application.state.jobs = jobs
+    application.state.pictures = Pictures()
     application.state.interfaces = INTERFACES
     return application
 
@@ -129,6 +133,9 @@ def _routes() -> list[BaseRoute]:
         Route("/health", health),
         *SEARCH_ROUTES,
         *TAP_ROUTES,
+        *SIA_ROUTES,
+        *DATALINK_ROUTES,
+        *CUTOUT_ROUTES,
     ]
     # Files are sent as they are: their ETag is that of the bytes, and ranges are of these.
     return [

@@ -16,6 +16,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput
+from roman_assets.service.datalink.links import IMAGES
 from roman_assets.service.request_error import NotFoundError, UsageError
 from roman_assets.service.service import Service, service_of
 from roman_assets.service.template import render
@@ -167,6 +168,7 @@ def _facts(service: Service, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "description": kind.description,
+        "has_preview": kind.name in IMAGES,
         "row": rows[0] if rows else None,
         "generations": generations[::-1],
         "inputs": [{"name": item.name, "known": item.name in known} for item in newest.inputs],

@@ -47,6 +47,7 @@ class Service:
     reader: ArchiveReader
     files: PublicFiles
     _turns: anyio.CapacityLimiter = field(repr=False)
+    _turns_of_images: anyio.CapacityLimiter = field(repr=False)
 
     @classmethod
     def of(cls, root: DataRoot, settings: ServiceSettings) -> Service:
@@ -60,27 +61,41 @@ class Service:
             ArchiveReader(root, Role.PUBLIC, registry),
             PublicFiles(root, registry),
             anyio.CapacityLimiter(settings.queries),
+            anyio.CapacityLimiter(settings.cutouts),
         )
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Do work in a thread, when it is this request's turn.
+        """Ask the registry in a thread, when it is this request's turn.
 
         Raises
         ------
         BusyError
             If it is not in time.
         """
+        return await self._run(work, self._turns)
+
+    async def run_on_image(self, work: Callable[[], _Result]) -> _Result:
+        """Read an image in a thread, when it is this request's turn: images take memory.
+
+        Raises
+        ------
+        BusyError
+            If it is not in time.
+        """
+        return await self._run(work, self._turns_of_images)
+
+    async def _run(self, work: Callable[[], _Result], turns: anyio.CapacityLimiter) -> _Result:
         borrower = object()
         try:
             with anyio.fail_after(self.settings.waiting_seconds):
-                await self._turns.acquire_on_behalf_of(borrower)
+                await turns.acquire_on_behalf_of(borrower)
         except TimeoutError as error:
             raise BusyError("too many requests at once; try again in a moment") from error
         try:
             # The thread's own limiter never makes it wait: its turn has come.
             return await anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
         finally:
-            self._turns.release_on_behalf_of(borrower)
+            turns.release_on_behalf_of(borrower)
 
     async def body(self, request: Request) -> bytes:
         """Return the body of a request.

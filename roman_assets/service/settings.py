@@ -36,6 +36,10 @@ class ServiceSettings(BaseModel):
     """Most rows of one answer."""
     seconds: _Seconds = 30.0
     """Longest time of one query."""
+    cutout_pixels: _Count = 4_000_000
+    """Most pixels of a cutout."""
+    cutouts: _Count = 2
+    """Cutouts and pictures that are made at once; others wait."""
     job_seconds: _Seconds = 600.0
     """Longest time of an asynchronous query."""
     jobs: _Count = 500

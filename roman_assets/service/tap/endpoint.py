@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -16,41 +15,21 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Route
 
-from roman_assets.errors import PassingFaultError
-from roman_assets.service.request_error import NotFoundError, RequestError, UsageError
+from roman_assets.service.request_error import NotFoundError, UsageError
 from roman_assets.service.service import Service, service_of
 from roman_assets.service.tap.job import Answer, Job, Jobs, Phase
 from roman_assets.service.tap.query import tap_request, write_answer
 from roman_assets.service.tap.schema import SCHEMAS, foreign_keys, tap_tables
 from roman_assets.service.template import iso, render
+from roman_assets.service.vo.answer import XML, answering, availability, spooled, streamed
 from roman_assets.service.vo.parameters import Parameters, parameters_of
 from roman_assets.service.vo.votable import MEDIA_TYPE, error_votable
 
-_XML = "text/xml"
-_IN_MEMORY = 1 << 20
-_CHUNK = 1 << 16
 _LONGEST_WAIT = 60.0
 _LOOK_SECONDS = 0.1
-
-_Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def answering(endpoint: _Endpoint) -> _Endpoint:
-    """Let an endpoint tell its errors as DALI says: in a VOTable."""
-
-    @functools.wraps(endpoint)
-    async def answered(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except RequestError as error:
-            retry = {"retry-after": "5"} if error.status == 503 else None
-            return Response(error_votable(str(error)), error.status, retry, MEDIA_TYPE)
-
-    return answered
 
 
 @answering
@@ -60,25 +39,13 @@ async def sync(request: Request) -> Response:
     parameters = await parameters_of(request)
     url = service.url(request, "")
     media_type, stream = await service.run(functools.partial(_answered, service, parameters, url))
-    return StreamingResponse(_parts(stream), media_type=media_type)
+    return streamed(stream, media_type)
 
 
 def _answered(service: Service, parameters: Parameters, url: str) -> tuple[str, BinaryIO]:
     asked = tap_request(parameters, service, url, service.settings.seconds)
-    stream: BinaryIO = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # type: ignore[assignment] # noqa: SIM115
-    try:
-        write_answer(service, asked, stream)
-    except BaseException:
-        stream.close()
-        raise
-    stream.seek(0)
+    stream = spooled(functools.partial(write_answer, service, asked))
     return asked.format.media_type, stream
-
-
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
-    with stream:
-        while part := stream.read(_CHUNK):
-            yield part
 
 
 async def capabilities(request: Request) -> Response:
@@ -94,18 +61,7 @@ async def capabilities(request: Request) -> Response:
         "rows": settings.rows,
         "upload": settings.body_kib << 10,
     }  # fmt: skip
-    return Response(render("tap_capabilities.xml", values), media_type=_XML)
-
-
-async def availability(request: Request) -> Response:
-    """Answer whether the service works now."""
-    service = service_of(request)
-    try:
-        await service.run(service.snapshots.check)
-        values = {"available": True, "note": "TAP and SIA show what the archive has at this moment"}
-    except PassingFaultError:
-        values = {"available": False, "note": "the registry cannot be read at this moment"}
-    return Response(render("availability.xml", values), media_type=_XML)
+    return Response(render("tap_capabilities.xml", values), media_type=XML)
 
 
 @answering
@@ -122,7 +78,7 @@ async def tables(request: Request) -> Response:
         "keys": foreign_keys(),
         "columns": request.query_params.get("detail", "max") != "min",
     }
-    return Response(render("tables.xml", values), media_type=_XML)
+    return Response(render("tables.xml", values), media_type=XML)
 
 
 async def examples(request: Request) -> Response:
@@ -191,7 +147,7 @@ def _answer(request: Request) -> Answer:
 async def job_list(request: Request) -> Response:
     """Create a job; the list is empty, since whoever knows a job's address may read it."""
     if request.method == "GET":
-        return Response(render("jobs.xml", {}), media_type=_XML)
+        return Response(render("jobs.xml", {}), media_type=XML)
     parameters = await parameters_of(request)
     job = jobs_of(request).create(parameters)
     if (parameters.one("PHASE") or "").upper() == "RUN":
@@ -215,7 +171,7 @@ async def one_job(request: Request) -> Response:
         return RedirectResponse(_job_url(request, None), 303)
     await _wait(request, job)
     values = {"job": job, "url": _job_url(request, job), "parameters": _listed(job)}
-    return Response(render("job.xml", values), media_type=_XML)
+    return Response(render("job.xml", values), media_type=XML)
 
 
 async def _wait(request: Request, job: Job) -> None:
@@ -304,10 +260,10 @@ async def job_detail(request: Request) -> Response:
         if request.method == "POST":
             _change(job, await parameters_of(request))
             return RedirectResponse(_job_url(request, job), 303)
-        return Response(render("job_parameters.xml", {"parameters": _listed(job)}), media_type=_XML)
+        return Response(render("job_parameters.xml", {"parameters": _listed(job)}), media_type=XML)
     if name == "results":
         values = {"job": job, "url": _job_url(request, job)}
-        return Response(render("job_results.xml", values), media_type=_XML)
+        return Response(render("job_results.xml", values), media_type=XML)
     if name == "error" and job.phase is Phase.ERROR:
         return Response(error_votable(job.error or ""), media_type=MEDIA_TYPE)
     raise NotFoundError("the job has no such thing")

@@ -21,6 +21,7 @@ from roman_assets.service.tap.place import Places
 from roman_assets.service.tap.schema import TapColumn, VoType, vo_type
 from roman_assets.service.tap.translation import SourceTable, Translation, translate
 from roman_assets.service.tap.upload import create_uploaded, uploaded_tables
+from roman_assets.service.vo.descriptor import IDENTIFIER, descriptors, with_identifier
 from roman_assets.service.vo.parameters import Parameters
 from roman_assets.service.vo.votable import MEDIA_TYPE, Field, plain, votable
 from roman_assets.service.vo.votable_reader import ReadTable
@@ -74,6 +75,7 @@ class _Rows:
     fields: tuple[Field, ...]
     rows: Iterable[Sequence[Any]]
     query: str
+    extra: str = ""
 
 
 def tap_request(parameters: Parameters, service: Service, url: str, seconds: float) -> TapRequest:
@@ -168,7 +170,8 @@ def write_answer(
             cursor.execute(
                 f"select * from ({translated.sql}) as answer limit {asked.most_rows + 1}"
             )
-            answer = _Rows(_fields(translated, cursor.description), _rows(cursor), asked.query)
+            fields, extra = _with_services(translated, cursor.description, asked.url)
+            answer = _Rows(fields, _rows(cursor), asked.query, extra)
             asked.format.write(stream, answer, asked.most_rows)
 
 
@@ -203,6 +206,18 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         yield from part
 
 
+def _with_services(
+    translated: Translation, description: Any, url: str
+) -> tuple[tuple[Field, ...], str]:
+    """Return the columns of an answer, and what can be asked about its rows."""
+    fields = _fields(translated, description)
+    known = [column.name if column else "" for column in translated.columns]
+    if known.count(IDENTIFIER) != 1:
+        return fields, ""
+    name = fields[known.index(IDENTIFIER)].name
+    return tuple(with_identifier(fields, name)), descriptors(url)
+
+
 def _fields(translated: Translation, description: Any) -> tuple[Field, ...]:
     fields, taken = [], set()
     for number, column in enumerate(description):
@@ -228,7 +243,7 @@ def _field(name: str, known: TapColumn | None, kind: VoType) -> Field:
 
 def _write_votable(stream: BinaryIO, answer: _Rows, most_rows: int) -> None:
     infos = [("QUERY", answer.query)]
-    for part in votable(answer.fields, answer.rows, infos, most_rows):
+    for part in votable(answer.fields, answer.rows, infos, most_rows, answer.extra):
         stream.write(part.encode())
 
 

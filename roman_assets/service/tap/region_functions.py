@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
 from roman_assets.registry.footprint import Footprint
 
 _REMEMBERED = 1 << 14
+_POINTS_OF_EDGE = 16
+_POINTS_OF_RANGE = 64
 _CIRCLE = ("DOUBLE", "DOUBLE", "DOUBLE")
 
 MACROS: Mapping[str, str] = {
@@ -55,6 +58,39 @@ def _region_covers_region(region: str, other: str) -> bool:
     return _footprint(region).covers(_footprint(other))
 
 
+def _region_meets_range(region: str, west: float, east: float, south: float, north: float) -> bool:
+    """Decide by points along all edges: each side may cut through the other's middle."""
+    footprint = _footprint(region)
+    ra, dec = _along_edges(footprint.corners)
+    inside = (south <= dec) & (dec <= north) & (((ra - west) % 360) <= east - west)
+    if inside.any():
+        return True
+    steps = np.linspace(0, 1, _POINTS_OF_RANGE)
+    across, up = west + steps * (east - west), south + steps * (north - south)
+    edges = (
+        *((x, y) for x in across for y in (south, north)),
+        *((x, y) for y in up for x in (west, east)),
+    )
+    return any(footprint.meets_cone(x, y, 0.0) for x, y in edges)
+
+
+def _along_edges(corners: Any) -> tuple[Any, Any]:
+    """Return directions along the great circles between corners, deg."""
+    ra, dec = np.radians(corners).T
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    steps = np.linspace(0, 1, _POINTS_OF_EDGE, endpoint=False)[:, None, None]
+    points = (vectors * (1 - steps) + np.roll(vectors, -1, axis=0) * steps).reshape(-1, 3)
+    x, y, z = (points / np.linalg.norm(points, axis=1, keepdims=True)).T
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arcsin(z))
+
+
+def _of_range(decide: Callable[..., bool]) -> Callable[..., pa.Array]:
+    def decided(region: Any, west: Any, east: Any, south: Any, north: Any) -> pa.Array:
+        return _decided(decide, region, west, east, south, north)
+
+    return decided
+
+
 def _of_circle(decide: Callable[..., bool]) -> Callable[..., pa.Array]:
     def decided(region: Any, ra: Any, dec: Any, radius: Any) -> pa.Array:
         return _decided(decide, region, ra, dec, radius)
@@ -73,6 +109,7 @@ _FUNCTIONS: Mapping[str, tuple[Callable[..., pa.Array], tuple[str, ...]]] = {
     "region_meets_circle": (_of_circle(_region_meets_circle), ("VARCHAR", *_CIRCLE)),
     "region_covers_circle": (_of_circle(_region_covers_circle), ("VARCHAR", *_CIRCLE)),
     "circle_covers_region": (_of_circle(_circle_covers_region), ("VARCHAR", *_CIRCLE)),
+    "region_meets_range": (_of_range(_region_meets_range), ("VARCHAR", *_CIRCLE, "DOUBLE")),
     "region_meets_region": (_of_regions(_region_meets_region), ("VARCHAR", "VARCHAR")),
     "region_covers_region": (_of_regions(_region_covers_region), ("VARCHAR", "VARCHAR")),
 }

@@ -1,0 +1,1 @@
+"""SIA 2.0: images by position, band, time and the like, as ObsCore describes them."""
