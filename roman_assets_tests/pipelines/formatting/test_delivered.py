@@ -8,13 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asdf
+import dagster as dg
 import numpy as np
 import pytest
 
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import sha256_of
-from roman_assets.automation.landing import ExposureState, delivered_exposures
+from roman_assets.automation.landing import (
+    ExposureState,
+    LandingWatch,
+    delivered_exposures,
+    run_request,
+)
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.downlink import Downlink
@@ -165,6 +171,29 @@ def test_a_run_is_wanted_until_what_has_landed_is_published(root, landing):
     assert not is_published()
     format_exposure(root, DELIVERED)
     assert is_published()
+
+
+def test_the_sensor_requests_a_run_for_each_new_content(root, landing):
+    watch, now = LandingWatch(root), datetime(2027, 6, 4, tzinfo=UTC)
+
+    def wanted() -> ExposureState:
+        watch.landing.scan()
+        watch.look(now)
+        watch.record()
+        (state,) = watch.wanted(instance, now)
+        return state
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        foreign_level1(landing.path)
+        first = wanted()
+        assert run_request(first, now).tags["roman_assets/survey"] == "HLWAS"
+        assert first.due(now) is not None
+        format_exposure(root, DELIVERED)
+        assert wanted().made.received == first.receipt.content_version, "L2 is wanted"
+        foreign_level1(landing.path, OTHER)
+        second = wanted()
+        assert second.made.received != second.receipt.content_version
+        assert second.run_key != first.run_key
 
 
 def test_l1_taken_out_of_the_landing_area_stays_in_the_archive(root, landing):
