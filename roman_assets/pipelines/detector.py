@@ -24,7 +24,7 @@ from roman_assets.products.pointing import ALIGNED, ALIGNMENT_FAILED, PointingSo
 from roman_assets.reader.comparison import FileChange, compare_files
 
 _MADE_WITH_CAL = ("cal", "supplement", "exposure_catalog", "exposure_segmentation")
-_FORMAT_AGAIN = "format the exposure again from its packets"
+_FORMAT_AGAIN = "format the exposure again from its packets, or deliver its L1 corrected"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from roman_assets.pipelines.step import Output, StepResult, publish_step, reusab
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.origin import Origin
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput, WorkFailure, fingerprint
+from roman_assets.registry.registry import Registry
 
 
 def publish_delivered(root: DataRoot, receipt: Receipt, attempt: StepAttempt) -> StepResult:
@@ -72,6 +74,24 @@ def publish_delivered(root: DataRoot, receipt: Receipt, attempt: StepAttempt) ->
             reused=kept.values(),
             attempt=attempt,
         )
+
+
+def published_before(root: DataRoot, receipt: Receipt) -> tuple[RegisteredProduct, ...]:
+    """Return delivered L1 in the archive of an exposure of which nothing is in the landing area.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    receipt
+        What is in of the exposure; if it is complete, nothing is returned.
+    """
+    if receipt.complete:
+        return ()
+    with Registry(root) as registry:
+        found = registry.find(exposure=str(receipt.exposure))
+        names = found[found["origin"] == Origin.DELIVERED]["name"]
+        return tuple(registry.current(names).values())
 
 
 @dataclass(frozen=True)

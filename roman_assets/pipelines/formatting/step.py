@@ -22,7 +22,7 @@ from roman_assets.pipelines.formatting.ancillary import (
     open_ephemeris,
 )
 from roman_assets.pipelines.formatting.data_unit import Stream
-from roman_assets.pipelines.formatting.delivered_step import publish_delivered
+from roman_assets.pipelines.formatting.delivered_step import publish_delivered, published_before
 from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.level1 import (
     Observation,
@@ -70,7 +70,8 @@ def format_exposure(
 ) -> StepResult:
     """Make and publish L1 of an exposure: science, guide windows and FACE.
 
-    L1 that was formatted elsewhere is published as it was delivered.
+    L1 that was formatted elsewhere is published as it was delivered; published L1 stays when its
+    files are taken out of the landing area.
 
     A product that exists as it would be made is not made again. A detector whose content cannot be
     used fails alone. When a person asks, L1 is made again with the definitive ephemeris once that
@@ -106,6 +107,8 @@ def format_exposure(
     """
     landing = LandingArea(root)
     with StepAttempt(root, Step.FORMATTING, str(exposure), run, clock) as attempt:
+        if published := published_before(root, landing.receipt(exposure)):
+            return StepResult(reused=published)
         receipt = _complete_receipt(landing, exposure, clock)
         if receipt.origin is Origin.DELIVERED:
             return publish_delivered(root, receipt, attempt)

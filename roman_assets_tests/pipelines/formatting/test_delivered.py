@@ -206,6 +206,9 @@ def test_l1_taken_out_of_the_landing_area_stays_in_the_archive(root, landing):
     record_receipts(root, landing.receipts())
     assert names_of(root) == {NAME, OTHER}
     assert not [one for one in fsck(root) if one.kind is FindingKind.NEVER_TAKEN]
+    shutil.rmtree(landing.path)
+    result = format_exposure(root, DELIVERED)
+    assert {entry.name for entry in result.reused} == {NAME, OTHER}
 
 
 def test_an_executed_visit_says_what_files_cannot(root, landing):
@@ -308,6 +311,20 @@ def packets(root: DataRoot, tmp_path: Path) -> Downlink:
     downlink.send_document(MA_TABLE)
     downlink.send_ephemeris("predicted", write_oem(tmp_path / "orbit.oem").read_text())
     return downlink
+
+
+def test_packets_that_come_after_delivered_l1_change_nothing_while_it_is_there(
+    root, landing, tmp_path
+):
+    path = foreign_level1(landing.path, f"{EXPOSURE}_wfi01_f158_uncal.asdf")
+    landing.scan()
+    before = landing.receipt(EXPOSURE).content_version
+    packets(root, tmp_path)
+    landing.scan()
+    assert landing.receipt(EXPOSURE).content_version == before
+    path.unlink()
+    landing.scan()
+    assert landing.receipt(EXPOSURE).origin is Origin.PACKETS
 
 
 @pytest.mark.parametrize("packets_are_gone", [False, True])
