@@ -134,7 +134,7 @@ def test_a_product_whose_bytes_are_lost_is_on_record_as_lost_until_it_is_made_ag
     (finding,) = fsck(root)
     assert (finding.kind, finding.subject) == (FindingKind.LOST_PRODUCT, cal(1))
     assert "step exposure of r0001001001001001001_0001" in finding.detail
-    assert "makes the product again" in finding.remedy
+    assert "run the step of the product again" in finding.remedy
     Journal(root).write(record_of(root, {cal(1): b"third"}))
     fold(root)
     assert fsck(root) == []
