@@ -46,7 +46,7 @@ _PROMPT = f"state = '{State.CURRENT}' and \"release\" = '{PROMPT_RELEASE}'"
 _NOT_FIXED = "data_release is null"
 """L2 that a data release has made are uniform, and stay so (R7)."""
 
-_MADE_HERE = "origin is null"
+_MADE_HERE = "products.origin is null"
 """L1 that was delivered cannot be reprocessed here."""
 
 _OF_PARTITIONS = (
