@@ -41,7 +41,7 @@ MATCH_RADIUS = 0.15
 
 _APERTURE_COLUMN = re.compile(r"aper(\d{2})_flux")
 
-CROWDING: tuple[tuple[float, float], ...] = ((1.5, 0.01), (2.5, 0.3), (6.0, 10.0))
+CROWDING: tuple[tuple[float, float], ...] = ((1.5, 0.01), (2.5, 0.1), (6.0, 10.0))
 """Pairs (arcsec, flux over the star's): a source so near and so bright spoils isolation.
 
 romancal does not deblend by default, so two stars that share a segment are one source to it.
@@ -73,7 +73,13 @@ class Measurement:
 
 
 PSF = Measurement("psf_flux", "ra_psf", "dec_psf", "x_psf", "y_psf", "psf_flags")
-"""PSF photometry, the best for L2; flagged are stars that the edge of the image cuts, say."""
+"""PSF photometry: fluxes of L2, and positions at all levels.
+
+Flagged are stars that the edge of the image cuts, say. In coadds romancal fits an azimuthally
+averaged PSF to 5x5 pixels, weighted by the noise of each. The undersampled pixels of few exposures
+still show, and where they are bright they count less. So the fluxes come out some hundredths of a
+magnitude low (docs/calibration.md).
+"""
 
 APERTURE = Measurement(
     "aper04_flux", "ra_centroid_win", "dec_centroid_win", "x_centroid_win", "y_centroid_win"
@@ -81,10 +87,7 @@ APERTURE = Measurement(
 """Fluxes within 0.4 arcsec over the enclosed energy that the catalogue states, and windowed
 centroids.
 
-For coadds: romancal fits an azimuthally averaged PSF to 5x5 pixels of 0.055 arcsec, which is right
-on average only. In a coadd of two exposures the native pixels still show, so PSF fluxes scatter by
-some 0.08 mag with the place of a star within its pixels, and positions are off by 0.01 arcsec.
-Apertures feel neither.
+The best fluxes of coadds. The coma of the optics draws the centroids some milliarcseconds away.
 """
 
 

@@ -64,4 +64,12 @@ def test_fluxes_of_isolated_stars_in_l3_are_right_within_10_mmag(
     assert found
     for skycell in found:
         assert skycell.median_flux_error_mmag < 10.0
-        assert skycell.position_rms_mas < 10.0
+
+
+def test_stars_of_native_l3_lie_within_5_mas_and_their_psf_fluxes_are_some_hundredths_low(
+    calibrated: Calibrated, mosaicked: MosaicResult
+) -> None:
+    (skycell,) = residuals(calibrated.observed, "visit_catalog", measurement=PSF)
+    assert skycell.n >= 5
+    assert skycell.position_rms_mas < 5.0
+    assert -10.0 < skycell.flux_bias_mmag < 45.0
