@@ -15,7 +15,7 @@ from roman_assets.assets.exposure import level2
 from roman_assets.assets.partition_work import PartitionOutcome
 from roman_assets.assets.visit import level3
 from roman_assets.partitions import exposure_partitions, visit_partitions
-from roman_assets.pipelines import exposure as exposure_pipeline
+from roman_assets.pipelines import calibration_plan
 from roman_assets.pipelines import visit as visit_pipeline
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.pipelines.visit import mosaic_visit
@@ -57,7 +57,7 @@ def night(_prompt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nig
     shutil.copytree(_prompt, tmp_path / "night", copy_function=os.link)
     night = Night(tmp_path / "night")
     night.prepare(monkeypatch)
-    for pipeline in (exposure_pipeline, visit_pipeline):
+    for pipeline in (calibration_plan, visit_pipeline):
         monkeypatch.setattr(pipeline, "operational_context", lambda: LATE)
     return night
 
@@ -163,7 +163,7 @@ def test_a_run_that_a_person_asks_for_makes_coadds_with_the_pixel_scale_that_is_
 
 def with_other_software(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = installed_software(Step.EXPOSURE) | {"romancal": "9.9.9"}
-    monkeypatch.setattr(exposure_pipeline, "installed_software", lambda step: versions)
+    monkeypatch.setattr(calibration_plan, "installed_software", lambda step: versions)
 
 
 def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):
