@@ -144,6 +144,9 @@ class VisitState:
         if self.failed is not None and self.failed.partial and not self.closed:
             return False
         members = {(member.name, member.sha256) for member in self.manifest.members}
+        if self.closed and {name for name, _ in members} < {name for name, _ in self.made_from}:
+            # an image was graded bad since: what a release has superseded is not made without it
+            return True
         if self.closed or self.released:
             members, made_from = (
                 self._without_releases(members),
@@ -343,7 +346,8 @@ def visit_states(
     coadds = registry.find(visit=keys, kind="coadd", release=PROMPT_RELEASE, overwritten=True)
     for generations in registry.generations(coadds["name"]).values():
         entry = generations[-1]
-        if entry.state in _STANDING and (visit := entry.product_name.visit) is not None:
+        stands = entry.state in _STANDING or entry.is_withdrawn_for_good
+        if stands and (visit := entry.product_name.visit) is not None:
             made.setdefault(visit, []).append(entry)
     released = registry.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()["name"]
     deadline = deadlines_of(root)[Level.L3]

@@ -17,6 +17,7 @@ from roman_assets.cli import (
     formatting,
     operate,
     products,
+    quality,
     rehearse,
     release,
     reprocess,
@@ -103,6 +104,8 @@ app.command(rich_help_panel="Reprocess")(reprocess.approve)
 app.command(rich_help_panel="Reprocess")(reprocess.reject)
 app.add_typer(release.release, rich_help_panel="Reprocess")
 app.command(rich_help_panel="Reprocess")(retention.retention)
+app.command(rich_help_panel="Reprocess")(quality.grade)
+app.command(rich_help_panel="Reprocess")(quality.withdraw)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.fsck)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.merge)

@@ -237,6 +237,8 @@ _SEE = "see `roman-assets ls` for the names it has"
 
 def _print_table(found: pd.DataFrame) -> None:
     columns = _SHOWN_COLUMNS | ({"state": "state"} if (found["state"] != "current").any() else {})
+    if found["quality"].notna().any():
+        columns |= {"quality": "quality", "quality_reason": "why"}
     table = Table(*columns.values(), caption=f"{len(found)} products")
     for row in found[list(columns)].itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
@@ -356,4 +358,6 @@ def _grow(
 def _label(graph: Provenance, item: ProductInput) -> str:
     made = graph.products.get(item)
     about = f" generation {made.generation}, {made.state}" if made else ""
+    if made and made.quality is not None:
+        about += f", {made.quality}: {escape(made.quality_reason or '')}"
     return f"{escape(item.name)}[dim]{about} sha256 {item.sha256[:12]}[/dim]"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from roman_assets.products.kind import KIND_BY_NAME, Level
+from roman_assets.products.lifecycle import Quality
 from roman_assets.products.observation import (
     DETECTORS,
     ExposureType,
@@ -78,6 +79,9 @@ class Search:
     release: Annotated[
         str | None, _option(help="p for prompt products, r0, r1, ... for data releases.")
     ] = None
+    quality: Annotated[
+        Quality | None, _option(case_sensitive=False, help="As a person graded them.")
+    ] = None
     after: Annotated[
         datetime | None, _option(formats=_TIMES, help="Exposed at this time or later, UTC.")
     ] = None
@@ -130,6 +134,7 @@ class Search:
                 detector=self.detector,
                 skycell=self.skycell,
                 release=self.release,
+                quality=self.quality,
                 after=self.after and self.after.replace(tzinfo=UTC),
                 before=self.before and self.before.replace(tzinfo=UTC),
                 cone=(*self.position, self.radius) if self.position else None,

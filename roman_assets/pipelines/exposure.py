@@ -165,7 +165,7 @@ def _calibrate(
     ramps = {
         str(ramp.file_set): ramp
         for ramp in plan.ramps
-        if only is None or str(ramp.file_set) in only
+        if (only is None or str(ramp.file_set) in only) and not ramp.standing.is_over
     }
     wanted = {key: ramp for key, ramp in ramps.items() if not ramp.names <= kept.keys()}
     refused = refused_of(wanted)

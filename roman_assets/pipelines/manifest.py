@@ -16,6 +16,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import ProductKind, Step, expected_kinds
 from roman_assets.products.name import DetectorFileSet, ProductName
 from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.work_history import VisitExposure
@@ -40,7 +41,8 @@ class VisitManifest:
         Exposures that were planned and never seen count, unless the observatory cut the visit
         short.
     failed
-        Those file sets of `missing` that could not be made: they are not awaited.
+        Those file sets of `missing` that could not be made, or that a person graded ``BAD``: they
+        are not awaited.
     status
         How its execution ended, None while the executed visit is not in the landing area.
     executed
@@ -176,19 +178,20 @@ def _manifest(
     failures: Mapping[str, frozenset[str]],
     events: Iterable[Mapping[ClockEvent, datetime]],
 ) -> VisitManifest:
-    members = sorted((entry for one in seen for entry in one.cal), key=lambda entry: entry.name)
+    bad = frozenset[str]().union(*(one.bad for one in seen))
+    members = sorted((entry for one in seen for entry in _good(one)), key=lambda entry: entry.name)
     planned = [one.nexposures for one in seen if one.nexposures is not None]
     if document is not None:
         planned = [document.nexposures]
     nexposures = max(planned, default=None)
     images = {str(entry.product_name.file_set) for entry in members}
-    failed = frozenset(name for one in seen for name in failures.get(str(one.exposure), ()))
+    failed = frozenset(name for one in seen for name in failures.get(str(one.exposure), ())) | bad
     detectors = {*ramps, *failed, *_sent_down(document)}
     missing = tuple(_missing(_expected(visit, nexposures, document), detectors, images, failed))
     return VisitManifest(
         visit=visit,
         members=tuple(as_input(entry) for entry in members),
-        exposures=tuple(one.exposure for one in seen if one.cal),
+        exposures=tuple(one.exposure for one in seen if any(_good(one))),
         nexposures=nexposures,
         missing=missing,
         failed=failed.intersection(missing),
@@ -199,6 +202,11 @@ def _manifest(
             (ExposureType(one.exposure_type) for one in seen if one.exposure_type), None
         ),
     )
+
+
+def _good(exposure: VisitExposure) -> Iterator[RegisteredProduct]:
+    """Yield the L2 images that nobody graded bad: the others are left out of coadds."""
+    return (entry for entry in exposure.cal if str(entry.product_name.file_set) not in exposure.bad)
 
 
 def _expected(

@@ -170,6 +170,16 @@ def _concerns_others(root: DataRoot, publication: Publication) -> bool:
 
 
 def _require_free(registry: Registry, publication: Publication) -> None:
+    for name, generations in registry.generations(publication.versioned).items():
+        last = generations[-1]
+        if last.is_withdrawn_for_good and last.access is Role.PUBLIC:
+            raise BadInputError(
+                name,
+                "release",
+                f"a person has withdrawn it ({last.quality_reason}) after everyone could see it, "
+                "and its name stays taken so that it can be cited",
+                "publish under the next release",
+            )
     for name, entry in registry.current(publication.versioned).items():
         raise BadInputError(
             name,

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from roman_assets.access import Role
 from roman_assets.archive.store import Archive
 from roman_assets.calibration.context import require_context
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.products.lifecycle import State
+from roman_assets.products.lifecycle import State, is_versioned
 from roman_assets.products.name import ProductName
 from roman_assets.registry.fold import fold
 from roman_assets.registry.generations import RegisteredProduct
@@ -45,8 +46,16 @@ class Standing:
 
     @property
     def is_over(self) -> bool:
-        """Whether the file set was removed after its time (R13): it does not come back."""
-        return self.leader is not None and self.leader.state is State.REMOVED
+        """Whether the file set was removed after its time (R13), or withdrawn by a person.
+
+        It does not come back, unless it was withdrawn from a release that nobody has seen.
+        """
+        leader = self.leader
+        if leader is None:
+            return False
+        is_hidden = is_versioned(leader.product_name) and leader.access is not Role.PUBLIC
+        withdrawn = leader.is_withdrawn_for_good and not is_hidden
+        return leader.state is State.REMOVED or withdrawn
 
     def require_possible(self, *, same_work: bool) -> None:
         """Refuse to add products that would not fit the leader, or that cannot be made.

@@ -25,7 +25,8 @@ class State(StrEnum):
     REMOVED = "removed"
     """It was taken out of the archive (R13)."""
     WITHDRAWN = "withdrawn"
-    """It should not have been made: the observatory's documents say otherwise by now."""
+    """The archive shows it no more: the observatory's documents say by now that it was never taken,
+    or a person has withdrawn it, who grades it `Quality.BAD` by that."""
     LOST = "lost"
     """Its file is gone or damaged; only reprocessing brings it back."""
     REFUSED = "refused"
@@ -44,8 +45,11 @@ class Transition(StrEnum):
     SUPERSEDED = "superseded"
     REMOVED = "removed"
     WITHDRAWN = "withdrawn"
-    """A corrected executed visit has another optical element, or no such exposure or detector."""
+    """A corrected executed visit has another optical element, or no such exposure or detector; or
+    a person has withdrawn it."""
     LOST = "lost"
+    GRADED = "graded"
+    """A person has graded it: its state stays (see `Quality`)."""
     PUBLISHED = "published"
     """What only operators could see is shown to everyone: a data release, all at once (R13)."""
 
@@ -75,7 +79,22 @@ CHANGES: Mapping[Transition, Change] = {
     Transition.LOST: Change(AVAILABLE, State.LOST),
     Transition.PUBLISHED: Change(frozenset({State.CURRENT}), State.CURRENT),
 }
-"""Every transition names one generation, so that it never touches a later one."""
+"""Every transition names one generation, so that it never touches a later one.
+
+A grade changes no state and is not in the table. That of a product of one exposure holds for later
+generations as well: reprocessing mends no data. That of others holds for its generation.
+"""
+
+
+class Quality(StrEnum):
+    """How a person grades a product; ungraded ones have none."""
+
+    OK = "OK"
+    """It was looked at, or an earlier grade is taken back."""
+    SUSPECT = "SUSPECT"
+    """Use it with care. It goes into coadds and releases."""
+    BAD = "BAD"
+    """Do not use it. It is left out of coadds and releases, and can still be cited."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,13 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
         kinds=_OF_EXPOSURES,
         versioned=False,
         transitions=frozenset(
-            {Transition.MADE, Transition.OVERWRITTEN, Transition.WITHDRAWN, Transition.LOST}
+            {
+                Transition.MADE,
+                Transition.OVERWRITTEN,
+                Transition.WITHDRAWN,
+                Transition.LOST,
+                Transition.GRADED,
+            }
         ),
     ),
     Lifecycle(
@@ -122,10 +147,18 @@ LIFECYCLES: tuple[Lifecycle, ...] = (
     ),
     Lifecycle(
         "L3 and L4 of a data release: one version for each release, which is shown when the whole "
-        "release is published, and stays (R13).",
+        "release is published, and stays, unless a person withdraws it (R13).",
         kinds=_OF_GROUPS,
         versioned=True,
-        transitions=frozenset({Transition.MADE, Transition.PUBLISHED, Transition.LOST}),
+        transitions=frozenset(
+            {
+                Transition.MADE,
+                Transition.PUBLISHED,
+                Transition.WITHDRAWN,
+                Transition.LOST,
+                Transition.GRADED,
+            }
+        ),
     ),
 )
 

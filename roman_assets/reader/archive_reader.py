@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError, BadInputError
 from roman_assets.products.kind import KIND_BY_NAME, Level
-from roman_assets.products.lifecycle import AVAILABLE
+from roman_assets.products.lifecycle import AVAILABLE, Quality
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import (
     DETECTORS,
@@ -132,6 +133,7 @@ class ArchiveReader:
         detector: OneOrMore = None,
         skycell: OneOrMore = None,
         release: OneOrMore = None,
+        quality: OneOrMore = None,
         after: Moment | None = None,
         before: Moment | None = None,
         cone: Cone | tuple[SkyCoord, Any] | None = None,
@@ -155,6 +157,8 @@ class ArchiveReader:
             Cells of the sky map, such as ``270p65x49y70``.
         release
             ``p`` for prompt products, ``r0``, ``r1``, ... for data releases.
+        quality
+            Products that a person graded ``OK``, ``SUSPECT`` or ``BAD``.
         after, before
             Products whose exposures overlap this time range: a `datetime`, an `astropy.time.Time`
             or ISO 8601; UTC where nothing else is said.
@@ -196,6 +200,7 @@ class ArchiveReader:
             detector=_known(detector, "detector", DETECTORS),
             skycell=skycell,
             release=release,
+            quality=_known(quality, "quality", Quality),
             after=_utc(after),
             before=_utc(before),
             cone=_cone(cone),
@@ -318,9 +323,10 @@ class ArchiveReader:
         -------
         pandas.DataFrame
             One row a generation, oldest first: ``generation``, ``state``, ``committed_at`` and
-            ``ended_at`` (UTC), ``sha256``, ``size`` (bytes), ``context``, ``software`` (versions
-            by package), ``references`` (files by kind), ``inputs`` (name and sha256 of each),
-            ``fingerprint``; and ``change``, what the generation that overwrote it changed (see
+            ``ended_at`` (UTC), ``quality`` and ``quality_reason`` (a person's grade), ``sha256``,
+            ``size`` (bytes), ``context``, ``software`` (versions by package), ``references`` (files
+            by kind), ``inputs`` (name and sha256 of each), ``fingerprint``; and ``change``, what
+            the generation that overwrote it changed (see
             `roman_assets.reader.comparison.GenerationChange`), empty where that is not on record.
 
         Raises
@@ -381,6 +387,7 @@ class ArchiveReader:
                 name, "this generation is not available any more: a later one took its place"
             )
         try:
+            _warn_of(entry)
             if entry.access is Role.PUBLIC:
                 return self._archive.path(name), entry
             return self._archive.local(entry.sha256), entry
@@ -430,8 +437,8 @@ class ArchiveReader:
 
 _PAUSES = (0.0, 0.1, 0.4, 1.5)
 _CITED = (
-    "generation", "state", "committed_at", "ended_at", "sha256", "size", "context", "software",
-    "references", "inputs", "fingerprint",
+    "generation", "state", "committed_at", "ended_at", "quality", "quality_reason", "sha256",
+    "size", "context", "software", "references", "inputs", "fingerprint",
 )  # fmt: skip
 
 
@@ -477,6 +484,22 @@ def _checked(values: OneOrMore, parse: Any) -> OneOrMore:
         return None
     items = [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
     return [str(parse(str(item))) for item in items]
+
+
+class QualityWarning(UserWarning):
+    """A product that is read was graded ``SUSPECT`` or ``BAD`` by an operator."""
+
+
+_WARNED_OF = frozenset({Quality.SUSPECT, Quality.BAD})
+
+
+def _warn_of(entry: RegisteredProduct) -> None:
+    if entry.quality in _WARNED_OF:
+        warnings.warn(
+            f"{entry.name} is graded {entry.quality}: {entry.quality_reason}",
+            QualityWarning,
+            stacklevel=4,
+        )
 
 
 def _known(values: OneOrMore, what: str, known: Iterable[str]) -> OneOrMore:

@@ -16,7 +16,7 @@ from typing import Any
 
 from roman_assets.access import Role
 from roman_assets.products.kind import KINDS, Step
-from roman_assets.products.lifecycle import Transition
+from roman_assets.products.lifecycle import Quality, Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.registry.completeness import Ask
 from roman_assets.registry.finding import Finding, FindingKind
@@ -112,9 +112,13 @@ def _hidden(ask: Ask) -> Iterator[Contradiction]:
         f"""
         select name, products.record_id, sha256, "release", survey from products
         semi join (from releases where phase = $published) as shown using ("release", survey)
-        where {IS_AVAILABLE} and "release" <> $prompt and access <> $public order by name
+        where {IS_AVAILABLE} and "release" <> $prompt and access <> $public
+            -- a release leaves out what is graded so
+            and quality is distinct from $bad
+        order by name
         """,
         {
+            "bad": Quality.BAD.value,
             "published": ReleasePhase.PUBLISHED.value,
             "prompt": PROMPT_RELEASE,
             "public": Role.PUBLIC.value,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from roman_assets.access import Role
 from roman_assets.products.kind import GROUP_SCOPES, KINDS, SKYCELL_IMAGES, Maker, Step
-from roman_assets.products.lifecycle import AVAILABLE, State, Transition
+from roman_assets.products.lifecycle import AVAILABLE, Quality, State, Transition
 from roman_assets.products.name import PROMPT_RELEASE
 from roman_assets.products.pixel_scale import PIXEL_SCALE, PixelScale
 from roman_assets.registry.condition import conditions_of, places_of
@@ -47,6 +47,8 @@ class RegisteredProduct(ProductEntry):
         When it ceased to be available, UTC; None while it is.
     record_id
         Its commit record.
+    quality, quality_reason
+        A person's grade and why, None without one.
     """
 
     generation: int
@@ -54,6 +56,18 @@ class RegisteredProduct(ProductEntry):
     committed_at: UtcTime
     ended_at: UtcTime | None
     record_id: str
+    quality: Quality | None = None
+    quality_reason: str | None = None
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it must not be used: coadds and releases leave it out."""
+        return self.quality is Quality.BAD
+
+    @property
+    def is_withdrawn_for_good(self) -> bool:
+        """Whether a person has withdrawn it, so that nothing routine makes it again."""
+        return self.state is State.WITHDRAWN and self.is_bad
 
     @property
     def is_available(self) -> bool:
@@ -119,14 +133,19 @@ class Generations(SnapshotReader):
         return found
 
     def lost_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
-        """Return the partitions with a product of a step that is lost and was not replaced."""
+        """Return the partitions with a product of a step that is gone and was not replaced.
+
+        It is lost, or was withdrawn before everyone could see it.
+        """
         rows = self._rows(
             f"""
             select distinct "partition" from (
                 select "partition", name from products where "partition" in $partitions
                     and step = $step
                 group by "partition", name
-                having bool_or(state = '{State.LOST}') and not bool_or({IS_AVAILABLE})
+                having bool_or(state = '{State.LOST}'
+                    or state = '{State.WITHDRAWN}' and access <> '{Role.PUBLIC}')
+                    and not bool_or({IS_AVAILABLE})
             )
             """,
             {"step": step.value, "partitions": list(partitions)},
@@ -315,6 +334,8 @@ def _entry(row: Mapping[str, Any]) -> RegisteredProduct:
         committed_at=row["committed_at"],
         ended_at=row["ended_at"],
         record_id=row["record_id"],
+        quality=row["quality"],
+        quality_reason=row["quality_reason"],
     )
 
 

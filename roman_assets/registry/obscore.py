@@ -292,11 +292,18 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
         "meta.id;instr", "Provenance.ObsConfig.Instrument.name",
     ),
     ObsCoreColumn(
+        "quality", "VARCHAR", "an operator's grade: OK, SUSPECT or BAD; null without one",
+        "product.quality", "meta.code.qual", "roman:Quality.grade",
+    ),
+    ObsCoreColumn(
         "proposal_id", "VARCHAR", "program number", "lpad(product.program::varchar, 5, '0')",
         "meta.id;obs.proposal", "Provenance.Proposal.identifier",
     ),
 )  # fmt: skip
-"""All mandatory columns of ObsCore 1.1 and those optional ones that say something here."""
+"""All mandatory columns of ObsCore 1.1 and those optional ones that say something here.
+
+ObsCore has no column for grades; ``quality`` is one of our own, as the standard allows.
+"""
 
 
 def obscore_sql(available: str, *others: str) -> str:

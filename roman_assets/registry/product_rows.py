@@ -24,6 +24,17 @@ from roman_assets.registry.tiers import KNOWN_NAMES, NEWEST, bring_forward
 HEALPIX_NSIDE = 2**12
 """Pixels of 0.86 arcmin, nested: smaller than a detector, so that cones stay tight."""
 
+GRADE = {
+    column.name: column.type for column in PRODUCTS.columns if column.name.startswith("quality")
+}
+"""The columns with a product's grade, and their types."""
+
+_GRADE = ", ".join(GRADE)
+_GRADE_AS_IT_WAS = ", ".join(f"{column} := {column}" for column in GRADE)
+_NO_GRADE = (
+    f"struct_pack({', '.join(f'{column} := null::{kind}' for column, kind in GRADE.items())})"
+)
+
 _MADE = f"""
 with entries as (
     select record_id, step, "partition", committed_at, run_id, unnest(products) as entry
@@ -40,7 +51,9 @@ select entry.name as name, read.* exclude (entry, known), known.*,
         entry.metadata, '{json.dumps({column.name: None for column in METADATA})}'
     ) as facts,
     1::integer as generation, '{State.CURRENT}' as state, entry.access as access,
-    null::timestamptz as ended_at, name_key(entry.name) as name_key,
+    null::timestamptz as ended_at,
+    {", ".join(f"null::{kind} as {column}" for column, kind in GRADE.items())},
+    name_key(entry.name) as name_key,
     md5_number_lower(entry.name || ' ' || record_id) as row_key, false as replaces
 from read
 """
@@ -62,12 +75,12 @@ create temp table numbered as
 with affected as (
     select name_key, name from made union select name_key, name from stated
 ), mine as (
-    select name_key, row_key, name, "release", committed_at, record_id, true as is_new,
-        generation, state, ended_at, access
+    select name_key, row_key, name, "release", exposure, committed_at, record_id, true as is_new,
+        generation, state, ended_at, access, {_GRADE}
     from made
 ), rivals as (
-    select name_key, row_key, name, "release", committed_at, record_id, false as is_new,
-        generation, state, ended_at, access
+    select name_key, row_key, name, "release", exposure, committed_at, record_id, false as is_new,
+        generation, state, ended_at, access, {_GRADE}
     from products semi join affected using (name_key, name)
 ), stated_of as (
     select name, made_by as record_id,
@@ -79,12 +92,27 @@ with affected as (
         bool_or(transition = '{Transition.PUBLISHED}') as is_published
     from transitions semi join affected using (name_key, name)
     group by all
+), grades as (
+    select name, made_by, committed_at as graded_at, record_id as graded_by,
+        struct_pack(quality := quality, quality_reason := reason, quality_from := valid_from,
+            quality_until := valid_until) as grade
+    from transitions semi join affected using (name_key, name)
+    where transition = '{Transition.GRADED}'
+), graded as (
+    -- of products of one exposure any grade of the name, of others those of the generation
+    select row_key, arg_max(grade, (graded_at, graded_by)) as grade
+    from (select * from mine union all select * from rivals) join grades using (name)
+    where exposure is not null or made_by = record_id
+    group by row_key
 ), ordered as (
     select *, "release" <> '{PROMPT_RELEASE}' as is_versioned,
         {{'at': committed_at, 'by': record_id}} as making,
         row_number() over by_commit as number,
         lead({{'at': committed_at, 'by': record_id}}) over by_commit as successor,
-        max(coalesce(ending_key, {{'at': 'infinity'::timestamptz, 'by': ''}}))
+        -- a name of a release that a person withdrew stays taken once everyone has seen it
+        max(if(ending_key is null or ending_state = '{State.WITHDRAWN}'
+                and (is_published or access = '{Role.PUBLIC}'),
+            {{'at': 'infinity'::timestamptz, 'by': ''}}, ending_key))
             over (by_commit rows between unbounded preceding and 1 preceding) as taken_until
     from (select * from mine union all select * from rivals) left join stated_of
         using (name, record_id)
@@ -104,18 +132,20 @@ with affected as (
 )
 select name_key, row_key, is_new, generation as was_generation, state as was_state,
     ended_at as was_ended_at, access as was_access, number as generation, now.state as state,
-    now.at as ended_at, if(is_published, '{Role.PUBLIC}', access) as access
-from decided
+    now.at as ended_at, if(is_published, '{Role.PUBLIC}', access) as access,
+    struct_pack({_GRADE_AS_IT_WAS}) as was_grade, unnest(coalesce(grade, {_NO_GRADE}))
+from decided left join graded using (row_key)
 """
 
 _HISTORY = f"select 1 from {KNOWN_NAMES} semi join made using (name_key, name) limit 1"
 """Whether anything is known of the products that come in."""
 
-_CHANGED = """
+_CHANGED = f"""
 create temp table changed as
-select name_key, row_key, generation, state, ended_at, access from numbered where not is_new
-    and (was_generation, was_state, was_ended_at, was_access)
-        is distinct from (generation, state, ended_at, access)
+select name_key, row_key, generation, state, ended_at, access, {_GRADE} from numbered
+where not is_new
+    and (was_generation, was_state, was_ended_at, was_access, was_grade)
+        is distinct from (generation, state, ended_at, access, struct_pack({_GRADE_AS_IT_WAS}))
 """
 
 
@@ -198,13 +228,15 @@ def _insert_among_generations(connection: duckdb.DuckDBPyConnection) -> None:
     bring_forward(connection, PRODUCTS, "changed")
     connection.execute(
         f"update {NEWEST}.products set generation = changed.generation, state = changed.state, "
-        "ended_at = changed.ended_at, access = changed.access from changed "
+        "ended_at = changed.ended_at, access = changed.access, "
+        f"{', '.join(f'{column} = changed.{column}' for column in GRADE)} from changed "
         "where products.name_key = changed.name_key and products.row_key = changed.row_key"
     )
     connection.execute(
         f"insert into {NEWEST}.products by name select made.* replace "
         "(numbered.generation as generation, numbered.state as state, "
-        "numbered.ended_at as ended_at, numbered.access as access) "
+        "numbered.ended_at as ended_at, numbered.access as access, "
+        f"{', '.join(f'numbered.{column} as {column}' for column in GRADE)}) "
         "from made join numbered using (name_key, row_key) where is_new"
     )
     # one row a product: so they are the same whatever is folded together

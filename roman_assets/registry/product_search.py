@@ -70,6 +70,7 @@ class ProductSearch(SnapshotReader):
         step: OneOrMore = None,
         partition: OneOrMore = None,
         access: OneOrMore = None,
+        quality: OneOrMore = None,
         pattern: OneOrMore = None,
         cone: Cone | None = None,
         polygon: Polygon | None = None,
@@ -83,7 +84,7 @@ class ProductSearch(SnapshotReader):
         Parameters
         ----------
         name, kind, level, exposure, visit, program, survey, exposure_type, optical_element, \
-detector, skycell, release, step, partition, access
+detector, skycell, release, step, partition, access, quality
             Values of the columns of that name.
         pattern
             Official names with ``*``, ``?`` and ``[...]``.
@@ -119,6 +120,7 @@ detector, skycell, release, step, partition, access
             "program": program, "survey": survey, "exposure_type": exposure_type,
             "optical_element": optical_element, "detector": detector, "skycell": skycell,
             "release": release, "step": step, "partition": partition, "access": access,
+            "quality": quality,
         }  # fmt: skip
         conditions, parameters = conditions_of(values)
         conditions += places_of(values)

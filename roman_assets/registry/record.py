@@ -27,7 +27,7 @@ from pydantic import (
 from roman_assets.access import Role
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import Transition, require_possible
+from roman_assets.products.lifecycle import Quality, Transition, require_possible
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.products.origin import Origin
@@ -128,7 +128,8 @@ class ProductTransition(_Frozen):
     """What happens to one generation of a product, other than being made.
 
     Nothing happens to it if it is not available any more, nor ever to another generation of that
-    name.
+    name. A grade is the exception: any generation can be graded, and those of single exposures hand
+    it on to later ones.
 
     Parameters
     ----------
@@ -144,6 +145,10 @@ class ProductTransition(_Frozen):
         Why, for people.
     cause
         What brought it about: a data release, another product, a program, a person.
+    quality
+        The grade that it is given, None for other transitions.
+    valid_from, valid_until
+        The time of observation for which the grade holds, UTC; None where it has no bound.
     """
 
     transition: Transition
@@ -152,6 +157,17 @@ class ProductTransition(_Frozen):
     sha256: Sha256
     reason: str
     cause: str
+    quality: Quality | None = None
+    valid_from: UtcTime | None = None
+    valid_until: UtcTime | None = None
+
+    @model_validator(mode="after")
+    def _grades_or_not(self) -> Self:
+        if (self.transition is Transition.GRADED) is not (self.quality is not None):
+            raise ValueError(f"{self.name}: a grade has a quality, and nothing else has")
+        if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
+            raise ValueError(f"{self.name}: the grade ends before it begins")
+        return self
 
 
 class Statement(StrEnum):

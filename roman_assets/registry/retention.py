@@ -117,7 +117,7 @@ def _apply(
 ) -> RetentionReport:
     fold(root)
     with Registry(root) as registry:
-        selection = _Selection.of(registry, names)
+        selection = Selection.of(registry, names)
     for name in selection.asked:
         selection.require_allowed(name, transition)
     affected = selection.affected(transition)
@@ -174,14 +174,29 @@ def commit_transitions(
 
 
 @dataclass(frozen=True)
-class _Selection:
-    """The products asked for, and what the registry knows of them and of what goes with them."""
+class Selection:
+    """The products asked for, and what the registry knows of them and of what goes with them.
+
+    Parameters
+    ----------
+    asked
+        Those asked for that there ever were.
+    generations
+        All generations of these and of what goes with them: rows of the registry.
+    """
 
     asked: frozenset[ProductName]
     generations: pd.DataFrame
 
     @classmethod
     def of(cls, registry: Registry, names: Iterable[str]) -> Self:
+        """Look products up, by names of products or of file sets.
+
+        Raises
+        ------
+        BadInputError
+            If there never was one of them.
+        """
         meant = {text: _meant(text) for text in names}
         families = {
             str(member)
@@ -199,6 +214,13 @@ class _Selection:
         return cls(frozenset(asked), generations)
 
     def require_allowed(self, name: ProductName, transition: Transition) -> None:
+        """Refuse what does not happen to a product, or only together with what it follows.
+
+        Raises
+        ------
+        BadInputError
+            If so.
+        """
         try:
             require_possible(name, transition)
         except ValueError as error:

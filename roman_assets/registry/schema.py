@@ -200,6 +200,10 @@ LIFE: tuple[Column, ...] = (
         "state", "VARCHAR", "current, superseded, overwritten, removed, withdrawn, lost or refused"
     ),
     Column("ended_at", "TIMESTAMPTZ", "when it ceased to be available, null while it is, UTC"),
+    Column("quality", "VARCHAR", "a person's grade: OK, SUSPECT or BAD; null without one"),
+    Column("quality_reason", "VARCHAR", "why it is graded so"),
+    Column("quality_from", "TIMESTAMPTZ", "first observation that the grade is about, UTC"),
+    Column("quality_until", "TIMESTAMPTZ", "end of the observations it is about, UTC"),
     Column("access", "VARCHAR", "public or operations: who may see it (R1)"),
     Column("committed_at", "TIMESTAMPTZ", "when its record was written, UTC"),
     Column("record_id", "VARCHAR", "its commit record"),
@@ -289,12 +293,15 @@ TRANSITIONS = Table(
         *columns_of(
             ProductTransition,
             {
-                "transition": "superseded, removed, overwritten, withdrawn, lost or published",
+                "transition": "superseded, removed, overwritten, withdrawn, lost, graded ...",
                 "name": "the product",
                 "made_by": "the commit record of the generation",
                 "sha256": "of the generation's file",
                 "reason": "why",
                 "cause": "what brought it about",
+                "quality": "the grade, if it is graded",
+                "valid_from": "first observation that the grade is about, UTC",
+                "valid_until": "end of the observations it is about, UTC",
             },
         ),
         Column("name_key", "UBIGINT", "what `NAME_KEY` makes of the product's name"),

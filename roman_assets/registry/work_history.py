@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.products.lifecycle import State
+from roman_assets.products.lifecycle import Quality, State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.products.retry import FailedRuns
 from roman_assets.registry.condition import (
@@ -54,6 +54,8 @@ class VisitExposure:
         As its products say, None where none does.
     cal
         Its current L2 products, by name; empty before the exposure pipeline has run.
+    bad
+        File sets of its images that a person graded ``BAD``, by their L1 or L2.
     """
 
     exposure: ExposureId
@@ -62,6 +64,7 @@ class VisitExposure:
     exposure_type: str | None
     optical_element: str | None
     cal: tuple[RegisteredProduct, ...]
+    bad: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class CalibratedImage:
         None.
     data_release
         The data release that the L2 was made for, None for a prompt one.
+    is_bad
+        Whether a person graded its L1 or L2 ``BAD``: coadds and releases leave it out.
     """
 
     file_set: str
@@ -89,6 +94,7 @@ class CalibratedImage:
     context: str | None
     software: Mapping[str, str]
     data_release: str | None
+    is_bad: bool = False
 
 
 class WorkHistory(Generations):
@@ -114,6 +120,7 @@ class WorkHistory(Generations):
             parameters,
         )
         entries = self.current(name for row in rows for name in row["cal"] or ())
+        bad = self.bad_images(visit=wanted["visit"])
         found: dict[VisitId, list[VisitExposure]] = {}
         for row in rows:
             exposure = ExposureId.parse(row["exposure"])
@@ -125,9 +132,31 @@ class WorkHistory(Generations):
                     exposure_type=row["exposure_type"],
                     optical_element=row["optical_element"],
                     cal=tuple(entries[name] for name in row["cal"] or () if name in entries),
+                    bad=bad.get(row["exposure"], frozenset()),
                 )
             )
         return {visit: tuple(exposures) for visit, exposures in found.items()}
+
+    def bad_images(
+        self, *, visit: Iterable[VisitId | str] | None = None, exposure: Iterable[str] | None = None
+    ) -> dict[str, frozenset[str]]:
+        """Return the images whose L1 or L2 a person graded ``BAD``: file sets by exposure.
+
+        Parameters
+        ----------
+        visit, exposure
+            Only of these.
+        """
+        wanted = {"visit": visit, "exposure": exposure}
+        asked = {name: list(values) for name, values in wanted.items() if values is not None}
+        conditions, parameters = conditions_of(asked)
+        rows = self._rows(
+            "select exposure, list(distinct file_set) as file_sets from products "
+            f"where {' and '.join([*conditions, *places_of(asked)])} "
+            f"and kind in ('uncal', 'cal') and quality = '{Quality.BAD}' group by exposure",
+            parameters,
+        )
+        return {row["exposure"]: frozenset(row["file_sets"]) for row in rows}
 
     def calibrated_images(self, exposures: Iterable[str]) -> tuple[CalibratedImage, ...]:
         """Return how the current L2 of exposures were made, one for each L1, ordered by name."""
@@ -148,8 +177,13 @@ class WorkHistory(Generations):
             parameters,
         )
         software = functools.cache(json.loads)
+        bad = frozenset[str]().union(*self.bad_images(exposure=wanted["exposure"]).values())
         return tuple(
-            CalibratedImage(**row | {"software": software(row["software"] or "{}")}) for row in rows
+            CalibratedImage(
+                **row | {"software": software(row["software"] or "{}")},
+                is_bad=row["file_set"] in bad,
+            )
+            for row in rows
         )
 
     def finished_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
@@ -296,6 +330,12 @@ class WorkHistory(Generations):
             ), used as (
                 select distinct input_name as name, input_sha256 as sha256
                 from made_from where kind = 'cal'
+                union
+                -- L2 that a person has withdrawn are not made again of the same L1
+                select input_name, input_sha256
+                from products join inputs using (name_key, record_id, name)
+                where {" and ".join([*conditions, *lying])} and kind = 'cal'
+                    and state = '{State.WITHDRAWN}' and quality = '{Quality.BAD}'
             ), newest as (
                 select arg_max(record_id, (committed_at, record_id)) as record_id
                 from records where statement = 'publication' and {of_partitions("exposure")}

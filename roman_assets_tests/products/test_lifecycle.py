@@ -52,7 +52,9 @@ def test_prompt_l3_and_their_l4_are_superseded_and_removed(end: str) -> None:
 @pytest.mark.parametrize("release", ["r0", "r1", "r12"])
 def test_a_product_of_a_data_release_is_never_overwritten_superseded_or_removed(release) -> None:
     name = COADD.format(release=release)
-    assert possible(name) == {Transition.MADE, Transition.PUBLISHED, Transition.LOST}
+    assert possible(name).isdisjoint(
+        {Transition.OVERWRITTEN, Transition.SUPERSEDED, Transition.REMOVED}
+    )
     with pytest.raises(ValueError, match="one version for each release"):
         require_possible(ProductName.parse(name), Transition.REMOVED)
 

@@ -110,7 +110,10 @@ def histories(records: list[CommitRecord], bytes_of: dict[str, bytes]) -> dict[s
 
 def holds_name(earlier: list[Generation], key: Key) -> bool:
     return any(
-        one.state is State.REFUSED or one.ended_at is None or one.ended_at > key[0]
+        # what a person withdrew from everyone's eyes keeps its name
+        one.state in (State.REFUSED, State.WITHDRAWN)
+        or one.ended_at is None
+        or one.ended_at > key[0]
         for one in earlier
     )
 
@@ -213,7 +216,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.bytes_of)
     @rule(
         data=st.data(),
-        transition=st.sampled_from(sorted(set(Transition) - {Transition.MADE})),
+        transition=st.sampled_from(sorted(set(Transition) - {Transition.MADE, Transition.GRADED})),
         seconds=seconds,
     )
     def state(self, data: st.DataObject, transition: Transition, seconds: int) -> None:

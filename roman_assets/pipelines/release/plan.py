@@ -106,16 +106,20 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
         to_make = tuple(
             image
             for image in images
-            if image.context != declaration.context
-            or not same_software(Step.EXPOSURE, image.software, software)
+            if not image.is_bad
+            and (
+                image.context != declaration.context
+                or not same_software(Step.EXPOSURE, image.software, software)
+            )
         )
         prompt = prompt_mosaics(registry, exposures)
         rewritten = registry.find(
             exposure=sorted({image.exposure for image in to_make}), step=Step.EXPOSURE.value
         )
         file_sets = {image.file_set for image in to_make}
-        units = units_of(declaration, images)
-        ssc_units = ssc_units_of(declaration, images)
+        good = [image for image in images if not image.is_bad]
+        units = units_of(declaration, good)
+        ssc_units = ssc_units_of(declaration, good)
         of_ssc = _prompt_of_ssc(registry, ssc_units)
         return ReleasePlan(
             declaration=declaration,

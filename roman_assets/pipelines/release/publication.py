@@ -36,8 +36,8 @@ class ReleasePublication:
     size
         Of the files that are published, bytes.
     lacking
-        Detectors and skycells that could not be made, and products that the SSC has not delivered:
-        they are not in it.
+        Detectors and skycells that could not be made, products that the SSC has not delivered, and
+        products graded ``BAD``: they are not in it.
     record_id
         The commit record, None after a dry run or when it was published before.
     """
@@ -91,7 +91,9 @@ def publish_release(
             return ReleasePublication(lacking=lacking)
         _require_made(state, without_failed=without_failed)
         _require_delivered(state, without_ssc=without_ssc)
-        products = _products(registry, state)
+        products, bad = _products(registry, state)
+        _require_good_inputs(state, products)
+        lacking = tuple(sorted({*lacking, *bad}))
         prompt = prompt_mosaics(registry, release.statement.exposures)
         names = (product.product_name for product in products)
         replaced = [
@@ -165,15 +167,37 @@ def _failed(state: ReleaseState, unit: str) -> bool:
     return any(name.startswith(f"{unit}_") for name in state.failed_skycells)
 
 
-def _products(registry: Registry, state: ReleaseState) -> list[RegisteredProduct]:
-    """Give the products of a release that only operators see so far, ordered by name."""
+def _products(registry: Registry, state: ReleaseState) -> tuple[list[RegisteredProduct], list[str]]:
+    """Return the products of a release that only operators see so far, and those that are bad.
+
+    Both are ordered by name. The latter are left out of the publication.
+    """
     found = registry.find(
         release=state.release.declaration.release,
         partition=[*map(str, state.units), *(str(one.unit) for one in state.ssc_units)],
         access=Role.OPERATIONS.value,
     )
     names = found[found["state"] == State.CURRENT]["name"]
-    return list(registry.current(names).values())
+    products = registry.current(names).values()
+    return (
+        [product for product in products if not product.is_bad],
+        [product.name for product in products if product.is_bad],
+    )
+
+
+def _require_good_inputs(state: ReleaseState, products: Iterable[RegisteredProduct]) -> None:
+    """Refuse products made from images that were graded bad since."""
+    bad = {image.name for image in state.images if image.is_bad}
+    spoiled = [one.name for one in products if any(item.name in bad for item in one.inputs)]
+    if spoiled:
+        raise BadInputError(
+            state.release.declaration,
+            "quality",
+            f"{len(spoiled)} products were made from images that are graded BAD by now, "
+            f"{spoiled[0]} among them",
+            "withdraw their file sets (`roman-assets withdraw`), and let `roman-assets release "
+            "run` or the SSC make them without these images",
+        )
 
 
 def _happens(

@@ -238,11 +238,12 @@ def release_state(registry: Registry, release: Release) -> ReleaseState:
     failures = registry.failures(exposures)
     recent = (failures["step"] == Step.EXPOSURE) & (failures["committed_at"] >= release.begun_at)
     failed = frozenset(failures[recent]["file_set"])
-    units = units_of(release.declaration, images)
+    good = [image for image in images if not image.is_bad]
+    units = units_of(release.declaration, good)
     keys = list(map(str, units))
     finished = registry.finished_partitions(Step.RELEASE, keys)
     finished -= registry.lost_partitions(Step.RELEASE, keys)
-    usable = [one for one in images if one.file_set not in failed or release.has(one)]
+    usable = [one for one in good if one.file_set not in failed or release.has(one)]
     ssc_units = ssc_units_of(release.declaration, usable)
     return ReleaseState(
         release=release,
@@ -302,7 +303,10 @@ def _calibrated(
 def _is_done(release: Release, image: CalibratedImage, failed: frozenset[str]) -> bool:
     """Return whether an image needs no work: once published, unless it is lost.
 
-    Then L2 may be of a later release, or reprocessed by a person's decision (R7, R15).
+    Then L2 may be of a later release, or reprocessed by a person's decision (R7, R15). What is
+    graded ``BAD`` is left out.
     """
+    if image.is_bad:
+        return True
     stands = release.published_at is not None and image.name is not None
     return stands or release.has(image) or image.file_set in failed

@@ -116,8 +116,13 @@ def _mosaic(root: DataRoot, registry: Registry, release: Release, unit: GroupedF
 def _usable(
     release: Release, images: list[CalibratedImage], failed: frozenset[str]
 ) -> Iterator[CalibratedImage]:
-    """Give the images to add up; one that is not as the release fixes it must have failed."""
+    """Yield the images to add up; one that is not as the release fixes it must have failed.
+
+    What is graded ``BAD`` is left out.
+    """
     for image in images:
+        if image.is_bad:
+            continue
         if release.has(image):
             yield image
         elif image.file_set not in failed:

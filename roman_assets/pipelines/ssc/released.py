@@ -101,6 +101,8 @@ class ReleaseInputs:
             return f"is of an exposure that does not belong to {self.release.declaration}"
         if name.kind.step is Step.FORMATTING:
             return None
+        if made.is_bad:
+            return f"is graded BAD: {made.quality_reason}"
         images = [made] if name.kind.step is Step.EXPOSURE else self._generations(_images_of(made))
         for image in images:
             if not self.release.fixes(image.context, image.software):

@@ -39,7 +39,10 @@ def ready_units(registry: Registry, state: ReleaseState) -> list[ReadyImages]:
     done = {
         unit: images
         for unit, images in images_of.items()
-        if all(state.release.has(one) or one.file_set in state.failed_images for one in images)
+        if all(
+            state.release.has(one) or one.is_bad or one.file_set in state.failed_images
+            for one in images
+        )
     }
     names = [image.name for images in done.values() for image in images if image.name]
     entries = registry.current(names)
@@ -63,6 +66,10 @@ def _images(state: ReleaseState, parts: Iterable[SscUnit]) -> list[CalibratedIma
     return [image for image in state.images if image.exposure in exposures]
 
 
+def _is_usable(release: Release, image: CalibratedImage) -> bool:
+    return release.has(image) and not image.is_bad
+
+
 def _ready(
     release: Release,
     unit: GroupedFileSet,
@@ -71,8 +78,8 @@ def _ready(
     entries: Mapping[str, RegisteredProduct],
 ) -> ReadyImages:
     declaration = release.declaration
-    usable = [one.name for one in images if one.name is not None and release.has(one)]
-    missing = tuple(sorted(one.file_set for one in images if not release.has(one)))
+    usable = [one.name for one in images if one.name is not None and _is_usable(release, one)]
+    missing = tuple(sorted(one.file_set for one in images if not _is_usable(release, one)))
     return ReadyImages(
         partition=str(unit),
         visit=None if unit.visit is None else str(unit.visit),
