@@ -1,5 +1,7 @@
 """The ready-made asset sensor: tells a consumer of each new or overwritten L2 and L4 product.
 
+It also tells of each grade that an operator gives, and of what is withdrawn.
+
 To start work of your own (a transient search, say), copy `availability_sensor` with another
 `NoticeBoard`, or build one with `build_availability_sensor`. Dagster's own ``@asset_sensor``
 hands over only the newest event of a tick and so loses partitions; this one walks through the
@@ -15,16 +17,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
 from roman_assets.archive.durability import append_line
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.assets.report import PRODUCTS_METADATA, REUSED_METADATA
+from roman_assets.automation.registry_changes import OVERLAP
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import KINDS, Level
+from roman_assets.products.name import ProductName
 from roman_assets.resources import Installation
+
+if TYPE_CHECKING:
+    from roman_assets.archive.store import Archive
 
 NOTIFIED_LEVELS = frozenset({Level.L2, Level.L4})
 NOTIFIED_ASSETS = tuple(dg.AssetKey(kind.name) for kind in KINDS if kind.level in NOTIFIED_LEVELS)
@@ -54,7 +61,8 @@ class Notice:
     time
         When the products were reported, UTC, ISO 8601.
     products
-        Each with ``name``, ``sha256``, ``size``, ``generation`` and ``path`` (public).
+        Each with ``name``, ``sha256``, ``size``, ``generation`` and ``path`` (public). In a notice
+        of quality also ``quality``, ``reason``, ``valid_from``, ``valid_until`` and ``withdrawn``.
     """
 
     notice_id: str
@@ -239,6 +247,71 @@ def post_news(
     return posted, write_cursors(cursors)
 
 
+def post_quality(
+    root: DataRoot, board: NoticeBoard, text: str | None, cursor: str
+) -> tuple[int, str]:
+    """Post a notice for each grade since the cursor, withdrawals among them.
+
+    Records may become visible in another order than they were committed, so each look goes back by
+    `OVERLAP` and leaves out what it has told.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    board
+        Where notices go.
+    text
+        The cursor before this look, None at the first time.
+    cursor
+        The cursor that `post_news` gave.
+
+    Returns
+    -------
+    int
+        Notices posted.
+    str
+        The cursor to keep.
+    """
+    from roman_assets.archive.store import Archive
+    from roman_assets.registry.registry import Registry
+
+    stored = (json.loads(text) if text else {}).get(_QUALITY, {"since": None, "told": []})
+    since = None if stored["since"] is None else datetime.fromisoformat(stored["since"])
+    with Registry(root) as registry:
+        said = registry.quality_statements(since)
+    told, archive = set(stored["told"]), Archive.of(root)
+    new = [row for row in said if row["record_id"] not in told]
+    for row in new:
+        board.post(_quality_notice(archive, row))
+    if said:
+        since = max(row["committed_at"] for row in said) - OVERLAP
+    recent = {row["record_id"] for row in said if since is None or row["committed_at"] >= since}
+    kept = {"since": None if since is None else since.isoformat(), "told": sorted(recent)}
+    return len(new), json.dumps({**json.loads(cursor), _QUALITY: kept})
+
+
+_QUALITY = "quality"
+
+
+def _quality_notice(archive: Archive, row: Mapping[str, Any]) -> Notice:
+    identity = f"{_QUALITY}:{row['record_id']}:{row['name']}"
+    bounds = {
+        bound: None if row[bound] is None else row[bound].astimezone(UTC).isoformat()
+        for bound in ("valid_from", "valid_until")
+    }
+    said = {name: row[name] for name in ("quality", "reason", "withdrawn")}
+    product = {name: row[name] for name in ("name", "sha256", "size", "generation")}
+    path = archive.location(ProductName.parse(row["name"]))
+    return Notice(
+        notice_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        asset=row["kind"],
+        partition=row["partition"],
+        time=row["committed_at"].astimezone(UTC).isoformat(),
+        products=({**product, "path": path, **said, **bounds},),
+    )
+
+
 def build_availability_sensor(
     name: str,
     board_of: Callable[[DataRoot], NoticeBoard] = NoticeFile.of,
@@ -260,19 +333,20 @@ def build_availability_sensor(
         name=name,
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells a consumer of each new or overwritten L2 and L4 product.",
+        description="Tells a consumer of each new or overwritten L2 and L4 product, and of grades "
+        "that operators give.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, installation: dg.ResourceParam[Installation]
     ) -> dg.SensorResult | dg.SkipReason:
+        board, root = board_of(installation.root), installation.root
         posted, cursor = post_news(
-            context.instance,
-            board_of(installation.root),
-            context.cursor,
-            datetime.now(UTC).timestamp(),
+            context.instance, board, context.cursor, datetime.now(UTC).timestamp()
         )
+        graded, cursor = post_quality(root, board, context.cursor, cursor)
         context.update_cursor(cursor)
-        return dg.SkipReason(f"{posted} notices posted" if posted else "nothing new")
+        total = posted + graded
+        return dg.SkipReason(f"{total} notices posted" if total else "nothing new")
 
     return sensor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,6 +42,18 @@ CoaddScale = Annotated[
         "--pixel-scale", metavar="SCALE", help="Pixel scale of prompt coadds: native or skymap."
     ),
 ]
+DataProblem = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--data-problem",
+        metavar="START END",
+        help="A problem of the data observed in this time, UTC, the end excluded.",
+    ),
+]
+Detectors = Annotated[
+    list[str] | None,
+    typer.Option("--detector", metavar="WFInn", help="With --data-problem: only of these."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="See roman-assets proposals.")]
 Author = Annotated[
@@ -55,6 +68,8 @@ def impact(
     ephemeris: EphemerisFile = None,
     exposures: Exposures = None,
     pixel_scale: CoaddScale = None,
+    data_problem: DataProblem = None,
+    detectors: Detectors = None,
     names: Annotated[
         bool, typer.Option("--names", help="Only the names of the products that would change.")
     ] = False,
@@ -64,7 +79,7 @@ def impact(
 
     [dim]roman-assets impact --context roman_0003.pmap[/dim]
     """
-    found = _impact(context, software, ephemeris, exposures, pixel_scale)
+    found = _impact(context, software, ephemeris, exposures, pixel_scale, data_problem, detectors)
     if names:
         for name in found.products["name"]:
             typer.echo(name)
@@ -81,15 +96,20 @@ def propose(
     ephemeris: EphemerisFile = None,
     exposures: Exposures = None,
     pixel_scale: CoaddScale = None,
+    data_problem: DataProblem = None,
+    detectors: Detectors = None,
     by: Author = "",
 ) -> None:
     """Propose to reprocess what something new would change; a person must approve it.
 
     [dim]roman-assets propose --context roman_0003.pmap --reason "better flats of WFI07"[/dim]
+
+    [dim]roman-assets propose --data-problem 2027-01-03 2027-01-05 --detector WFI07
+    --reason "packets of these days were repaired"[/dim]
     """
     from roman_assets.pipelines.reprocessing import proposal
 
-    found = _impact(context, software, ephemeris, exposures, pixel_scale)
+    found = _impact(context, software, ephemeris, exposures, pixel_scale, data_problem, detectors)
     made = proposal.propose(
         DataRoot.from_environment(), found, author=by or getpass.getuser(), reason=reason
     )
@@ -176,6 +196,8 @@ def _impact(
     ephemeris: str | None,
     exposures: list[str] | None,
     pixel_scale: str | None,
+    data_problem: tuple[str, str] | None,
+    detectors: list[str] | None,
 ) -> Impact:
     from roman_assets.pipelines.reprocessing import change
     from roman_assets.pipelines.reprocessing.impact import impact_of
@@ -195,11 +217,25 @@ def _impact(
         makers.append(lambda: change.level0_change(Registry(root), exposures))
     if pixel_scale is not None:
         makers.append(lambda: change.pixel_scale_change(pixel_scale))
+    if data_problem is not None:
+        start, stop = map(_utc, data_problem)
+        makers.append(lambda: change.data_change(start, stop, detectors or ()))
     if len(makers) != 1:
         raise typer.BadParameter(
-            "give one of --context, --software, --ephemeris, --exposure and --pixel-scale"
+            "give one of --context, --software, --ephemeris, --exposure, --pixel-scale and "
+            "--data-problem"
         )
+    if detectors and data_problem is None:
+        raise typer.BadParameter("--detector needs --data-problem")
     return impact_of(root, makers[0]())
+
+
+def _utc(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a time such as 2027-01-03T12:00:00") from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _impact_table(summary: dict[str, Any]) -> Table:

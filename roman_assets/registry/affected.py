@@ -122,6 +122,14 @@ where {_PROMPT} and {_MADE_HERE} and {_OF_PARTITIONS}
     and ephemeris_type = $predicted and start_time >= $start and end_time <= $stop
 """
 
+_CHOSEN_BY_TIME = f"""
+create or replace temp table chosen as
+select name_key, file_set, step from products
+where {_PROMPT} and {_OF_PARTITIONS} and kind = '{IMAGE_KINDS[Step.FORMATTING]}'
+    and start_time < $stop and end_time >= $start
+    and ($detectors is null or detector in $detectors)
+"""
+
 _CHOSEN_BY_EXPOSURE = f"""
 create or replace temp table chosen as
 select name_key, file_set, step from products
@@ -245,6 +253,13 @@ class AffectedProducts:
     def choose_by_ephemeris(self, start: datetime, stop: datetime) -> None:
         """Choose the ramps with a predicted ephemeris of exposures within a time range, UTC."""
         self._run(_CHOSEN_BY_EPHEMERIS, predicted=_PREDICTED, start=start, stop=stop)
+
+    def choose_by_time(
+        self, start: datetime, stop: datetime, detectors: Iterable[str] | None = None
+    ) -> None:
+        """Choose the ramps that overlap a time range (UTC), of all detectors or of some."""
+        chosen = None if detectors is None else sorted(set(detectors))
+        self._run(_CHOSEN_BY_TIME, start=start, stop=stop, detectors=chosen)
 
     def choose_exposures(self, exposures: Iterable[str]) -> None:
         """Choose the ramps of exposures."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from roman_assets.access import Role
@@ -151,6 +151,45 @@ class Generations(SnapshotReader):
             {"step": step.value, "partitions": list(partitions)},
         )
         return frozenset(row["partition"] for row in rows)
+
+    def quality_statements(self, after: datetime | None = None) -> list[dict[str, Any]]:
+        """Return what people said of the quality of public products, in the order of commit.
+
+        Parameters
+        ----------
+        after
+            Only what was committed at this time or later.
+
+        Returns
+        -------
+        list of dict
+            ``record_id`` and ``committed_at`` (UTC) of the statement; ``name``, ``kind``,
+            ``partition``, ``generation``, ``sha256`` and ``size`` (bytes) of the product;
+            ``quality``, ``reason``, ``valid_from`` and ``valid_until`` (UTC); ``withdrawn``,
+            whether the same record withdrew it.
+        """
+        return self._rows(
+            f"""
+            with said as (
+                select * from transitions where transition = '{Transition.GRADED}'
+                    and ($after is null or committed_at >= $after)
+            ), gone as (
+                select record_id, name from transitions
+                where transition = '{Transition.WITHDRAWN}'
+                    and ($after is null or committed_at >= $after)
+            )
+            select said.record_id, said.committed_at, said.name, product.kind,
+                product."partition", product.generation, product.sha256, product.size,
+                said.quality, said.reason, said.valid_from, said.valid_until,
+                gone.name is not null as withdrawn
+            from said join products as product on product.name_key = said.name_key
+                and product.name = said.name and product.record_id = said.made_by
+            left join gone on gone.record_id = said.record_id and gone.name = said.name
+            where product.access = '{Role.PUBLIC}'
+            order by said.committed_at, said.record_id, said.name
+            """,
+            {"after": after},
+        )
 
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
         """Return what was made from files: name and commit record of each generation."""

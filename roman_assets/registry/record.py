@@ -319,6 +319,8 @@ class Cause(StrEnum):
     """A definitive ephemeris (R3)."""
     LEVEL0 = "level0"
     """Packets or ancillary data that were repaired, or formatted wrongly."""
+    DATA = "data"
+    """A problem of the data of a time range: what was observed then is reprocessed from L0."""
     PIXEL_SCALE = "pixel_scale"
     """Another pixel scale of prompt coadds."""
 
@@ -332,7 +334,7 @@ class Change(_Frozen):
         What kind of thing it is.
     value
         Which one: ``roman_0003.pmap``, ``romancal=1.2.0``, a file of the landing area, a pixel
-        scale; exposures separated by blanks.
+        scale; exposures separated by blanks; a time range and detectors.
     """
 
     cause: Cause

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, build_sensor_context
 
+from roman_assets.access import Role
 from roman_assets.assets.partition_work import DATA_VERSION_TAG
 from roman_assets.automation import availability
 from roman_assets.automation.availability import (
@@ -15,10 +17,14 @@ from roman_assets.automation.availability import (
     availability_sensor,
     build_availability_sensor,
     post_news,
+    post_quality,
 )
 from roman_assets.data_root import DataRoot
+from roman_assets.products.lifecycle import Quality
+from roman_assets.registry.quality import Grade, grade, withdraw
 from roman_assets.resources import Installation
 from roman_assets_tests.automation.sky import exposure_key
+from roman_assets_tests.registry.installation import cal, commit_names, skycell_set
 
 FIRST, SECOND = exposure_key(1), exposure_key(2)
 NOW = 1.8e9
@@ -187,3 +193,27 @@ def test_a_line_torn_by_a_crash_spoils_no_other(root: DataRoot) -> None:
     board.post(notice)
     first, _torn, last = board.path.read_text().splitlines()
     assert first == last
+
+
+def test_consumers_are_told_once_of_each_grade_and_withdrawal(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path)
+    commit_names(root, [cal(1), cal(2)])
+    commit_names(root, skycell_set(1, "r0"), access=Role.OPERATIONS)
+    board, cursor = Board(), None
+
+    def look() -> list[tuple[str, str, bool]]:
+        nonlocal cursor
+        board.notices.clear()
+        _, cursor = post_quality(root, board, cursor, cursor or "{}")
+        return [
+            (one["name"], one["quality"], one["withdrawn"])
+            for notice in board.notices
+            for one in notice.products
+        ]
+
+    assert look() == []
+    grade(root, [cal(1), skycell_set(1, "r0")[1]], Grade(Quality.SUSPECT, "a flare", "A. Person"))
+    assert look() == [(cal(1), "SUSPECT", False)], "what nobody sees is not told"
+    withdraw(root, [cal(2)], reason="wrong target", author="A. Person")
+    assert look() == [(cal(2), "BAD", True)]
+    assert look() == []

@@ -7,7 +7,7 @@ now, so that what has been reprocessed is affected no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from roman_assets.calibration.comparison import ContextComparison, ReferenceChange
@@ -16,7 +16,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.formatting.ancillary import EphemerisKind, open_ephemeris
 from roman_assets.products.kind import Step
-from roman_assets.products.observation import ExposureId
+from roman_assets.products.observation import DETECTORS, ExposureId
 from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.affected import AffectedProducts, CalibratedImages
 from roman_assets.registry.record import Cause, Change
@@ -31,6 +31,7 @@ STEPS: Mapping[Cause, tuple[Step, ...]] = {
     Cause.SOFTWARE: (Step.FORMATTING, Step.EXPOSURE),
     Cause.EPHEMERIS: (Step.FORMATTING, Step.EXPOSURE),
     Cause.LEVEL0: (Step.FORMATTING, Step.EXPOSURE),
+    Cause.DATA: (Step.FORMATTING, Step.EXPOSURE),
     Cause.PIXEL_SCALE: (),
 }
 """The work to be repeated for an exposure; its visit follows."""
@@ -111,6 +112,36 @@ def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
     return Change(cause=Cause.LEVEL0, value=" ".join(wanted))
 
 
+def data_change(start: datetime, stop: datetime, detectors: Iterable[str] = ()) -> Change:
+    """Return the change for a problem of the data of a time range.
+
+    Parameters
+    ----------
+    start, stop
+        The range, UTC, the end excluded: exposures that overlap it.
+    detectors
+        Only exposures with data of these; of all by default.
+
+    Raises
+    ------
+    BadInputError
+        If the range is empty, or a detector is none.
+    """
+    if start >= stop:
+        raise BadInputError(
+            "data problem", "range", f"it ends at {stop.isoformat()}, before it begins",
+            "give a range that begins before it ends",
+        )  # fmt: skip
+    wanted = sorted({detector.upper() for detector in detectors})
+    for detector in wanted:
+        if detector not in DETECTORS:
+            raise BadInputError(
+                "data problem", "detector", f"{detector} is no detector", "name WFI01 to WFI18"
+            )
+    span = "/".join(moment.astimezone(UTC).isoformat() for moment in (start, stop))
+    return Change(cause=Cause.DATA, value=" ".join([span, *wanted]))
+
+
 def pixel_scale_change(text: str) -> Change:
     """Return the change to a pixel scale of prompt coadds.
 
@@ -171,6 +202,13 @@ def _by_exposures(root: DataRoot, exposures: str, products: AffectedProducts) ->
     return []
 
 
+def _by_time(root: DataRoot, value: str, products: AffectedProducts) -> ReferenceChanges:
+    span, *detectors = value.split()
+    start, stop = map(datetime.fromisoformat, span.split("/"))
+    products.choose_by_time(start, stop, detectors or None)
+    return []
+
+
 def _by_pixel_scale(root: DataRoot, scale: str, products: AffectedProducts) -> ReferenceChanges:
     products.choose_by_pixel_scale(PixelScale(scale))
     return []
@@ -181,6 +219,7 @@ _CHOICES: Mapping[Cause, Callable[[DataRoot, str, AffectedProducts], ReferenceCh
     Cause.SOFTWARE: _by_software,
     Cause.EPHEMERIS: _by_ephemeris,
     Cause.LEVEL0: _by_exposures,
+    Cause.DATA: _by_time,
     Cause.PIXEL_SCALE: _by_pixel_scale,
 }
 

@@ -293,7 +293,7 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
     return ExposureWork(
         context=decided.context,
         format_again=bool(formatted),
-        format_same=bool(formatted) and change.cause is Cause.LEVEL0,
+        format_same=bool(formatted) and change.cause in (Cause.LEVEL0, Cause.DATA),
         file_sets=of_step.get(Step.EXPOSURE.value, frozenset())
         if change.cause in (Cause.CONTEXT, Cause.SOFTWARE)
         else None,

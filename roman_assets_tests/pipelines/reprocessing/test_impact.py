@@ -14,6 +14,7 @@ from roman_assets.observatory.reference_delivery import deliver_reference
 from roman_assets.pipelines.formatting.ancillary import EphemerisKind
 from roman_assets.pipelines.reprocessing.change import (
     context_change,
+    data_change,
     ephemeris_change,
     level0_change,
     pixel_scale_change,
@@ -242,3 +243,20 @@ def _images(season: Season) -> dict[str, dict[str, str]]:
     with Registry(season.root) as registry:
         found = registry.current(registry.find(kind="cal")["name"])
     return {name: dict(entry.references) for name, entry in found.items()}
+
+
+def test_a_problem_of_the_data_of_some_time_names_what_was_observed_then(season: Season) -> None:
+    season.observe((1, 3), TRUE)
+    start, stop = start_of(1, 2), start_of(1, 2) + timedelta(seconds=1)
+    impact = impact_of(season.root, data_change(start, stop))
+    assert impact.exposures == (exposure_key(1, 2),)
+    assert impact.visits == (visit_key(1),)
+    images = [name for name in names(impact) if name.endswith(("_uncal.asdf", "_cal.asdf"))]
+    assert len(images) == 2 * len(DETECTORS)
+    of_one = impact_of(season.root, data_change(start, stop, [f"wfi{DETECTORS[0]:02d}"])).products
+    assert set(of_one[of_one["level"] == "L2"]["detector"]) == {f"WFI{DETECTORS[0]:02d}"}
+    later = start_of(9, 1)
+    assert impact_of(season.root, data_change(later, later + timedelta(days=1))).exposures == ()
+    for begin, end, detectors in ((stop, start, ()), (start, stop, ("WFI19",))):
+        with pytest.raises(BadInputError, match="data problem"):
+            data_change(begin, end, detectors)
