@@ -65,16 +65,16 @@ def image_file() -> bytes:
     return stream.getvalue()
 
 
-def image_archive(path: Path) -> DataRoot:
-    """Return a new installation."""
+def image_archive(path: Path, start: int = 0) -> DataRoot:
+    """Return an installation to which images are added at a time."""
     root, image = DataRoot(path), image_file()
     about = {"metadata": facts(*CENTRE, 0)}
-    publish(root, {UNCAL: b"ramp"}, 0, step=Step.FORMATTING, **about)
-    publish(root, {CAL: image}, 1, inputs=made_from({UNCAL: b"ramp"}), **about)
+    publish(root, {UNCAL: b"ramp"}, start, step=Step.FORMATTING, **about)
+    publish(root, {CAL: image}, start + 1, inputs=made_from({UNCAL: b"ramp"}), **about)
     publish(
-        root, {COADD: image + b"\0"}, 2, step=Step.VISIT, partition=VISIT,
+        root, {COADD: image + b"\0"}, start + 2, step=Step.VISIT, partition=VISIT,
         inputs=made_from({CAL: image}), **about,
     )  # fmt: skip
-    publish(root, {f"{FIRST}_cat.parquet": b"sources"}, 3, **about)
+    publish(root, {f"{FIRST}_cat.parquet": b"sources"}, start + 3, **about)
     fold(root)
     return root

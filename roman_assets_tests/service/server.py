@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from roman_assets.data_root import DataRoot
-from roman_assets.service.application import create_application
+from roman_assets.service.serve import server_of
 from roman_assets.service.settings import ServiceSettings
 
 _READY_SECONDS = 20.0
@@ -19,8 +17,7 @@ _READY_SECONDS = 20.0
 @contextmanager
 def running_service(root: DataRoot, **settings: object) -> Iterator[str]:
     """Serve an installation on the loopback address, and yield the URL without a slash."""
-    application = create_application(root, ServiceSettings.model_validate(settings))
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
+    server = server_of(root, ServiceSettings.model_validate(settings), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + _READY_SECONDS

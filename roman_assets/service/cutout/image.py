@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,30 @@ class Cutout:
     window: Window
 
 
+class UnreadableError(RequestError):
+    """The file of a product cannot be read as an image."""
+
+    status = 500
+
+
 @contextmanager
 def opened_image(path: Path) -> Iterator[Any]:
-    """Open an image file lazily, and yield its tree."""
-    with asdf.config_context() as config:
+    """Open an image file lazily, and yield its tree.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not an image file.
+    """
+    with ExitStack() as stack, asdf.config_context() as config:
         # Products were validated when they were published.
         config.validate_on_read = False
-        with asdf.open(path, lazy_load=True, memmap=True) as file:
-            yield file["roman"]
+        try:
+            file = stack.enter_context(asdf.open(path, lazy_load=True, memmap=True))
+            image = file["roman"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UnreadableError("the file of the product cannot be read as an image") from error
+        yield image
 
 
 def cut(image: Any, stencil: Stencil, most_pixels: int) -> Cutout:
