@@ -24,7 +24,9 @@ Names = Annotated[
     ),
 ]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
-Author = Annotated[str, typer.Option("--by", help="Who says so; by default who is logged in.")]
+Author = Annotated[
+    str, typer.Option("--by", help="Author of the statement; by default the logged-in user.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only say what would be.")]
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 
@@ -73,8 +75,8 @@ def grade(
 def withdraw(names: Names, reason: Reason, by: Author = "", dry_run: DryRun = False) -> None:
     """Withdraw products: the archive shows them no more, and they can still be cited.
 
-    What follows a product goes with it, and all of a detector with its L1. Nothing routine makes
-    them again.
+    What follows a product goes with it, and all of a detector with its L1. No routine run
+    remakes them.
 
     [dim]roman-assets withdraw r0000101001001001001_0001_wfi07_f158 --reason "wrong target"[/dim]
     """

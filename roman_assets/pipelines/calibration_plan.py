@@ -146,7 +146,7 @@ class CalibrationPlan:
     ) -> bool:
         """Return whether an image that needs others for its pointing was made with other ones.
 
-        A routine run makes it again only if further images can give its pointing now, and never if
+        A routine run reprocesses it only if further images can give its pointing now, and never if
         a data release made it (R7).
         """
         if str(ramp.file_set) not in aligned.dependent:

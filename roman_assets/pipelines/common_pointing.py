@@ -31,7 +31,7 @@ _SMALLEST_SCATTER_MAS = 0.5
 """Positions of stars are taken to scatter by this at least, however well a few of them fit."""
 
 _GRID = 5
-"""So many points along each side stand for an image."""
+"""Number of points along each side that represent an image."""
 
 _OWN_STARS = {
     "abs_minobj": 1,
@@ -208,7 +208,7 @@ class CommonPointingTask:
 
 
 def point_like_the_others(task: CommonPointingTask) -> CalibratedDetector:
-    """Give an image, its supplement and its catalogue the common pointing of the exposure.
+    """Return an image, its supplement and its catalogue the common pointing of the exposure.
 
     The image keeps its planned pointing if there is no aligned image, or if the common pointing is
     too uncertain at its place.

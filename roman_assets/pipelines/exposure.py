@@ -239,7 +239,7 @@ class _Calibration:
         )
 
     def point_like(self, aligned: AlignedSupplements) -> None:
-        """Give the images without an alignment of their own the pointing of the others."""
+        """Return the images without an alignment of their own the pointing of the others."""
         unaligned = {key: one for key, one in self.made.items() if one.quality.is_unaligned}
         if not unaligned or not aligned.supplements:
             return

@@ -124,8 +124,8 @@ def make_mosaic(
 ) -> MosaicResult:
     """Make coadds with their associations and L4, and publish them as one step.
 
-    What exists already, made of the same images with the same context and software, is not made
-    again. One failing skycell fails alone. Routine work replaces no coadd of the same images, and
+    What exists already, made of the same images with the same context and software, is reused.
+    One failing skycell fails alone. Routine work replaces no coadd of the same images, and
     makes a lost one with the context and pixel scale on its record (R15); no work replaces one of a
     release (R13).
 
@@ -275,7 +275,7 @@ class _Skycell:
         return SkycellTask(self.file_set, paths, self.pixel_scale)
 
     def outputs(self, made: MosaickedSkycell, kept: Mapping[str, ProductEntry]) -> Iterator[Output]:
-        """Give what is to be published of it."""
+        """Yield what is to be published of it."""
         facts = {name: value for name, value in self.mosaic.facts.items() if value is not None}
         kinds = dict.fromkeys(self.mosaic.kinds, self.fingerprint)
         for kind, identity in with_pictures(kinds, kept, self.file_set).items():

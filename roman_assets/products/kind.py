@@ -153,7 +153,7 @@ class ProductKind:
         Whether only packets promise it: L1 that was formatted elsewhere may come without it.
     picture
         Whether it is a picture of the kind that it follows. It comes with its image and never
-        counts as missing or late: no work waits for it or is done again for it.
+        counts as missing or late: no work waits for it or is repeated for it.
     """
 
     name: str

@@ -51,7 +51,7 @@ class FreshTier:
         return self._database.connection
 
     def close(self) -> None:
-        """Let go of all tiers."""
+        """Detach all tiers."""
         self._database.close()
 
     def load(self, snapshot: Snapshot) -> None:
@@ -96,7 +96,7 @@ class FreshTier:
 def fresh_tier(root: DataRoot, snapshot: Snapshot, read: Sequence[Table]) -> Iterator[FreshTier]:
     """Load the fresh rows of a snapshot, to add to them; the fold lock is held.
 
-    What the block adds is published when it ends. If it fails, all is let go.
+    What the block adds is published when it ends. If it fails, all is dropped.
 
     Parameters
     ----------

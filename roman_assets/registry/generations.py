@@ -66,7 +66,7 @@ class RegisteredProduct(ProductEntry):
 
     @property
     def is_withdrawn_for_good(self) -> bool:
-        """Whether a person has withdrawn it, so that nothing routine makes it again."""
+        """Whether a person has withdrawn it, so that no routine run remakes it."""
         return self.state is State.WITHDRAWN and self.is_bad
 
     @property

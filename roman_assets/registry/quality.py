@@ -2,7 +2,7 @@
 
 A grade is a transition that changes no state, so it is folded in its order like everything else
 that happens to products. What is withdrawn is graded ``BAD`` by the same record: by that it is told
-from what the observatory's documents withdraw, and nothing routine makes it again.
+from what the observatory's documents withdraw, and no routine run remakes it.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def withdraw(
 ) -> RetentionReport:
     """Take products out of the archive because they must not be used, and grade them ``BAD``.
 
-    They can still be cited, and nothing routine makes them again. With a product goes what follows
+    They can still be cited, and no routine run remakes them. With a product goes what follows
     it (R14), with an L1 ramp all of its detector. A versioned name stays taken once everyone has
     seen it. Idempotent.
 

@@ -92,7 +92,7 @@ class TieredDatabase:
         """Whether rows take the place of others in older tiers, by attached tier."""
 
     def close(self) -> None:
-        """Let go of all tiers."""
+        """Detach all tiers."""
         self.connection.close()
 
     def show(self, snapshot: Snapshot | None) -> None:
@@ -220,7 +220,7 @@ class TieredDatabase:
             self._using("memory")
 
     def rows(self, table: Table, tiers: Sequence[str]) -> str:
-        """Give the SQL of a table's rows in tiers, the last state of each, with `REPLACES`."""
+        """Return the SQL of a table's rows in tiers, the last state of each, with `REPLACES`."""
         columns = ", ".join(f'"{column.name}"' for column in table.stored_columns)
         key = ", ".join(f'"{column}"' for column in table.key)
         parts = []

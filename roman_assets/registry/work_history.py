@@ -331,7 +331,7 @@ class WorkHistory(Generations):
                 select distinct input_name as name, input_sha256 as sha256
                 from made_from where kind = 'cal'
                 union
-                -- L2 that a person has withdrawn are not made again of the same L1
+                -- L2 that a person has withdrawn are not remade of the same L1
                 select input_name, input_sha256
                 from products join inputs using (name_key, record_id, name)
                 where {" and ".join([*conditions, *lying])} and kind = 'cal'

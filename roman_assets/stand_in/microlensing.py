@@ -45,8 +45,8 @@ def require_earlier_visits(
 ) -> None:
     """Refuse to work on a visit of a release before the season's earlier ones are delivered.
 
-    Light curves have the epochs of all of them. Prompt ones take what there is, as they are made
-    again with each visit.
+    Light curves have the epochs of all of them. Prompt ones take what there is, as they are
+    reprocessed with each visit.
 
     Raises
     ------

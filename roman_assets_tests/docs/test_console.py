@@ -33,7 +33,7 @@ LINES = list(lines())
 
 VISIT = "r0000101001001001001"
 EXPOSURE = f"{VISIT}_0001"
-SKYCELL = "r00001_p_v01001001001001_270p65x70y49_f158"
+SKYCELL = "r00001_p_v01001001001001_270p65x66y48_f158"
 FILES_NAMED = ("hlwas_r0.toml", "survey_plan.sim.ecsv")
 """Files that a reader has by the time a page names them."""
 

@@ -403,7 +403,7 @@ class ExecutedVisit(_Document):
         return tuple(ExposureId(self.visit, executed.exposure) for executed in self.exposures)
 
     def executed(self, exposure: ExposureId) -> ExecutedExposure | None:
-        """Give an exposure of this visit, None if it was not executed."""
+        """Return an exposure of this visit, None if it was not executed."""
         if exposure.visit != self.visit:
             return None
         numbered = (one for one in self.exposures if one.exposure == exposure.exposure)
@@ -455,7 +455,7 @@ class MATable(_Document):
         return len(self.read_pattern)
 
     def truncated(self, nresultants: int | None) -> Self:
-        """Give the table as if it had ended after some resultants."""
+        """Return the table as if it had ended after some resultants."""
         if nresultants is None:
             return self
         return self.model_copy(update={"read_pattern": self.read_pattern[:nresultants]})
@@ -521,7 +521,7 @@ def parse_document(content: object, source: object) -> ExecutedVisit | MATable:
 
 
 def content_hash(document: ExecutedVisit | MATable) -> str:
-    """Give the sha256 of a document's content, whatever its layout in the file."""
+    """Return the sha256 of a document's content, whatever its layout in the file."""
     text = json.dumps(document.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -572,7 +572,7 @@ class Ephemeris:
     Raises
     ------
     BadInputError
-        If it is no OEM, has no kind, or uses a centre, frame or time system not handled.
+        If it is not an OEM, has no kind, or uses a centre, frame or time system not handled.
     """
 
     def __init__(self, path: Path) -> None:
@@ -589,7 +589,7 @@ class Ephemeris:
             self.stop = _datetime(max(segment.useable_stop_time for segment in self._message))
 
     def covers(self, start: datetime, stop: datetime) -> bool:
-        """Tell whether both moments can be interpolated."""
+        """Return whether both moments can be interpolated."""
         return all(_time(moment) in self._message for moment in (start, stop))
 
     def state(self, time: datetime) -> SpacecraftState:

@@ -47,8 +47,8 @@ def require_harmless(path: Path) -> None:
     Raises
     ------
     BadInputError
-        If it is no ASDF file, is beyond the limits of `roman_assets.registry.header`, has a tag of
-        another origin, refers to another file, or states arrays that its blocks do not hold.
+        If it is not an ASDF file, is beyond the limits of `roman_assets.registry.header`, has a tag
+        of another origin, refers to another file, or states arrays that its blocks do not hold.
     """
     try:
         layout = asdf_layout(path)

@@ -67,11 +67,11 @@ def delivered_version(exposure: ExposureId, files: Mapping[str, str]) -> str:
 def evaluate_delivered(
     exposure: ExposureId, held: Iterable[HeldLevel1], ancillary: Ancillary
 ) -> Receipt:
-    """Tell what is in of an exposure whose L1 is delivered.
+    """Return what is in of an exposure whose L1 is delivered.
 
     It is complete as soon as one ramp is in: each detector stands alone, and guide windows and FACE
-    may never come. When packets were received nobody says; the clock starts when the last ramp
-    arrived. The registry keeps that moment, unless a ramp of another detector follows.
+    may never come. No delivery states when packets were received; the clock starts when the last
+    ramp arrived. The registry keeps that moment, unless a ramp of another detector follows.
 
     Parameters
     ----------

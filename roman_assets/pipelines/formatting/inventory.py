@@ -1,6 +1,6 @@
 """What lies in the landing area: an index of its files, so that each is read once.
 
-The index holds nothing that the files do not tell; deleted, the next scan makes it again. Several
+The index holds nothing that the files do not tell; deleted, the next scan rebuilds it. Several
 processes may use it at once.
 """
 
@@ -233,7 +233,7 @@ class Inventory:
             if getattr(fault, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _DAMAGE:
                 raise PassingFaultError(
                     f"{self._path}: {fault}. Remedy: free space or access there and try again; "
-                    "the index may be deleted, the next scan makes it again"
+                    "the index may be deleted, the next scan rebuilds it"
                 ) from fault
             raise self._set_damaged_aside(opened, fault) from fault
 
@@ -249,7 +249,7 @@ class Inventory:
             self._path,
             "index",
             f"it is damaged: {fault}",
-            "none is needed: the next scan of the landing area makes the index again",
+            "none is needed: the next scan of the landing area rebuilds the index",
         )
         with locked(self._landing):
             if opened is not None and self._identity() == opened:
@@ -297,7 +297,7 @@ class Inventory:
         return number
 
     def files(self, names: Iterable[str] | None = None) -> dict[str, FileVersion]:
-        """Give the files taken in, by name; only these names, if any are given."""
+        """Return the files taken in, by name; only these names, if any are given."""
         select = "SELECT name, size, mtime_ns FROM file"
         with self._transaction(write=False) as db:
             if names is None:
@@ -415,13 +415,13 @@ class Inventory:
         )
 
     def exposures(self) -> list[ExposureId]:
-        """Give every exposure that a packet or an executed visit tells of, in order."""
+        """Return every exposure that a packet or an executed visit tells of, in order."""
         with self._transaction(write=False) as db:
             rows = db.execute("SELECT DISTINCT exposure FROM holding ORDER BY exposure")
             return [ExposureId.parse(text) for (text,) in rows]
 
     def receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
-        """Tell what is in of exposures, from memory unless something has changed."""
+        """Return what is in of exposures, from memory unless something has changed."""
         found: dict[ExposureId, Receipt] = {}
         for batch in _batches(exposures):
             with self._transaction(write=False) as db:
@@ -433,7 +433,7 @@ class Inventory:
         return list(found.values())
 
     def changes(self, mark: tuple[int, int] | None, most: int) -> ReceiptChanges:
-        """Give the receipts that have changed since a mark, all there are without one.
+        """Return the receipts that have changed since a mark, all there are without one.
 
         Parameters
         ----------
@@ -468,7 +468,7 @@ class Inventory:
                     self._receipt(db, exposure)
 
     def ephemerides(self, kind: EphemerisKind) -> list[str]:
-        """Give the names of the ephemerides of a kind, in order."""
+        """Return the names of the ephemerides of a kind, in order."""
         with self._transaction(write=False) as db:
             rows = db.execute(
                 "SELECT name FROM ephemeris JOIN file ON id = file_id WHERE kind = ? ORDER BY name",
@@ -477,7 +477,7 @@ class Inventory:
             return [name for (name,) in rows]
 
     def known_receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
-        """Give the receipts of those exposures for which there are any, as of the last time."""
+        """Return the receipts of those exposures for which there are any, as of the last time."""
         found: list[Receipt] = []
         for batch in _batches(exposures):
             with self._transaction(write=False) as db:
@@ -542,13 +542,13 @@ class Inventory:
             ]
 
     def ancillary(self, exposure: ExposureId) -> Ancillary:
-        """Give the ancillary data of an exposure, as far as they are in."""
+        """Return the ancillary data of an exposure, as far as they are in."""
         with self._transaction(write=False) as db:
             held = _held_level1(db, self._landing, exposure)
             return self._ancillary(db, exposure, span_of(held) if held else None)
 
     def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
-        """Give the executed visits of the highest revision; those not in are absent."""
+        """Return the executed visits of the highest revision; those not in are absent."""
         subjects = [str(visit) for visit in visits]
         with self._transaction(write=False) as db:
             found = [_document(db, "executed_visit", subject)[0] for subject in subjects]
@@ -560,7 +560,7 @@ class Inventory:
         exposure: ExposureId,
         span: tuple[datetime, datetime] | None = None,
     ) -> Ancillary:
-        """Give the ancillary data of an exposure, whose L1 files may tell its time span."""
+        """Return the ancillary data of an exposure, whose L1 files may tell its time span."""
         visit, _ = _document(db, "executed_visit", str(exposure.visit))
         if not isinstance(visit, ExecutedVisit):
             return Ancillary(ephemerides=self._ephemerides(db, span) if span else ())
@@ -694,7 +694,7 @@ def _invalidate(db: sqlite3.Connection, file_id: int) -> None:
 def _document(
     db: sqlite3.Connection, kind: str, subject: str
 ) -> tuple[ExecutedVisit | MATable | None, datetime | None]:
-    """Give the document of the highest revision and when the first of any revision arrived."""
+    """Return the document of the highest revision and when the first of any revision arrived."""
     rows = db.execute(
         "SELECT body, mtime_ns FROM document JOIN file ON id = file_id "
         "WHERE kind = ? AND subject = ? ORDER BY revision DESC, mtime_ns",

@@ -281,36 +281,36 @@ class LandingArea:
         return faults
 
     def exposures(self) -> list[ExposureId]:
-        """Give every exposure that packets or executed visits taken in tell of, in order."""
+        """Return every exposure that packets or executed visits taken in tell of, in order."""
         return self._inventory.exposures()
 
     def receipt(self, exposure: ExposureId) -> Receipt:
-        """Tell what is in of an exposure, as of the last scan."""
+        """Return what is in of an exposure, as of the last scan."""
         return self.receipts([exposure])[0]
 
     def receipts(self, exposures: Iterable[ExposureId] | None = None) -> list[Receipt]:
-        """Tell what is in of several exposures, all by default; faster than one by one."""
+        """Return what is in of several exposures, all by default; faster than one by one."""
         wanted = self.exposures() if exposures is None else exposures
         return self._inventory.receipts(wanted)
 
     def changes(self, mark: tuple[int, int] | None, most: int) -> ReceiptChanges:
-        """Give the receipts that have changed since a mark; see `Inventory.changes`."""
+        """Return the receipts that have changed since a mark; see `Inventory.changes`."""
         return self._inventory.changes(mark, most)
 
     def known_receipts(self, exposures: Iterable[ExposureId]) -> list[Receipt]:
-        """Give the receipts of those exposures of which anything is in, as of the last look."""
+        """Return the receipts of those exposures of which anything is in, as of the last look."""
         return self._inventory.known_receipts(exposures)
 
     def ancillary(self, exposure: ExposureId) -> Ancillary:
-        """Give the ancillary data of an exposure, as far as they are in."""
+        """Return the ancillary data of an exposure, as far as they are in."""
         return self._inventory.ancillary(exposure)
 
     def executed_visits(self, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
-        """Give what the telescope did in visits; those of which nothing is in are absent."""
+        """Return what the telescope did in visits; those of which nothing is in are absent."""
         return self._inventory.executed_visits(visits)
 
     def definitive_ephemerides(self) -> list[str]:
-        """Give the names of the definitive ephemerides there are, in order."""
+        """Return the names of the definitive ephemerides there are, in order."""
         return self._inventory.ephemerides(EphemerisKind.DEFINITIVE)
 
     def ephemerides_named(self, name: str) -> list[Path]:
@@ -361,12 +361,12 @@ class LandingArea:
 
 
 def executed_visits(root: DataRoot, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
-    """Give what the telescope did in visits, none where nothing ever landed."""
+    """Return what the telescope did in visits, none where nothing ever landed."""
     return LandingArea(root).executed_visits(visits) if root.landing.is_dir() else {}
 
 
 def definitive_ephemerides(root: DataRoot) -> list[str]:
-    """Give the names of the definitive ephemerides that have landed, none where nothing has."""
+    """Return the names of the definitive ephemerides that have landed, none where nothing has."""
     return LandingArea(root).definitive_ephemerides() if root.landing.is_dir() else []
 
 
@@ -502,14 +502,15 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _check_entry(path: Path, file: FileVersion) -> None:
-    """Raise `BadInputError` if a directory's entry is no file that could be taken in."""
+    """Raise `BadInputError` if a directory's entry is not a file that can be taken in."""
     if not _is_text(file.name):
         raise BadInputError(
             path, "file name", "it is not UTF-8", "deliver the file under another name"
         )
     if not 0 <= file.mtime_ns <= _LATEST_ARRIVAL_NS:
         raise BadInputError(
-            path, "modification time", f"{file.mtime_ns / 1e9:.0f} s since 1970 is no arrival time",
+            path, "modification time",
+            f"{file.mtime_ns / 1e9:.0f} s since 1970 is not an arrival time",
             f"set the clock of who delivers, and {_REDELIVER_FILE}",
         )  # fmt: skip
     is_link = stat.S_ISLNK(path.lstat().st_mode)

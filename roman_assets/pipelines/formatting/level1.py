@@ -84,11 +84,11 @@ class Observation:
     ephemeris_kind: EphemerisKind
 
     def file_set(self, detector: str) -> DetectorFileSet:
-        """Give the file set of a detector."""
+        """Return the file set of a detector."""
         return DetectorFileSet(self.exposure, detector, self.visit.optical_element)
 
     def name(self, kind: str, detector: str | None = None) -> ProductName:
-        """Give the official name of an L1 product of this exposure, by kind."""
+        """Return the official name of an L1 product of this exposure, by kind."""
         file_set = (
             ExposureFileSet(self.exposure, self.visit.optical_element)
             if detector is None
@@ -383,7 +383,7 @@ def _exposure(observation: Observation) -> dict[str, Any]:
 
 
 def ephemeris_metadata(state: SpacecraftState, kind: EphemerisKind) -> dict[str, Any]:
-    """Give rad's ``meta.ephemeris`` of a state (R3, R4)."""
+    """Return rad's ``meta.ephemeris`` of a state (R3, R4)."""
     axes = ("x", "y", "z")
     return {
         "type": str(kind),
@@ -451,7 +451,7 @@ def _velocity_aberration(state: SpacecraftState, wcsinfo: Mapping[str, Any]) -> 
 
 @cache
 def _reference_kinds() -> tuple[str, ...]:
-    """Give the kinds rad's schema names."""
+    """Return the kinds rad's schema names."""
     kinds = ScienceRawModel.create_fake_data().meta.ref_file
     return tuple(kind for kind in kinds if kind != "crds")
 

@@ -230,7 +230,7 @@ class _Checks:
         pattern, shape = self._known("exposure.read_pattern"), self.header.shape
         if not isinstance(pattern, list) or not 1 <= len(pattern) <= MOST_RESULTANTS:
             raise self._fault(
-                "exposure.read_pattern", f"it is no list of 1 to {MOST_RESULTANTS} resultants"
+                "exposure.read_pattern", f"it is not a list of 1 to {MOST_RESULTANTS} resultants"
             )
         reads = [read for reads in pattern for read in (reads if isinstance(reads, list) else [-1])]
         if not all(pattern) or not all(

@@ -47,7 +47,7 @@ FIRST_APID: Mapping[Stream, int] = {
 
 
 def apid(unit: UnitId) -> int:
-    """Give the application process identifier of a data unit's packets."""
+    """Return the application process identifier of a data unit's packets."""
     number = 0 if unit.detector is None else DETECTORS.index(unit.detector) + 1
     return FIRST_APID[unit.stream] + number
 
@@ -162,7 +162,7 @@ class PacketReader:
                 offset += size
 
     def _packet_size(self, offset: int) -> int | None:
-        """Give the size of the packet at an offset, None if none can be there."""
+        """Return the size of the packet at an offset, None if none can be there."""
         size = packet_size(self.buffer, offset)
         if not size or self.buffer[offset] >> 5 or offset + size > len(self.buffer):
             return None
@@ -177,7 +177,7 @@ class PacketReader:
         """Find the next packet behind one whose length may be damaged.
 
         Looking for it within that length reads its bytes again. What costs more than several times
-        the file is no damage: then whole lengths are passed over.
+        the file is not damage: then whole lengths are passed over.
         """
         self._read_in_vain += size
         if self._read_in_vain > _READ_AGAIN * (offset + MAX_PACKET_SIZE):
@@ -201,7 +201,7 @@ class PacketReader:
 
 
 def packet_size(buffer: memoryview, offset: int) -> int:
-    """Give the size that the packet at an offset claims, 0 where not even a header fits."""
+    """Return the size that the packet at an offset claims, 0 where not even a header fits."""
     head = bytes(buffer[offset : offset + CCSDS_HEADER_LEN])
     if len(head) < CCSDS_HEADER_LEN:
         return 0
@@ -209,7 +209,7 @@ def packet_size(buffer: memoryview, offset: int) -> int:
 
 
 def checksum_is_right(packet: memoryview) -> bool:
-    """Tell whether a whole packet has the checksum (CRC-16-CCITT, 0xFFFF first) it ends with."""
+    """Return whether a whole packet has the checksum (CRC-16-CCITT, 0xFFFF first) it ends with."""
     return binascii.crc_hqx(packet, 0xFFFF) == 0
 
 
@@ -310,7 +310,7 @@ class SequenceCounters:
         )
 
     def following(self, application: int) -> int:
-        """Give the count of the next packet of an APID."""
+        """Return the count of the next packet of an APID."""
         return next(self._counters[application])
 
 

@@ -83,7 +83,7 @@ class HeldEphemeris:
     arrival: datetime
 
     def covers(self, start: datetime, stop: datetime) -> bool:
-        """Tell whether the file spans an exposure from start to stop."""
+        """Return whether the file spans an exposure from start to stop."""
         return self.start <= start and stop <= self.stop
 
 
@@ -133,7 +133,7 @@ class Receipt:
     content_version
         Identifies the packets' content, the executed exposure and the MA table: the same however
         they arrived, another when a data unit or document with other content replaces one.
-        Ephemerides do not count, as L1 is not made again for them (R3, R8).
+        Ephemerides do not count, as L1 is not reprocessed for them (R3, R8).
     events
         Clock events known so far. `ALL_RECEIVED` and its fellows never change once complete.
     ephemeris
@@ -242,7 +242,7 @@ def evaluate(
     ancillary: Ancillary,
     remembered: Mapping[ClockEvent, datetime] | None = None,
 ) -> Receipt:
-    """Tell what is in of an exposure.
+    """Return what is in of an exposure.
 
     Parameters
     ----------

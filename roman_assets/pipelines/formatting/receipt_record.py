@@ -137,7 +137,7 @@ def _corrected(known: Mapping[str, _Known], new: Iterable[Receipt]) -> dict[str,
 
 
 def statement_of(receipt: Receipt) -> ExposureReceipt:
-    """Give what the registry is told of a receipt besides its moments."""
+    """Return what the registry is told of a receipt besides its moments."""
     return ExposureReceipt(
         survey=receipt.survey,
         exposure_type=receipt.exposure_type,

@@ -73,8 +73,8 @@ def format_exposure(
     L1 that was formatted elsewhere is published as it was delivered; published L1 stays when its
     files are taken out of the landing area.
 
-    A product that exists as it would be made is not made again. A detector whose content cannot be
-    used fails alone. When a person asks, L1 is made again with the definitive ephemeris once that
+    A product that exists as it would be made is reused. A detector whose content cannot be
+    used fails alone. When a person asks, L1 is reprocessed with the definitive ephemeris once that
     is in, or by newer software; routine work leaves it as it is (R3, R8).
 
     Parameters
@@ -131,7 +131,7 @@ def format_exposure(
 
 
 def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
-    """Tell why L1 of an exposure would be made again if somebody asked for it now.
+    """Return why L1 of an exposure would differ if reprocessed now.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
 
 
 def _of_same_packets(root: DataRoot, work: _Work) -> dict[str, ProductEntry]:
-    """Give the products that were made of these packets, by name, if their files are there (R8)."""
+    """Return the products made of these packets, by name, if their files exist (R8)."""
     archive = Archive.of(root)
     with Registry(root) as registry:
         current = registry.current(work.fingerprints)
@@ -232,7 +232,7 @@ def make_level1(
 
 
 def retained_ephemeris(landing: LandingArea, recorded: ProductInput) -> Path:
-    """Give the ephemeris that a record names, out of the landing area.
+    """Return the ephemeris that a record names, out of the landing area.
 
     Raises
     ------
@@ -331,7 +331,7 @@ def _documents(
 
 
 def _best_ephemeris(receipt: Receipt) -> Path:
-    """Give the definitive ephemeris if there is one, else the predicted (R3)."""
+    """Return the definitive ephemeris if there is one, else the predicted (R3)."""
     path = receipt.definitive_ephemeris or receipt.ephemeris
     if path is None:
         raise BadInputError(

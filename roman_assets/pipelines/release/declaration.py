@@ -49,7 +49,7 @@ class ReleaseDeclaration(BaseModel):
     release
         ``r0``, ``r1``, ...
     survey
-        Whose L2 are made again, and no other survey's.
+        Whose L2 are reprocessed, and no other survey's.
     after, before
         Visits belong to it whose first exposure begins in this range, the end excluded.
     context
@@ -161,7 +161,7 @@ def parse_declaration(source: object, text: str) -> ReleaseDeclaration:
 
 
 def declaration_hash(text: str) -> str:
-    """Give the sha256 by which records name a declaration."""
+    """Return the sha256 by which records name a declaration."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

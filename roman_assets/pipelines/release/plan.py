@@ -136,7 +136,7 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
 
 
 def exposures_of(registry: Registry, declaration: ReleaseDeclaration) -> tuple[str, ...]:
-    """Give the exposures with L1 of the visits that begin in the range of a release."""
+    """Return the exposures with L1 of the visits that begin in the range of a release."""
     ramps = registry.find(survey=declaration.survey.value, kind="uncal")
     if ramps.empty:
         return ()
@@ -146,7 +146,7 @@ def exposures_of(registry: Registry, declaration: ReleaseDeclaration) -> tuple[s
 
 
 def prompt_mosaics(registry: Registry, exposures: Iterable[str]) -> pd.DataFrame:
-    """Give the SOC's prompt L3 and L4 of the visits of exposures that nothing has superseded."""
+    """Return the SOC's prompt L3 and L4 of the visits of exposures that nothing has superseded."""
     visits = sorted({exposure.split("_")[0] for exposure in exposures})
     found = registry.find(visit=visits, kind=SUPERSEDED_KINDS, release=PROMPT_RELEASE)
     return found[found["state"] == State.CURRENT]
@@ -169,5 +169,5 @@ def _seconds(registry: Registry, images: int, groupings: int, prompt: pd.DataFra
 
 
 def _typical(times: Sequence[tuple[float, int]]) -> float | None:
-    """Give the median time that one file set took, s."""
+    """Return the median time that one file set took, s."""
     return median(seconds / units for seconds, units in times) if times else None

@@ -163,7 +163,7 @@ def _require_delivered(state: ReleaseState, *, without_ssc: bool) -> None:
 
 
 def _failed(state: ReleaseState, unit: str) -> bool:
-    """Tell whether of a unit that is not finished just some skycells failed."""
+    """Return whether of a unit that is not finished just some skycells failed."""
     return any(name.startswith(f"{unit}_") for name in state.failed_skycells)
 
 

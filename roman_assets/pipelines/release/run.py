@@ -140,7 +140,7 @@ def calibrate_for_release(
     Raises
     ------
     BadInputError
-        If no such release was begun, the exposure is none of it, or other software is installed
+        If no such release was begun, the exposure is not one of it, or other software is installed
         than it was begun with.
     PassingFaultError
         If the disk is full.
@@ -174,7 +174,7 @@ def work_on_release(
 ) -> ReleaseState:
     """Do in this process what is left of a release: L2 first, then the units.
 
-    The SSC is told of the L2 that it works on. It may be stopped at any time; done again, it goes
+    The SSC is told of the L2 that it works on. It may be stopped at any time; repeated, it goes
     on. What fails is in the state, the rest is made.
 
     Parameters

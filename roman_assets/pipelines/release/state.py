@@ -60,7 +60,7 @@ class Release:
         return tuple(sorted({exposure.visit for exposure in self.exposures}))
 
     def has(self, image: CalibratedImage) -> bool:
-        """Tell whether an L2 image is as the release fixes it: by its context and software."""
+        """Return whether an L2 image is as the release fixes it: by its context and software."""
         return self.fixes(image.context, image.software)
 
     def fixes(self, context: str | None, software: Mapping[str, str]) -> bool:
@@ -71,12 +71,12 @@ class Release:
 
 
 def release_partition(declaration: ReleaseDeclaration) -> str:
-    """Give the partition of records about a release as a whole."""
+    """Return the partition of records about a release as a whole."""
     return f"{declaration.survey}_{declaration.release}"
 
 
 def begun_releases(registry: Registry) -> dict[str, Release]:
-    """Give all releases that were begun, by `Release.partition`."""
+    """Return all releases that were begun, by `Release.partition`."""
     found: dict[str, Release] = {}
     for statement, when in registry.releases():
         declaration = parse_declaration(f"release {statement.release}", statement.content)
@@ -92,7 +92,7 @@ def begun_releases(registry: Registry) -> dict[str, Release]:
 
 
 def begun_release(registry: Registry, declaration: ReleaseDeclaration, text: str) -> Release | None:
-    """Give a release as it was begun, None if it was not.
+    """Return a release as it was begun, None if it was not.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def begun_release(registry: Registry, declaration: ReleaseDeclaration, text: str
 
 
 def release_of_unit(registry: Registry, unit: GroupedFileSet) -> Release:
-    """Give the release that a unit belongs to.
+    """Return the release that a unit belongs to.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def require_software(release: Release) -> None:
 
 
 def exposures_in(release: Release, unit: GroupedFileSet) -> tuple[ExposureId, ...]:
-    """Give the exposures of a release that belong to a unit."""
+    """Return the exposures of a release that belong to a unit."""
     return tuple(exposure for exposure in release.exposures if includes(unit, exposure.visit))
 
 
@@ -195,7 +195,7 @@ class ReleaseState:
 
     @property
     def exposures_left(self) -> tuple[ExposureId, ...]:
-        """Exposures whose L2 are to be made again."""
+        """Exposures whose L2 are to be reprocessed."""
         return tuple(one for one in self.release.exposures if one not in self.calibrated)
 
     @property
@@ -274,7 +274,7 @@ def _undelivered(registry: Registry, units: Iterable[SscUnit]) -> frozenset[str]
 def units_of(
     declaration: ReleaseDeclaration, images: Iterable[CalibratedImage]
 ) -> tuple[GroupedFileSet, ...]:
-    """Give the units that a release makes of images: of those of which the SOC makes L3 (R12)."""
+    """Return the units that a release makes of images: of those of which the SOC makes L3 (R12)."""
     visits = {
         ExposureId.parse(image.exposure).visit
         for image in images

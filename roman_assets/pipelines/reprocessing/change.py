@@ -125,7 +125,7 @@ def data_change(start: datetime, stop: datetime, detectors: Iterable[str] = ()) 
     Raises
     ------
     BadInputError
-        If the range is empty, or a detector is none.
+        If the range is empty, or a detector is invalid.
     """
     if start >= stop:
         raise BadInputError(
@@ -136,7 +136,7 @@ def data_change(start: datetime, stop: datetime, detectors: Iterable[str] = ()) 
     for detector in wanted:
         if detector not in DETECTORS:
             raise BadInputError(
-                "data problem", "detector", f"{detector} is no detector", "name WFI01 to WFI18"
+                "data problem", "detector", f"{detector} is not a detector", "name WFI01 to WFI18"
             )
     span = "/".join(moment.astimezone(UTC).isoformat() for moment in (start, stop))
     return Change(cause=Cause.DATA, value=" ".join([span, *wanted]))

@@ -49,7 +49,7 @@ from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import Registry
 
 CLOCKS_DIFFER = timedelta(minutes=10)
-"""So far the clocks of SOC and SSC may be apart."""
+"""Largest clock skew tolerated between SOC and SSC."""
 
 CREATED = "ssc_created"
 """The fact of a delivered product that says when the SSC made it."""
@@ -440,7 +440,7 @@ def _open(path: Path, name: ProductName) -> None:
 
 
 def _rows(path: Path, name: ProductName) -> int | None:
-    """Give the number of rows of a table."""
+    """Return the number of rows of a table."""
     return pq.read_metadata(path).num_rows if name.kind.extension == "parquet" else None
 
 
@@ -461,7 +461,7 @@ def _is_official(text: str) -> bool:
 
 
 def _said_by_name(name: ProductName, survey: Survey) -> dict[str, Any]:
-    """Give what metadata must say, if they say it, given the file's name."""
+    """Return what metadata must say, if they say it, given the file's name."""
     visit, file_set = name.visit, name.file_set
     said: dict[str, Any] = {
         "optical_element": file_set.optical_element,

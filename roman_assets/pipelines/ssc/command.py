@@ -58,7 +58,7 @@ class Mode(StrEnum):
 
     @classmethod
     def of(cls, element: OpticalElement) -> Mode:
-        """Give the mode of an optical element."""
+        """Return the mode of an optical element."""
         return _MODE_OF_DISPERSER.get(element, cls.IMAGING)
 
 
@@ -81,13 +81,13 @@ class _Settings(BaseModel):
 
 
 def has_commands(root: DataRoot) -> bool:
-    """Tell whether any command is configured."""
+    """Return whether any command is configured."""
     settings = read_settings(root.path / FILE_NAME, _Settings, _REMEDY)
     return settings is not None and bool(settings.command)
 
 
 def command_for(root: DataRoot, survey: Survey, mode: Mode) -> tuple[str, ...] | None:
-    """Give the command for a survey and mode, None if deliveries come from outside.
+    """Return the command for a survey and mode, None if deliveries come from outside.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Arrival(StrEnum):
     """How far a delivery has come."""
 
     ARRIVING = "arriving"
-    """Files lack, or are not whole, and may still come."""
+    """Files are missing or incomplete, and may still come."""
     HERE = "here"
     """It can be looked at: it is whole, or nothing more is to be expected."""
 
@@ -150,7 +150,7 @@ class Delivery:
         return stated
 
     def arrival(self, now: datetime) -> Arrival:
-        """Tell whether it can be looked at.
+        """Return whether it can be looked at.
 
         What is whole is here. What is not may still be on its way: for `PATIENCE` since something
         of it changed last, or for `QUIET` if only the notification cannot be read.
@@ -166,14 +166,14 @@ class Delivery:
         return Arrival.HERE if whole or waited >= patience else Arrival.ARRIVING
 
     def _is_whole(self) -> bool:
-        """Whether no file lacks or is shorter than stated; longer ones will not get shorter."""
+        """Whether no file is missing or shorter than stated; longer ones will not get shorter."""
         return all(
             name in self.by_name and self.by_name[name].size >= size
             for name, size in self._stated().sizes
         )
 
     def address(self) -> Address:
-        """Tell for what it is, by the names of its files.
+        """Return its step and partition, by the names of its files.
 
         Raises
         ------
@@ -319,7 +319,7 @@ def delivered_name(filename: str, source: str) -> ProductName:
     Raises
     ------
     BadInputError
-        If it is no official name of a product that the SSC makes.
+        If it is not the official name of a product that the SSC makes.
     """
     try:
         name = ProductName.parse(filename)
@@ -345,7 +345,7 @@ def deliveries(exchange: Exchange) -> list[Delivery]:
 
 
 def strays(exchange: Exchange) -> list[ExchangedFile]:
-    """List entries among the deliveries that are no deliveries: lone files, odd names."""
+    """List entries among the deliveries that are not deliveries: lone files, odd names."""
     return [file for file in exchange.files(FROM_SSC) if _delivery_of(file) is None]
 
 

@@ -113,7 +113,7 @@ class HandoverManifest(_Frozen):
     survey, exposure_type, optical_element
         Of the visit; of a unit of several visits, those of its first image.
     digest
-        Identifies what it says: the images, by name and content, and what lacks.
+        Identifies what it says: the images, by name and content, and what is missing.
     handed_over_at
         When it was written.
     products
@@ -121,7 +121,7 @@ class HandoverManifest(_Frozen):
     images
         The L2 images, by name.
     missing
-        What lacks: exposures or file sets of single detectors without L2.
+        What is missing: exposures or file sets of single detectors without L2.
     release
         The data release that it is for, None for prompt products.
     """
@@ -152,7 +152,7 @@ class HandoverManifest(_Frozen):
 
 @dataclass(frozen=True)
 class ReadyImages:
-    """The L2 images of an exposure, visit or unit of a release, of which the SSC is to be told.
+    """The L2 images of an exposure, visit or unit of a release, to be handed over to the SSC.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class ReadyImages:
 
 
 def ready_images(manifest: VisitManifest) -> Iterator[ReadyImages]:
-    """Give what the SSC is to be told of a visit and of its exposures, perhaps nothing (R12)."""
+    """Yield what to hand over of a visit and of its exposures, perhaps nothing (R12)."""
     survey, exposure_type = manifest.survey, manifest.exposure_type
     if survey is None or exposure_type is None or not manifest.members:
         return
@@ -239,7 +239,7 @@ def ready_images(manifest: VisitManifest) -> Iterator[ReadyImages]:
 def hand_over(
     root: DataRoot, ready: Sequence[ReadyImages], *, clock: Clock = utc_now
 ) -> list[HandoverManifest]:
-    """Tell the SSC of images, and put on record that it was told.
+    """Hand images over to the SSC, and record that.
 
     What it was told already, it is not told again. The manifest is written before the record, so
     that a crash between the two repeats it; several processes may do this at once.
@@ -291,7 +291,7 @@ def hand_over(
 def _manifest(
     root: DataRoot, ready: ReadyImages, entries: Mapping[str, RegisteredProduct], now: datetime
 ) -> HandoverManifest | None:
-    """Describe the images; None if one of them was made again meanwhile: the next look sees it."""
+    """Describe the images; None if one of them was reprocessed meanwhile: the next look sees it."""
     members = [entries.get(member.name) for member in ready.members]
     images = [entry for entry in members if entry is not None]
     if [entry.sha256 for entry in images] != [member.sha256 for member in ready.members]:
@@ -345,7 +345,7 @@ def _record(manifest: HandoverManifest) -> CommitRecord:
 def handed_over_manifest(
     root: DataRoot, partition: str, registry: Registry
 ) -> HandoverManifest | None:
-    """Give the newest manifest that the SSC was told of an exposure or visit, None without one."""
+    """Return the newest manifest handed over of an exposure or visit, None without one."""
     told = registry.handovers([partition]).get(partition)
     if told is None:
         return None

@@ -2,8 +2,8 @@
 
 A delivery without a fault is published like everything else (R6, R11, R13, R14). One with a fault
 is rejected as a whole: the SSC gets a report, and what it sent is set aside. Either way the
-delivery leaves the exchange as the last thing, so that what a crash interrupts is done again, with
-the same result.
+delivery leaves the exchange as the last thing, so that what a crash interrupts is repeated,
+with the same result.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class DeliveryReport:
         return "rejected" if self.faults else "accepted"
 
     def as_json(self) -> str:
-        """Give it for programs."""
+        """Return it for programs."""
         return json.dumps(
             {
                 "version": 1,
@@ -124,7 +124,7 @@ class DeliveryReport:
         )
 
     def as_text(self) -> str:
-        """Give it for people."""
+        """Return it for people."""
         head = f"Delivery {self.delivery} was {self.outcome} at {self.when:%Y-%m-%d %H:%M:%S} UTC."
         if not self.faults:
             files = [f"  {entry.name}" for entry in self.products]
@@ -388,7 +388,7 @@ def _reported(exchange: Exchange, delivery: str) -> Iterator[frozenset[str]]:
 
 
 def summary(delivery: Delivery, faults: Sequence[BadInputError]) -> BadInputError:
-    """Give one error for all faults of a delivery."""
+    """Return one error for all faults of a delivery."""
     first, more = faults[0], len(faults) - 1
     return BadInputError(
         first.source,

@@ -154,12 +154,12 @@ class Notification(_Sent):
             ) from error
 
     def as_json(self) -> bytes:
-        """Give it as it is sent."""
+        """Return it as it is sent."""
         return self.model_dump_json(by_alias=True, indent=2).encode()
 
 
 def metadata_of(file: DeliveredFile) -> dict[str, Any]:
-    """Give a file's metadata with those of ``ssc_basic``, which the SOC adds (rad says so)."""
+    """Return a file's metadata with those of ``ssc_basic``, which the SOC adds (rad says so)."""
     return {
         "instrument": "WFI",
         "origin": "IPAC/SSC",

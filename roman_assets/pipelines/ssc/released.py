@@ -79,7 +79,7 @@ class ReleasedUnit:
 
 @dataclass(frozen=True)
 class ReleaseInputs:
-    """Tells what products of a release may be made from.
+    """What products of a release may be made from.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class ReleaseInputs:
         mine = (declaration.release, declaration.survey.value)
         if (unit.release, made.metadata.get("survey")) == mine:
             return None
-        return f"is no product of {declaration}"
+        return f"is not a product of {declaration}"
 
     def _generations(self, items: Iterable[ProductInput]) -> list[RegisteredProduct]:
         return [

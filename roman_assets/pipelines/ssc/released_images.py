@@ -23,7 +23,7 @@ _OF_VISITS = tuple(
 
 
 def ready_units(registry: Registry, state: ReleaseState) -> list[ReadyImages]:
-    """Return what the SSC is to be told of a release: its units whose L2 images are all made.
+    """Return what to hand over of a release: its units whose L2 images are all made.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _ready(
 def changed_by_releases_alone(
     registry: Registry, ready: Iterable[ReadyImages], told: Mapping[str, ToldSsc]
 ) -> frozenset[str]:
-    """Return the visits of which the SSC need not be told again although L2 were reprocessed.
+    """Return the visits that need no new hand-over although L2 were reprocessed.
 
     What a data release reprocesses is for its own products, and no reason to make the prompt ones
     of a visit again. Nor is any new L2 of an old image once releases have superseded these (R13).
@@ -116,7 +116,7 @@ def changed_by_releases_alone(
     registry
         What there is.
     ready
-        What the SSC could be told.
+        What could be handed over.
     told
         What it was told last, by partition.
     """

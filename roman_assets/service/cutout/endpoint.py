@@ -35,7 +35,7 @@ _PICTURES_KEPT = 200
 def _answering(
     endpoint: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Let an endpoint state its errors in SODA's words."""
+    """Wrap an endpoint to report its errors in SODA's words."""
 
     @functools.wraps(endpoint)
     async def answered(request: Request) -> Response:

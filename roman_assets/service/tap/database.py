@@ -73,7 +73,7 @@ def _insert(
 
 
 def set_addresses(cursor: duckdb.DuckDBPyConnection, url: str, publisher: str) -> None:
-    """Let the answers of a cursor have the addresses and identifiers of the service.
+    """Set the addresses and identifiers of the service in the answers of a cursor.
 
     Parameters
     ----------

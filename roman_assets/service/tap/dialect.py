@@ -51,7 +51,7 @@ def parsed(query: str) -> exp.Query:
     try:
         statements = parse(query, read=Adql)
     except SqlglotError as error:
-        raise UsageError(f"the query is no ADQL: {_first_line(error)}") from error
+        raise UsageError(f"the query is not ADQL: {_first_line(error)}") from error
     except RecursionError as error:
         raise UsageError("the query is nested too deeply") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):

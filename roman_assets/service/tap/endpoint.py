@@ -145,7 +145,7 @@ def _answer(request: Request) -> Answer:
 
 @answering
 async def job_list(request: Request) -> Response:
-    """Create a job; the list is empty, since whoever knows a job's address may read it."""
+    """Create a job; the list is empty, since anyone who knows a job's address may read it."""
     if request.method == "GET":
         return Response(render("jobs.xml", {}), media_type=XML)
     parameters = await parameters_of(request)

@@ -55,7 +55,7 @@ def predicate(node: exp.Anonymous, prefilter: Prefilter) -> exp.Expr:
     Raises
     ------
     UsageError
-        If its arguments are no geometries.
+        If its arguments are not geometries.
     """
     arguments = node.expressions
     if len(arguments) != 2:
@@ -110,13 +110,13 @@ def geometry(node: exp.Expr) -> Geometry:
     Raises
     ------
     UsageError
-        If it is none.
+        If it is not a geometry.
     """
     name = function_name(node)
     if isinstance(node, exp.Column):
         return Region(node)
     if name not in SHAPES:
-        raise UsageError(f"{node.sql()[:60]!r} is no geometry")
+        raise UsageError(f"{node.sql()[:60]!r} is not a geometry")
     arguments = list(_coordinates(node))
     if name == "region":
         return _of_text(node)
@@ -250,5 +250,5 @@ def _area(given: Geometry) -> list[Area]:
         return []
     ra, dec, radius = (float(number or 0) for number in numbers)
     if not (-90 <= dec <= 90 and 0 <= radius <= 180):
-        raise UsageError(f"({ra}, {dec}, {radius}) is no circle on the sky")
+        raise UsageError(f"({ra}, {dec}, {radius}) is not a circle on the sky")
     return areas_of((ra % 360, dec, radius), None)

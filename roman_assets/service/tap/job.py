@@ -146,7 +146,7 @@ class Jobs:
         self._threads.submit(self._run, job, answer)
 
     def abort(self, job: Job) -> None:
-        """Let a job end without an answer."""
+        """End a job without an answer."""
         with self._lock:
             if job.phase.is_active or job.phase is Phase.PENDING:
                 job.phase, job.ended = Phase.ABORTED, datetime.now(UTC)

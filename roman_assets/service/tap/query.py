@@ -124,13 +124,13 @@ def maxrec(parameters: Parameters, most: int) -> int:
     Raises
     ------
     UsageError
-        If MAXREC is no number.
+        If MAXREC is not a number.
     """
     given = parameters.one("MAXREC")
     if given is None:
         return most
     if not (given.isascii() and given.isdigit() and len(given) < 20):
-        raise UsageError(f"MAXREC: {given[:50]!r} is no number of rows")
+        raise UsageError(f"MAXREC: {given[:50]!r} is not a number of rows")
     return min(int(given), most)
 
 

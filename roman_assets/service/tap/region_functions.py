@@ -131,7 +131,7 @@ def _decided(decide: Callable[..., bool], *columns: Any) -> pa.Array:
 
 
 def _verdict(decide: Callable[..., bool], row: tuple[Any, ...]) -> bool | None:
-    """Decide for one row; unknown where a value is missing or a text is no region."""
+    """Decide for one row; unknown where a value is missing or a text is not a region."""
     if any(value is None for value in row):
         return None
     try:

@@ -80,7 +80,7 @@ def translate(
     Raises
     ------
     UsageError
-        If it is no ADQL, or names something that does not exist.
+        If it is not ADQL, or names something that does not exist.
     """
     tree = parsed(query)
     require_allowed(tree)
@@ -107,13 +107,13 @@ def _require_tables(tree: exp.Expr, tables: Mapping[tuple[str, str], SourceTable
     common = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier):
-            raise UsageError(f"{table.sql()[:60]!r} is no table")
+            raise UsageError(f"{table.sql()[:60]!r} is not a table")
         key = (table.db.lower(), table.name.lower())
         if not table.db and key[1] in common:
             continue
         if key not in tables:
             raise UsageError(
-                f"there is no table {table.sql()[:80]}; tap_schema.tables lists those there are"
+                f"there is not a table {table.sql()[:80]}; tap_schema.tables lists those there are"
             )
         table.set("db", exp.to_identifier(key[0]))
         table.set("this", exp.to_identifier(key[1]))

@@ -43,7 +43,7 @@ def uploaded_tables(
     for pair in pairs:
         name, _, place = (part.strip() for part in pair.partition(","))
         if _NAME.fullmatch(name) is None:
-            raise UsageError(f"UPLOAD: {name[:50]!r} is no name of a table")
+            raise UsageError(f"UPLOAD: {name[:50]!r} is not the name of a table")
         if name.lower() in tables:
             raise UsageError(f"UPLOAD: {name} is sent twice")
         tables[name.lower()] = read_votable(_content(parameters, place, most_bytes), most_rows)

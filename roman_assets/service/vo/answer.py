@@ -24,7 +24,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def answering(endpoint: Endpoint) -> Endpoint:
-    """Let an endpoint state its errors as DALI requires: in a VOTable."""
+    """Wrap an endpoint to report its errors as DALI requires: in a VOTable."""
 
     @functools.wraps(endpoint)
     async def answered(request: Request) -> Response:

@@ -61,11 +61,11 @@ def _place(url: str) -> SplitResult:
         place = urlsplit(url)
         usual = place.port in (None, _PORTS.get(place.scheme))
     except ValueError as error:
-        raise UsageError(f"UPLOAD: {url[:200]!r} is no address") from error
+        raise UsageError(f"UPLOAD: {url[:200]!r} is not an address") from error
     if place.scheme not in _PORTS or not place.hostname or place.username or not usual:
-        raise UsageError(f"UPLOAD: {url[:200]!r} is no public address of the web")
+        raise UsageError(f"UPLOAD: {url[:200]!r} is not a public address of the web")
     if not url.isascii() or any(letter <= " " for letter in url):
-        raise UsageError(f"UPLOAD: {url[:200]!r} is no address")
+        raise UsageError(f"UPLOAD: {url[:200]!r} is not an address")
     return place
 
 
@@ -78,7 +78,7 @@ def _connected(place: SplitResult) -> http.client.HTTPConnection:
         raise UsageError(f"UPLOAD: there is no host {host[:100]!r}") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses or not all(ipaddress.ip_address(one).is_global for one in addresses):
-        raise UsageError(f"UPLOAD: {host[:100]!r} is no public host")
+        raise UsageError(f"UPLOAD: {host[:100]!r} is not a public host")
     connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
     try:
         plain = socket.create_connection((addresses[0], port), _SECONDS)

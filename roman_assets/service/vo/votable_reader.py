@@ -122,7 +122,7 @@ def read_votable(content: bytes, most_rows: int) -> ReadTable:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise UsageError(f"the uploaded table is no XML: {error}") from error
+        raise UsageError(f"the uploaded table is not XML: {error}") from error
     return reader.table()
 
 

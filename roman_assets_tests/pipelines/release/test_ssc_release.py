@@ -233,7 +233,7 @@ def test_nothing_in_a_release_is_made_from_prompt_l2_or_prompt_products(made: Se
         generations = registry.generations([f"{BULGE}_0001_wfi01_f146_cal.asdf", prompt])
     (old, _), (frame,) = generations.values()
     assert old.context == EARLY
-    for number, (entry, reason) in enumerate([(old, EARLY), (frame, "is no product of r0")]):
+    for number, (entry, reason) in enumerate([(old, EARLY), (frame, "is not a product of r0")]):
         inputs = [*made.images(unit(BULGE)), {"name": entry.name, "sha256": entry.sha256}]
         assert made.receive(BULGE, "r0", names=[first], inputs=inputs, text=str(number)).failures
         field, said = fault(made, f"{unit(BULGE)}_{number}")
