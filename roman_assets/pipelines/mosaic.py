@@ -51,7 +51,7 @@ from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import transitions_of
 
 _OUTLINE_MEMORY = 700 * 2**20
-_COADD_MEMORY = {PixelScale.NATIVE: 700 * 2**20, PixelScale.SKYMAP: 1_700 * 2**20}
+_COADD_MEMORY = {PixelScale.NATIVE: 950 * 2**20, PixelScale.SKYMAP: 2_050 * 2**20}
 _MEMORY_PER_BYTE = 5
 """Peak memory of a worker for an empty skycell, and more over the size of the L2 it adds up."""
 
