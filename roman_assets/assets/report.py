@@ -19,6 +19,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import Maker, ProductKind, Step, pictures_of
 from roman_assets.products.name import ProductName
+from roman_assets.products.pixel_scale import PIXEL_SCALE
 from roman_assets.products.pointing import ALIGNED, PointingSource
 from roman_assets.products.visit_policy import MISSING
 
@@ -143,6 +144,7 @@ def _metadata(
         **_quality(kind, entries),
         **_clock(kind, report.deadlines),
         **_partial(kind, entries),
+        **_pixel_scale(entries),
         **_pictures(archive, kind, entries, report),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
@@ -249,6 +251,11 @@ def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[st
         return {}
     lacking = missing_of(entries)
     return {"partial": bool(lacking), MISSING: dg.MetadataValue.json(lacking)}
+
+
+def _pixel_scale(entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
+    scales = sorted({e.metadata[PIXEL_SCALE] for e in entries if PIXEL_SCALE in e.metadata})
+    return {f"{PIXEL_SCALE}_arcsec": ", ".join(map(str, scales))} if scales else {}
 
 
 def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:

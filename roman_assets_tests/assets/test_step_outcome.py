@@ -138,9 +138,14 @@ def test_a_catalogue_without_its_file_is_found(root: DataRoot) -> None:
 def test_a_visit_made_in_part_is_shown_with_what_lacked(root: DataRoot) -> None:
     lacking = [exposure(2)]
     result = publish(
-        root, Step.VISIT, association(), partition=VISIT, metadata={"missing": lacking}
+        root,
+        Step.VISIT,
+        association(),
+        partition=VISIT,
+        metadata={"missing": lacking, "pixel_scale": 0.11},
     )
     found = outcome_of(root, Step.VISIT, VISIT, result)
     shown = found.assets[dg.AssetKey("association")].metadata
     assert shown["partial"] is True
     assert shown["missing"].value == [exposure(2)]
+    assert shown["pixel_scale_arcsec"] == "0.11"
