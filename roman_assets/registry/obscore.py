@@ -149,8 +149,10 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
         "product.file_set", "meta.id", "DataID.observationID",
     ),
     ObsCoreColumn(
-        "obs_title", "VARCHAR", "what the product is", "kind.title", "meta.title;obs",
-        "DataID.title",
+        "obs_title", "VARCHAR", "what the product is, and a grade that warns of it",
+        "kind.title || if(product.quality in ('SUSPECT', 'BAD'), "
+        "' (graded ' || product.quality || ': ' || product.quality_reason || ')', '')",
+        "meta.title;obs", "DataID.title",
     ),
     ObsCoreColumn(
         "obs_publisher_did", "VARCHAR", "identifier of the product given by the publisher",
@@ -292,17 +294,13 @@ OBSCORE_COLUMNS: tuple[ObsCoreColumn, ...] = (
         "meta.id;instr", "Provenance.ObsConfig.Instrument.name",
     ),
     ObsCoreColumn(
-        "quality", "VARCHAR", "an operator's grade: OK, SUSPECT or BAD; null without one",
-        "product.quality", "meta.code.qual", "roman:Quality.grade",
-    ),
-    ObsCoreColumn(
         "proposal_id", "VARCHAR", "program number", "lpad(product.program::varchar, 5, '0')",
         "meta.id;obs.proposal", "Provenance.Proposal.identifier",
     ),
 )  # fmt: skip
 """All mandatory columns of ObsCore 1.1 and those optional ones that say something here.
 
-ObsCore has no column for grades; ``quality`` is one of our own, as the standard allows.
+ObsCore has no column for an operator's grade, so the title says what is suspect or bad, and why.
 """
 
 

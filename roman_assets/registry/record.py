@@ -161,14 +161,6 @@ class ProductTransition(_Frozen):
     valid_from: UtcTime | None = None
     valid_until: UtcTime | None = None
 
-    @model_validator(mode="after")
-    def _grades_or_not(self) -> Self:
-        if (self.transition is Transition.GRADED) is not (self.quality is not None):
-            raise ValueError(f"{self.name}: a grade has a quality, and nothing else has")
-        if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
-            raise ValueError(f"{self.name}: the grade ends before it begins")
-        return self
-
 
 class Statement(StrEnum):
     """What a commit record is about."""
@@ -473,13 +465,16 @@ class CommitRecord(_Frozen):
         Raises
         ------
         ValueError
-            If a name is not official, or a product has no such transition in its life cycle.
+            If a name is not official, a product has no such transition in its life cycle, or a
+            grade has no quality.
         """
         for product in self.products:
             require_possible(product.product_name, Transition.MADE)
         for change in self.transitions:
             if change.transition is Transition.MADE:
                 raise ValueError(f"{change.name}: what is made is stated as a product")
+            if change.transition is Transition.GRADED and change.quality is None:
+                raise ValueError(f"{change.name}: a grade needs a quality")
             require_possible(ProductName.parse(change.name), change.transition)
 
     @model_validator(mode="after")
