@@ -69,7 +69,7 @@ def grade(
     )
     done = give(DataRoot.from_environment(), _given(names), given, dry_run=dry_run)
     graded = sum(one.quality is not None for one in done.transitions)
-    _report(done, f"{graded} products are graded {quality}", dry_run=dry_run)
+    _report(done, f"{_counted(graded)} graded {quality}", dry_run=dry_run)
 
 
 def withdraw(names: Names, reason: Reason, by: Author = "", dry_run: DryRun = False) -> None:
@@ -90,7 +90,7 @@ def withdraw(names: Names, reason: Reason, by: Author = "", dry_run: DryRun = Fa
         dry_run=dry_run,
     )
     withdrawn = sum(one.quality is None for one in done.transitions)
-    _report(done, f"{withdrawn} products are withdrawn ({decimal(done.size)})", dry_run=dry_run)
+    _report(done, f"{_counted(withdrawn)} withdrawn ({decimal(done.size)})", dry_run=dry_run)
 
 
 def _given(names: list[str]) -> list[str]:
@@ -105,4 +105,8 @@ def _report(done: RetentionReport, text: str, *, dry_run: bool) -> None:
         return
     typer.echo(text + (f"; record {done.record_id}" if done.record_id else ""))
     if done.untouched:
-        typer.echo(f"{len(done.untouched)} were so before: nothing happens to them")
+        typer.echo(f"{_counted(len(done.untouched))} unchanged")
+
+
+def _counted(number: int) -> str:
+    return f"{number} product" if number == 1 else f"{number} products"

@@ -7,7 +7,7 @@ field, reason, remedy.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,17 +19,10 @@ from roman_assets.archive.exchange import MOST_FILES
 from roman_assets.archive.store import sha256_of
 from roman_assets.errors import BadInputError
 from roman_assets.pipelines.publication_order import superseded_already
-from roman_assets.pipelines.release.replacing import releases_in_place
 from roman_assets.pipelines.release.state import Release
-from roman_assets.pipelines.ssc.delivery import Address, Delivery, delivered_name
+from roman_assets.pipelines.ssc.delivery import Delivery, delivered_name
+from roman_assets.pipelines.ssc.known import KnownProducts, Observed, leader_of
 from roman_assets.pipelines.ssc.notification import NOTIFICATION, DeliveredFile, metadata_of
-from roman_assets.pipelines.ssc.released import ReleasedUnit, ReleaseInputs
-from roman_assets.products.kind import (
-    RELEASE_DELIVERY_STEPS,
-    VISIT_STEPS,
-    ProductKind,
-    expected_kinds,
-)
 from roman_assets.products.lifecycle import is_versioned
 from roman_assets.products.name import (
     DetectorFileSet,
@@ -37,15 +30,13 @@ from roman_assets.products.name import (
     GroupedFileSet,
     ProductName,
 )
-from roman_assets.products.observation import ExposureId, ExposureType, Survey, VisitId
+from roman_assets.products.observation import Survey
 from roman_assets.registry.delivered_schema import schema_faults
-from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.metadata import (
     ProductMetadata,
     delivered_metadata,
     product_metadata,
 )
-from roman_assets.registry.record import ProductInput
 from roman_assets.registry.registry import Registry
 
 CLOCKS_DIFFER = timedelta(minutes=10)
@@ -98,64 +89,6 @@ class Findings:
     release: Release | None = None
 
 
-@dataclass(frozen=True)
-class _Observed:
-    """What the registry knows of the exposure, visit or unit of a release of a delivery."""
-
-    survey: Survey
-    exposure_type: ExposureType
-    optical_elements: frozenset[str]
-    expected: tuple[ProductKind, ...]
-    released: ReleasedUnit | None = None
-
-    @classmethod
-    def of(cls, registry: Registry, address: Address, source: str) -> _Observed:
-        if address.step not in RELEASE_DELIVERY_STEPS:
-            return cls._of_prompt(registry, address, source)
-        released = ReleasedUnit.of(registry, address, source)
-        unit, survey = released.unit, released.release.declaration.survey
-        return cls(
-            survey,
-            unit.exposure_type,
-            frozenset(str(name.file_set.optical_element) for name in unit.products),
-            expected_kinds(survey, unit.exposure_type, (address.step,)),
-            released,
-        )
-
-    @classmethod
-    def _of_prompt(cls, registry: Registry, address: Address, source: str) -> _Observed:
-        visit = (
-            VisitId.parse(address.partition)
-            if address.step in VISIT_STEPS
-            else ExposureId.parse(address.partition).visit
-        )
-        seen = [
-            one
-            for one in registry.exposures_of_visit(visit)
-            if one.cal and address.partition in (str(visit), str(one.exposure))
-        ]
-        known = [(one.survey, one.exposure_type) for one in seen]
-        survey_name, type_name = known[0] if known else (None, None)
-        if survey_name is None or type_name is None:
-            raise BadInputError(
-                source,
-                "filename",
-                f"there is no L2 image of {address.partition}",
-                "deliver what is made from L2 images that were handed over",
-            )
-        survey, exposure_type = Survey(survey_name), ExposureType(type_name)
-        return cls(
-            survey,
-            exposure_type,
-            frozenset(
-                str(entry.product_name.file_set.optical_element)
-                for one in seen
-                for entry in one.cal
-            ),
-            expected_kinds(survey, exposure_type, (address.step,)),
-        )
-
-
 def check_delivery(
     registry: Registry, delivery: Delivery, copies: Mapping[str, Path], now: datetime
 ) -> Findings:
@@ -174,7 +107,7 @@ def check_delivery(
     """
     try:
         address, sent = delivery.address(), delivery.notification.files
-        observed = _Observed.of(registry, address, delivery.name)
+        observed = Observed.of(registry, address, delivery.name)
     except BadInputError as fault:
         return Findings((), (fault,))
     if len(delivery.files) >= MOST_FILES:
@@ -182,7 +115,7 @@ def check_delivery(
         many = BadInputError(delivery.name, "files", reason, "deliver fewer at once")
         return Findings((), (many,))
     faults = list(_listing_faults(delivery))
-    known = _Known.of(registry, sent, observed.released)
+    known = KnownProducts.of(registry, sent, observed.released)
     files = []
     for file in sent:
         try:
@@ -232,43 +165,6 @@ def _listing_faults(delivery: Delivery) -> Iterator[BadInputError]:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What the registry knows of what a delivery names, and what the delivery has itself."""
-
-    generations: Mapping[str, tuple[RegisteredProduct, ...]]
-    current: Mapping[str, RegisteredProduct]
-    delivered: frozenset[ProductInput]
-    superseded_by: Mapping[ProductName, str]
-    inputs: ReleaseInputs | None
-
-    @classmethod
-    def of(
-        cls, registry: Registry, sent: Iterable[DeliveredFile], released: ReleasedUnit | None
-    ) -> _Known:
-        files = list(sent)
-        inputs = {item.name for file in files for item in file.inputs}
-        leaders = {leader for file in files if (leader := _leader(file.filename)) is not None}
-        names = {file.filename for file in files if _is_official(file.filename)}
-        official = {name for name in inputs if _is_official(name)}
-        generations = registry.generations(official)
-        return cls(
-            generations,
-            registry.current(leaders | names),
-            frozenset(ProductInput(name=file.filename, sha256=file.sha256) for file in files),
-            releases_in_place(registry, map(ProductName.parse, names)),
-            None if released is None else released.inputs(registry, generations),
-        )
-
-    def has(self, item: ProductInput) -> bool:
-        return item in self.delivered or self.generation(item) is not None
-
-    def generation(self, item: ProductInput) -> RegisteredProduct | None:
-        """Return the generation that an input is."""
-        made = self.generations.get(item.name, ())
-        return next((one for one in made if one.sha256 == item.sha256), None)
-
-
-@dataclass(frozen=True)
 class _FileCheck:
     """The checks of one file."""
 
@@ -276,8 +172,8 @@ class _FileCheck:
     sent: DeliveredFile
     name: ProductName
     copy: Path | None
-    observed: _Observed
-    known: _Known
+    observed: Observed
+    known: KnownProducts
 
     def faults(self, now: datetime) -> Iterator[BadInputError]:
         yield from self._content_faults()
@@ -372,7 +268,7 @@ class _FileCheck:
                     "inputs", f"{item.name} {reason}",
                     f"make it from the L2 images and products of {self.known.inputs.release} alone",
                 )  # fmt: skip
-        leader = _leader(self.sent.filename)
+        leader = leader_of(self.sent.filename)
         if leader is None:
             return
         named = {item.sha256 for item in self.sent.inputs if item.name == leader}
@@ -442,22 +338,6 @@ def _open(path: Path, name: ProductName) -> None:
 def _rows(path: Path, name: ProductName) -> int | None:
     """Return the number of rows of a table."""
     return pq.read_metadata(path).num_rows if name.kind.extension == "parquet" else None
-
-
-def _leader(filename: str) -> str | None:
-    try:
-        leader = ProductName.parse(filename).leader
-    except ValueError:
-        return None
-    return None if leader is None else str(leader)
-
-
-def _is_official(text: str) -> bool:
-    try:
-        ProductName.parse(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _said_by_name(name: ProductName, survey: Survey) -> dict[str, Any]:
