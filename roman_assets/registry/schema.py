@@ -440,7 +440,7 @@ PROPOSALS = Table(
         *columns_of(
             Change,
             {
-                "cause": "context, software, ephemeris, level0 or pixel_scale",
+                "cause": "context, software, ephemeris, level0, data or pixel_scale",
                 "value": "what they would be made with",
             },
         ),
