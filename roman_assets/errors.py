@@ -38,6 +38,10 @@ class BadInputError(PlatformError):
         return f"{self.source}: {self.field}: {self.reason}. Remedy: {self.remedy}"
 
 
+class LostPacketsError(BadInputError):
+    """Packets that have not come down: nothing is wrong with what has."""
+
+
 class PassingFaultError(PlatformError):
     """A fault of the surroundings, not of the data: the same work may succeed later."""
 

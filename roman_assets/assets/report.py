@@ -247,9 +247,9 @@ def _clock(kind: ProductKind, deadlines: pd.DataFrame) -> dict[str, Any]:
 
 
 def _partial(kind: ProductKind, entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
-    if kind.step is not Step.VISIT:
-        return {}
     lacking = missing_of(entries)
+    if kind.step is not Step.VISIT and not lacking:
+        return {}
     return {"partial": bool(lacking), MISSING: dg.MetadataValue.json(lacking)}
 
 
@@ -259,7 +259,7 @@ def _pixel_scale(entries: Iterable[RegisteredProduct]) -> dict[str, Any]:
 
 
 def missing_of(entries: Iterable[RegisteredProduct]) -> list[str]:
-    """Return what was missing of the visit when products were made, as marked."""
+    """Return what was missing when products were made, as they are marked."""
     return sorted({name for entry in entries for name in entry.metadata.get(MISSING, ())})
 
 

@@ -91,8 +91,11 @@ _SOFTWARE: Mapping[Step, str] = {
 }
 """What makes the products of a step, for the graph."""
 
-ALWAYS_MADE = frozenset({"uncal", "cal"})
-"""Kinds that every successful step makes; of the others an exposure or visit may have none."""
+ALWAYS_MADE = frozenset({"cal"})
+"""Kinds that every successful step makes; of the others an exposure or visit may have none.
+
+FACE may be formatted before any detector: then nothing is calibrated.
+"""
 
 
 def kinds_of(step: Step) -> tuple[ProductKind, ...]:
@@ -216,7 +219,7 @@ def upstream_specs() -> list[dg.AssetSpec]:
             LEVEL0,
             description=(
                 "Raw packets in the landing area. Never visible to general users (R1). "
-                "Reported once all packets and ancillary data of an exposure are in."
+                "Reported when packets of an exposure are formatted, all or those that are in."
             ),
             group_name="l0",
             kinds={"ccsds"},

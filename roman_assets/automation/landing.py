@@ -1,7 +1,8 @@
-"""The sensor that makes L1, L2 and L4 of an exposure once all of it has been received (R2, R5).
+"""The sensor that makes L1, L2 and L4 of an exposure as its packets come in (R2, R5).
 
 It compares states: what has been received of an exposure now with what its L1 was made from. No
 event is remembered, so none can be lost; a delivery that changes the content is formatted again.
+Each detector is formatted by its own packets: `roman_assets.products.packet_policy` says when.
 
 With many exposures a look cannot compare all of them. `LandingWatch` keeps those that differ, and
 compares again only where the landing area or the registry has changed; it is a memory of the
@@ -10,12 +11,13 @@ process, and empty after a restart, when everything is compared.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
@@ -41,13 +43,14 @@ from roman_assets.products.deadline import DEADLINES, ClockEvent, ClockOrigin, D
 from roman_assets.products.kind import Level, Step, expected_kinds
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.origin import Origin
+from roman_assets.products.packet_policy import PacketPolicy, formatted_from
 from roman_assets.products.priority import PRIORITY_TAG, earliest_due, run_priority
 from roman_assets.products.retry import FailedRuns, RetryPauses
 from roman_assets.resources import Installation
 
 if TYPE_CHECKING:
     from roman_assets.pipelines.formatting.landing import LandingArea
-    from roman_assets.pipelines.formatting.receipt import Receipt
+    from roman_assets.pipelines.formatting.receipt import Receipt, SenderReceipt
     from roman_assets.registry.registry import Registry
 
 _Setting = TypeVar("_Setting")
@@ -72,35 +75,75 @@ class MadeExposure:
     Parameters
     ----------
     received
-        ``content_version`` of the receipt that its L1 were made from; empty before there are any.
+        By sender, the content versions of packets that its L1 were made from or could not be made
+        from, each with the time at which that work began.
     content
         Changes with every L1 product.
     calibrated
         Whether every L1 ramp has L2 made from it, except those recorded as failures.
     """
 
-    received: str = ""
+    received: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
     content: str = ""
     calibrated: bool = False
+
+    def has(self, sender: str, receipt: SenderReceipt) -> bool:
+        """Tell whether there is L1 of what is in of a sender, or of more: files may be removed."""
+        made = self.received.get(sender, {})
+        if receipt.content_version in made:
+            return True
+        if not receipt.missing or not made:
+            return False
+        return receipt.newest is None or receipt.newest <= max(made.values())
 
 
 @dataclass(frozen=True)
 class ExposureState:
-    """An exposure as received and as its products were made; and when what it gives is due."""
+    """An exposure as received and as its products were made; and when what it gives is due.
+
+    Parameters
+    ----------
+    receipt
+        What is in.
+    made
+        What was made of it.
+    ready
+        The senders that are formatted now, each with the moment at which its clock started.
+    deadlines
+        The table of deadlines.
+    failed
+        Its runs that have failed for passing faults.
+    """
 
     receipt: Receipt
     made: MadeExposure
+    ready: Mapping[str, datetime]
     deadlines: Mapping[Level, Deadline] = field(default_factory=lambda: DEADLINES)
     failed: FailedRuns | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether all is in and the products are not all made from just that."""
-        return self.receipt.complete and (not self._is_made or self._is_partial)
+        """Whether something can be made, and the products are not all made from just that."""
+        return bool(self.ready) and (not self._is_made or self._is_partial)
 
     @property
     def _is_made(self) -> bool:
-        return self.made.calibrated and self.made.received == self.receipt.content_version
+        return self.made.calibrated and not self.unformatted
+
+    @property
+    def unformatted(self) -> frozenset[str]:
+        """The senders that are ready, and of which there is no L1 from just what is in."""
+        senders = self.receipt.senders
+        return frozenset(name for name in self.ready if not self.made.has(name, senders[name]))
+
+    @property
+    def _content(self) -> str:
+        """Identifies what L1 is to be made from."""
+        if self.receipt.complete:
+            return self.receipt.content_version
+        senders = self.receipt.senders
+        lines = (f"{name} {senders[name].content_version}" for name in sorted(self.ready))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def _is_partial(self) -> bool:
@@ -115,7 +158,7 @@ class ExposureState:
         and so is L1 that a lost run left without L2.
         """
         made = self.made.content or "new"
-        key = f"{self.receipt.exposure}:{self.receipt.content_version}:{made}"
+        key = f"{self.receipt.exposure}:{self._content}:{made}"
         return retry_key(key, self.failed)
 
     def due(self, now: datetime) -> datetime | None:
@@ -128,22 +171,16 @@ class ExposureState:
         if receipt.survey is None or receipt.exposure_type is None:
             return None
         levels = {kind.due_level for kind in expected_kinds(receipt.survey, receipt.exposure_type)}
-        starts = {
-            origin: receipt.events[event]
-            for origin, event in _RECEIPT_CLOCK.items()
-            if event in receipt.events
-        }
-        if self.made.calibrated and not self._is_partial:
+        unformatted = self.unformatted
+        waiting = (self.ready[sender] for sender in unformatted or self.ready)
+        starts = {ClockOrigin.RECEIPT: min(waiting)} if self.ready else {}
+        if ClockEvent.EXECUTION_END in receipt.events:
+            starts[ClockOrigin.EXECUTION] = receipt.events[ClockEvent.EXECUTION_END]
+        if self.made.content and self.made.calibrated and not self._is_partial:
             starts = dict.fromkeys(starts, now)
-        elif self.made.received == receipt.content_version:
+        elif not unformatted:
             levels.discard(Level.L1)
         return earliest_due(levels, starts, self.deadlines)
-
-
-_RECEIPT_CLOCK = {
-    ClockOrigin.RECEIPT: ClockEvent.ALL_RECEIVED,
-    ClockOrigin.EXECUTION: ClockEvent.EXECUTION_END,
-}
 
 
 @dataclass
@@ -162,6 +199,8 @@ class LandingWatch(Remembered):
     _unrecorded: dict[ExposureId, Receipt] = field(default_factory=dict)
     more: bool = False
     _waiting: dict[ExposureId, ExposureState] = field(default_factory=dict)
+    _later: dict[ExposureId, datetime] = field(default_factory=dict)
+    """When more of an exposure is formatted, by time alone."""
     _in_vain: dict[ExposureId, ExposureState] = field(default_factory=dict)
     _mark: tuple[int, int] | None = None
     _keys: set[str] | None = None
@@ -190,8 +229,9 @@ class LandingWatch(Remembered):
         remade = () if changed.everything else filter(is_exposure, changed.partitions)
         changes = self.landing.changes(self._mark, RECEIPTS_PER_TICK)
         self._mark, self.more = changes.mark, changes.more
-        known = self.landing.known_receipts(map(ExposureId.parse, remade))
-        self._compare({one.exposure: one for one in (*known, *changes.receipts)})
+        come = [exposure for exposure, moment in self._later.items() if moment <= now]
+        known = self.landing.known_receipts([*map(ExposureId.parse, remade), *come])
+        self._compare({one.exposure: one for one in (*known, *changes.receipts)}, now)
         self._unrecorded |= {one.exposure: one for one in changes.receipts}
         return list(changes.receipts)
 
@@ -203,16 +243,28 @@ class LandingWatch(Remembered):
         from roman_assets.pipelines.formatting.receipt_record import record_receipts
 
         unrecorded = list(self._unrecorded.values())
-        record_receipts(self.root, unrecorded, folded=False, registry=self._changes.registry)
+        record_receipts(
+            self.root,
+            unrecorded,
+            folded=False,
+            registry=self._changes.registry,
+            policy=self._packet_policy(),
+        )
         self._unrecorded.clear()
 
-    def _compare(self, receipts: dict[ExposureId, Receipt]) -> None:
+    def _packet_policy(self) -> PacketPolicy:
+        from roman_assets.registry.packet_settings import packet_policy_of
+
+        return self._setting(packet_policy_of, PacketPolicy())
+
+    def _compare(self, receipts: dict[ExposureId, Receipt], now: datetime) -> None:
         from roman_assets.registry.deadline_settings import deadlines_of
 
-        complete = [exposure for exposure, receipt in receipts.items() if receipt.complete]
-        made = made_exposures(self._changes.registry, complete)
+        ready = self._ready(receipts, now)
+        formattable = [exposure for exposure, senders in ready.items() if senders]
+        made = made_exposures(self._changes.registry, formattable)
         made |= delivered_exposures(self._changes.registry, receipts.values(), made)
-        failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, complete))
+        failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, formattable))
         deadlines: Mapping[Level, Deadline] = self._setting(deadlines_of, DEADLINES)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
@@ -220,15 +272,39 @@ class LandingWatch(Remembered):
             self.incomplete.discard(exposure)
             if not receipt.complete:
                 self.incomplete.add(exposure)
-                continue
             state = ExposureState(
                 receipt,
                 made.get(exposure, MadeExposure()),
+                ready[exposure],
                 deadlines,
                 failed.get(str(exposure)),
             )
             if state.wanted:
                 self._waiting[exposure] = state
+
+    def _ready(
+        self, receipts: dict[ExposureId, Receipt], now: datetime
+    ) -> dict[ExposureId, dict[str, datetime]]:
+        """Return the senders that are formatted now, and note when there will be others."""
+        from roman_assets.pipelines.formatting.receipt_record import cut_off_of
+
+        policy = self._packet_policy()
+        incomplete = [str(exposure) for exposure, one in receipts.items() if not one.complete]
+        recorded = self._changes.registry.receipts(incomplete) if incomplete else {}
+        ready = {}
+        for exposure, receipt in receipts.items():
+            known = recorded.get(str(exposure))
+            cut_off = cut_off_of(receipt, policy, known)
+            moments = formatted_from(receipt.senders, _ancillary(receipt), cut_off, policy.wait)
+            ready[exposure] = {
+                name: _clock_start(receipt, receipt.senders[name], cut_off)
+                for name, moment in moments.items()
+                if receipt.complete or moment <= now
+            }
+            self._later.pop(exposure, None)
+            if later := [one for name, one in moments.items() if name not in ready[exposure]]:
+                self._later[exposure] = min(later)
+        return ready
 
     def _setting(self, read: Callable[[DataRoot], _Setting], standard: _Setting) -> _Setting:
         """Read a setting of order and pauses; the standard one if its file cannot be used."""
@@ -326,7 +402,7 @@ def _urgency(state: ExposureState, now: datetime) -> tuple[bool, datetime, str]:
     job=exposure_products,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Makes L1, L2 and L4 of an exposure once all of it has been received.",
+    description="Makes L1, L2 and L4 of an exposure, each detector as its own packets are in.",
 )
 def landing_sensor(
     context: dg.SensorEvaluationContext,
@@ -364,7 +440,7 @@ def made_exposures(
     progress = registry.exposure_progress(map(str, exposures))
     columns = (progress[name] for name in ("exposure", "received", "content", "calibrated"))
     return {
-        ExposureId.parse(exposure): MadeExposure(received or "", content, bool(calibrated))
+        ExposureId.parse(exposure): MadeExposure(_by_sender(received), content, bool(calibrated))
         for exposure, received, content, calibrated in zip(*columns, strict=True)
     }
 
@@ -385,15 +461,45 @@ def delivered_exposures(
     """
     from roman_assets.pipelines.formatting.delivered import delivered_version
 
-    delivered = [one for one in receipts if one.origin is Origin.DELIVERED]
+    delivered = [one for one in receipts if one.origin is Origin.DELIVERED and one.complete]
     current = registry.current(file.name for one in delivered for file in one.files)
     found = {}
     for one in delivered:
         files = {file.name: current[file.name].sha256 for file in one.files if file.name in current}
+        published = {delivered_version(one.exposure, files): one.events[ClockEvent.ALL_RECEIVED]}
         found[one.exposure] = replace(
-            made.get(one.exposure, MadeExposure()), received=delivered_version(one.exposure, files)
+            made.get(one.exposure, MadeExposure()),
+            received={Origin.DELIVERED.value: published},
         )
     return found
+
+
+def _by_sender(rows: Iterable[Mapping[str, Any]] | None) -> dict[str, dict[str, datetime]]:
+    found: dict[str, dict[str, datetime]] = {}
+    for row in () if rows is None else rows:
+        found.setdefault(row["sender"], {})[row["content"]] = row["begun"].astimezone(UTC)
+    return found
+
+
+def _ancillary(receipt: Receipt) -> datetime | None:
+    """Return when the ancillary data were in; delivered L1 needs none."""
+    needed = ClockEvent.ANCILLARY
+    if receipt.origin is Origin.DELIVERED:
+        needed = ClockEvent.ALL_RECEIVED
+    return receipt.events.get(needed)
+
+
+def _clock_start(receipt: Receipt, sender: SenderReceipt, cut_off: datetime | None) -> datetime:
+    """Return when the clock of a sender's L1 started: when its packets were in, or at the cut-off.
+
+    Moments of an exposure that was once complete stay.
+    """
+    recorded = receipt.events.get(ClockEvent.ALL_RECEIVED)
+    if recorded is not None:
+        return recorded
+    packets = sender.received or cut_off
+    assert packets is not None, "a sender without all of its packets is formatted at the cut-off"
+    return max(packets, receipt.events[ClockEvent.ANCILLARY])
 
 
 def run_request(state: ExposureState, now: datetime) -> dg.RunRequest:
@@ -416,14 +522,14 @@ def run_request(state: ExposureState, now: datetime) -> dg.RunRequest:
 def received_events(
     state: ExposureState,
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
-    """Report that all of an exposure is in, and at first what it is made with besides."""
+    """Report what of an exposure is in, and at first what it is made with besides."""
     yield level0_event(state.receipt)
     if not state.made.content:
         yield from (first_version(asset, str(state.receipt.exposure)) for asset in EXPOSURE_INPUTS)
 
 
 def level0_event(receipt: Receipt) -> dg.AssetMaterialization:
-    """Report that all of an exposure has been received."""
+    """Report what of an exposure has been received."""
     return dg.AssetMaterialization(
         LEVEL0,
         partition=str(receipt.exposure),
@@ -432,6 +538,7 @@ def level0_event(receipt: Receipt) -> dg.AssetMaterialization:
             "survey": str(receipt.survey),
             "optical_element": str(receipt.optical_element),
             "detectors": len(receipt.detectors),
+            "missing": dg.MetadataValue.json(list(receipt.missing)),
             **{
                 event.value: dg.MetadataValue.timestamp(moment)
                 for event, moment in receipt.events.items()
@@ -451,4 +558,4 @@ def skip_reason(watch: LandingWatch, remaining: int) -> dg.SkipReason:
         return dg.SkipReason("every exposure received has been requested")
     shown = ", ".join(map(str, sorted(watch.incomplete)[:5]))
     dots = " ..." if len(watch.incomplete) > 5 else ""
-    return dg.SkipReason(f"{len(watch.incomplete)} exposures are not complete: {shown}{dots}")
+    return dg.SkipReason(f"{len(watch.incomplete)} exposures wait for packets: {shown}{dots}")

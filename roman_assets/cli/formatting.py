@@ -1,7 +1,8 @@
-"""The command that explains why L1 would differ if reprocessed: ``formatting`` (R3, R8)."""
+"""Commands about L1: ``formatting`` (R3, R8) and ``format-incomplete`` (R2)."""
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DataRoot
+from roman_assets.errors import BadInputError
 from roman_assets.products.observation import ExposureId
 
 
@@ -19,14 +21,52 @@ def _exposure(text: str) -> ExposureId:
         raise typer.BadParameter(str(error)) from error
 
 
-def formatting(
-    exposures: Annotated[
-        list[ExposureId],
-        typer.Argument(
-            parser=_exposure, metavar="EXPOSURE", help="Such as r0000101001001001001_0001."
-        ),
-    ],
+Exposures = Annotated[
+    list[ExposureId],
+    typer.Argument(parser=_exposure, metavar="EXPOSURE", help="Such as r0000101001001001001_0001."),
+]
+
+
+def format_incomplete(
+    exposures: Exposures,
+    reason: Annotated[str, typer.Option(help="Why the rest is not awaited; recorded.")],
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who decides; default: the user.")
+    ] = None,
 ) -> None:
+    """Format what has come down of exposures now, without waiting for lost packets.
+
+    The decision is recorded. Detectors with lost packets are formatted with flagged pixels if one
+    of their resultants is whole; others are recorded as lost. Packets that arrive later are
+    formatted as well.
+
+    [dim]roman-assets format-incomplete r0000101001001001001_0001 --reason "overwritten"[/dim]
+    """
+    from roman_assets.pipelines.formatting.landing import LandingArea
+    from roman_assets.pipelines.formatting.receipt_record import WaitEnded, record_receipts
+    from roman_assets.products.deadline import ClockEvent
+
+    root = DataRoot.from_environment()
+    landing = LandingArea(root)
+    landing.scan()
+    receipts = landing.receipts(exposures)
+    for receipt in receipts:
+        if ClockEvent.FIRST_PACKET not in receipt.events:
+            raise BadInputError(
+                receipt.exposure, "packets", "not one has come down", "have them sent again"
+            )
+        if not receipt.lacks_packets:
+            raise BadInputError(
+                receipt.exposure, "packets", "all have come down",
+                "see `roman-assets deadlines` for what it waits for",
+            )  # fmt: skip
+    decision = WaitEnded(by or getpass.getuser(), reason)
+    record_receipts(root, receipts, decision=decision)
+    for receipt in receipts:
+        typer.echo(f"{receipt.exposure} is formatted without: {'; '.join(receipt.missing)}")
+
+
+def formatting(exposures: Exposures) -> None:
     """Explain why L1 would differ if reprocessed from its packets.
 
     The definitive ephemeris, repaired packets, another version of the formatting software: none

@@ -16,7 +16,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement, Survey
 
 if TYPE_CHECKING:
-    from roman_assets.observatory.downlink import Delivery
+    from roman_assets.observatory.downlink import Delivery, Loss
     from roman_assets.observatory.plan import VisitPlan
 
 HOURS_BEFORE_NOW = 6
@@ -112,6 +112,15 @@ def simulate(
         list[int] | None,
         typer.Option("--lose", metavar="N", help="Exposure N of each visit is never received."),
     ] = None,
+    lost_packets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lose-packets",
+            metavar="WFInn|FACE|WFInn:N",
+            help="Hold back all packets of a detector or of FACE, or one packet of a detector's "
+            "resultant N.",
+        ),
+    ] = None,
     held_back: Annotated[
         bool, typer.Option("--held-back", help="Only land what earlier deliveries held back.")
     ] = False,
@@ -145,12 +154,13 @@ def simulate(
         )  # fmt: skip
         plan = VisitPlan.from_requests([request], start=began, detectors=names, pass_=pass_)
     never_received = _lost(plan, lost or ())
+    arrival = replace(_delivery(delivery, seed), losses=_losses(lost_packets or ()))
     downlink(
         root,
         plan,
         seed=seed,
         window=None if full_size else 512,
-        delivery=_delivery(delivery, seed),
+        delivery=arrival,
         definitive_ephemeris=definitive_ephemeris,
         lost=never_received,
     )
@@ -198,6 +208,15 @@ def _lost(plan: VisitPlan, numbers: Collection[int]) -> Collection[int]:
     if unknown := sorted(set(numbers) - planned):
         raise typer.BadParameter(f"no visit has an exposure {unknown[0]} that --lose could lose")
     return numbers
+
+
+def _losses(texts: Collection[str]) -> tuple[Loss, ...]:
+    from roman_assets.observatory.downlink import Loss
+
+    try:
+        return tuple(map(Loss.parse, texts))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _delivery(name: str, seed: int) -> Delivery:

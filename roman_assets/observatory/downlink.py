@@ -10,10 +10,11 @@ import filecmp
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Self
 from zlib import crc32
 
 import numpy as np
@@ -26,6 +27,7 @@ from roman_assets.archive.durability import (
 )
 from roman_assets.data_root import DataRoot
 from roman_assets.pipelines.formatting.ancillary import ExecutedVisit, MATable
+from roman_assets.pipelines.formatting.data_unit import Stream
 from roman_assets.pipelines.formatting.landing import (
     DOCUMENT_SUFFIX,
     EPHEMERIS_SUFFIX,
@@ -34,12 +36,56 @@ from roman_assets.pipelines.formatting.landing import (
 )
 from roman_assets.pipelines.formatting.packet import (
     MAX_PACKET_SIZE,
+    Packet,
+    PacketReader,
     SequenceCounters,
     encode,
 )
 from roman_assets.pipelines.formatting.telemetry import Telemetry
+from roman_assets.products.observation import DETECTORS
+from roman_assets.products.packet_policy import FACE
 
 _HELD_BACK = "held_back"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Packets that do not come down with the others.
+
+    Parameters
+    ----------
+    sender
+        A detector, or FACE.
+    resultant
+        Only one packet in the middle of this resultant, from 1; None for all that the sender sends.
+    """
+
+    sender: str
+    resultant: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a loss: ``FACE``, ``WFI02``, or ``WFI02:3`` for a packet of its third resultant.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        """
+        sender, colon, number = text.upper().partition(":")
+        if sender not in (*DETECTORS, FACE) or (colon and sender == FACE):
+            raise ValueError(f"{text!r}: expected FACE, WFI01 to WFI18, or WFI01:3 for a resultant")
+        return cls(sender, int(number) if colon else None)
+
+    def takes(self, packet: Packet) -> bool:
+        """Tell whether a packet is lost."""
+        unit = packet.header.unit
+        if (unit.detector or FACE) != self.sender:
+            return False
+        return self.resultant is None or (
+            (unit.stream, unit.index) == (Stream.SCIENCE, self.resultant - 1)
+            and packet.chunk == packet.header.nchunks // 2
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +106,8 @@ class Delivery:
         Fraction of the packets that is lost at first, and held back.
     damaged
         Fraction of the packets that comes with a flipped bit; good copies are held back.
+    losses
+        Packets of each exposure that are lost at first, and held back.
     late_packets, late_documents, late_ma_tables
         Whether the last file of packets, all documents and ephemerides, and MA tables are held
         back.
@@ -71,6 +119,7 @@ class Delivery:
     repeated: float = 0.0
     dropped: float = 0.0
     damaged: float = 0.0
+    losses: tuple[Loss, ...] = ()
     late_packets: bool = False
     late_documents: bool = False
     late_ma_tables: bool = False
@@ -177,8 +226,8 @@ class Downlink:
         rng = np.random.default_rng([delivery.seed, crc32(name.encode())])
         order = rng.permutation(len(packets)).tolist()
         ndropped = _share(delivery.dropped, packets)
-        lost = frozenset(order[:ndropped])
-        hurt = frozenset(order[ndropped : ndropped + _share(delivery.damaged, packets)])
+        lost = frozenset(order[:ndropped]).union(self._losses(packets))
+        hurt = frozenset(order[ndropped : ndropped + _share(delivery.damaged, packets)]) - lost
         again = rng.permutation(len(packets))[: _share(delivery.repeated, packets)].tolist()
         sent = [
             _flip(packet, rng) if number in hurt else packet
@@ -189,6 +238,14 @@ class Downlink:
         if delivery.shuffled:
             sent = [sent[number] for number in rng.permutation(len(sent))]
         return sent, [packets[number] for number in sorted(lost | hurt)]
+
+    def _losses(self, packets: list[bytes]) -> Iterator[int]:
+        if not self._delivery.losses:
+            return
+        for number, packet in enumerate(packets):
+            (read,) = PacketReader(memoryview(packet), "downlink")
+            if any(loss.takes(read) for loss in self._delivery.losses):
+                yield number
 
     def _land(self, name: str, content: Iterable[bytes], *, held: bool = False) -> None:
         target = (private_directory(self._held_back) if held else self._landing) / name

@@ -30,6 +30,7 @@ from roman_assets.products.kind import KIND_BY_NAME, Step
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.pointing import ALIGNED
+from roman_assets.products.visit_policy import MISSING
 from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import ProductEntry, ProductInput, WorkFailure
 from roman_assets.registry.registry import Registry
@@ -340,6 +341,7 @@ def _outputs(
     former: FormerImages,
 ) -> Iterator[Output]:
     mark = {} if ramp.data_release is None else {"data_release": ramp.data_release}
+    mark |= {MISSING: ramp.entry.metadata[MISSING]} if MISSING in ramp.entry.metadata else {}
     for kind, identity in with_pictures(ramp.products, kept, ramp.file_set).items():
         name = ProductName(ramp.file_set, kind)
         path = made.files.get(kind.name)

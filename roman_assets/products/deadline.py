@@ -72,6 +72,8 @@ class ClockEvent(StrEnum):
     ANCILLARY = "ancillary_received"
     """The last of the three before: all ancillary data are in."""
     ALL_RECEIVED = "all_received"
+    CUT_OFF = "packets_awaited_until"
+    """What has not come down by then counts as lost until it does."""
     HANDED_OVER = "handed_over"
     """The SSC was told that the L2 images are ready (R12)."""
     QUEUED = "queued"

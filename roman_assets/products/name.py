@@ -49,8 +49,14 @@ NAME_PATTERNS = {
 }
 """The grammar by scope, in the syntax that Python and RE2 (hence DuckDB) share."""
 
-EXTERNAL_INPUT = re.compile(r"r\d{19}_\d{4}_l[01]|.+\.oem", re.ASCII)
-"""Inputs that are not products themselves: L0 or delivered L1 of an exposure, and ephemerides."""
+EXTERNAL_INPUT = re.compile(r"r\d{19}_\d{4}_(?:(?:wfi\d\d|face)_l0|l1)|.+\.oem", re.ASCII)
+"""Inputs that are not products: L0 of a detector or of FACE, delivered L1, and ephemerides."""
+
+
+def level0_name(exposure: ExposureId, sender: str) -> str:
+    """Return the name of what a detector, or FACE, sent down of an exposure."""
+    return f"{exposure}_{sender.lower()}_l0"
+
 
 _KIND_BY_SHAPE = {(kind.scope, kind.suffix, kind.extension): kind for kind in KINDS}
 

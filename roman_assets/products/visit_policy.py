@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 MISSING = "missing"
-"""The metadata that marks a partial product: what was missing of its visit."""
+"""The metadata that marks a partial product: what was missing of its visit, or of its packets."""
 
 
 class VisitDecision(StrEnum):

@@ -194,7 +194,7 @@ def insert_statements(
     if "failures" in has:
         connection.execute(
             f"insert into {schema}.failures by name "
-            f"select {of_partition}, entry.file_set, entry.error, entry.message "
+            f"select {of_partition}, entry.file_set, entry.error, entry.message, entry.content "
             "from (select *, unnest(failures) as entry from incoming)"
         )
     if "transitions" in has:
@@ -296,6 +296,7 @@ EVENT_COLUMNS: Mapping[str, Mapping[str, ClockEvent]] = {
         "last_packet": ClockEvent.LAST_PACKET,
         "ancillary": ClockEvent.ANCILLARY,
         "all_received": ClockEvent.ALL_RECEIVED,
+        "cut_off": ClockEvent.CUT_OFF,
     },
     HANDOVERS.name: {"handed_over": ClockEvent.HANDED_OVER},
 }

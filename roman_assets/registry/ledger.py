@@ -20,7 +20,7 @@ from datetime import timedelta
 
 import duckdb
 
-from roman_assets.errors import PassingFaultError
+from roman_assets.errors import LostPacketsError, PassingFaultError
 from roman_assets.products.deadline import DEADLINES, Blame, Deadline, ProductState
 from roman_assets.products.kind import (
     DELIVERY_STEPS,
@@ -136,7 +136,8 @@ def faults_of(condition: str) -> str:
     return f"""
         select record_id, bool_or({passing}) as passing,
             any_value(error || ': ' || message) filter ({passing}) as fault
-        from failures where {condition} group by record_id
+        from failures where ({condition}) and error <> '{LostPacketsError.__name__}'
+        group by record_id
     """
 
 
@@ -256,6 +257,12 @@ _OF_VISITS = str(tuple(sorted(step.value for step in VISIT_STEPS)))
 _CHOSEN = "visits is null or partition_key in partition_keys(visits)"
 """The condition that a statement is about one of the visits that a macro looks at."""
 
+_CLOCK_START = """
+        case when isfinite(ancillary) and (arrived is not null or cut_off <= moment::timestamptz)
+            then greatest(coalesce(arrived, cut_off), ancillary) end as start"""
+"""When the clock of a sender's L1 and L2 starts: its packets are in, or the wait for them is over,
+and the ancillary data are in."""
+
 # A set of detectors is a bit mask: bit n for WFIn, bit 0 for what is not made by detector.
 _FACTS = f"""
 received as materialized (
@@ -264,12 +271,32 @@ received as materialized (
         optical_element, nexposures, truncated, execution_end, all_received, lacks_packets, origin,
         coalesce(list_bit_or(list_transform(detectors, lambda d: 1::bigint << d[4:]::integer)), 0)
             as planned,
-        if(lacks_packets, 'infinity', coalesce(last_packet, first_packet)) as packets,
-        if(lacks_ancillary, 'infinity', ancillary) as ancillary
+        coalesce(last_packet, if(lacks_packets, null, first_packet)) as last_packet,
+        if(lacks_ancillary, 'infinity', ancillary) as ancillary, cut_off, arrivals
     from receipts
     where {_CHOSEN}
     qualify row_number() over (
         partition by "partition" order by committed_at desc, record_id desc) = 1
+),
+early as materialized (
+    -- the senders whose packets were in before the others, by the moment at which they were
+    select "partition", entry.received as arrived,
+        bit_or(if(entry.sender = 'FACE', 1, 1::bigint << entry.sender[4:]::integer)) as mask
+    from (select "partition", unnest(arrivals) as entry from received)
+    group by "partition", arrived
+),
+clocks as materialized (
+    -- the senders of an exposure that share a moment: when their packets were in, null before
+    select "partition", mask, arrived, false as is_rest, {_CLOCK_START}
+    from early join received using ("partition")
+    union all
+    select "partition", ~coalesce(taken, 0), last_packet, true,
+        coalesce(if(taken is null, all_received, null), start)
+    from (
+        select *, last_packet as arrived, {_CLOCK_START} from received left join (
+            select "partition", bit_or(mask) as taken from early group by "partition"
+        ) using ("partition")
+    )
 ),
 made as materialized (
     -- products of one kind that one record made, for the first time or again
@@ -328,10 +355,11 @@ refused as materialized (
     -- file sets that the latest publication of a step could not make, and whether it tries again
     select failures.step, failures."partition", file_set, error || ': ' || message as reason,
         error = '{PassingFaultError.__name__}' and not coalesce(last_try, true) as again,
+        if(error = '{LostPacketsError.__name__}', started, null) as lost_at,
         if(regexp_matches(file_set, '_wfi\\d\\d_'),
             1::bigint << regexp_extract(file_set, '_wfi(\\d\\d)_', 1)::integer, 1) as detectors
     from failures join (
-        select record_id, last_try from publications where latest
+        select record_id, last_try, started from publications where latest
     ) using (record_id)
 ),
 retries as materialized (
@@ -353,40 +381,49 @@ steps as materialized (
         max(started) filter (running or dead) as started,
         max(started) filter (running) as running_since,
         any_value(error || ': ' || message) filter (dead) as error,
-        coalesce(bit_or(refused), 0) as refused, coalesce(bit_or(settled), 0) as settled,
-        any_value(reason) as reason
+        coalesce(bit_or(refused) filter (lost_at is null), 0) as refused,
+        coalesce(bit_or(refused) filter (lost_at is not null), 0) as lost,
+        max(lost_at) as lost_at, coalesce(bit_or(settled), 0) as settled,
+        any_value(reason) filter (lost_at is null) as reason,
+        any_value(reason) filter (lost_at is not null) as lost_reason
     from (
         select step, "partition", running, dead, started, error, message,
-            null::bigint as refused, null::bigint as settled, null as reason from tries
+            null::bigint as refused, null::timestamptz as lost_at, null::bigint as settled,
+            null as reason from tries
         union all
-        select step, "partition", false, false, null, null, null, detectors, null, reason
+        select step, "partition", false, false, null, null, null, detectors, lost_at, null, reason
             from refused where not again
         union all
-        select step, "partition", false, false, null, null, null, null, detectors, null
+        select step, "partition", false, false, null, null, null, null, null, detectors, null
             from first_made
     ) group by step, "partition"
 ),
 exposures as materialized (
-    -- how far each exposure has come; a mask of -1 stands for all detectors
-    select r.*, coalesce(u.detectors, 0) as formatted, coalesce(c.detectors, 0) as calibrated,
+    -- how far the senders of an exposure with one clock have come; a mask of -1 stands for all
+    select r.* exclude (planned, all_received), r.planned as of_exposure, k.mask, k.is_rest,
+        k.arrived, k.start, r.planned & k.mask as planned,
+        coalesce(u.detectors, 0) as formatted, coalesce(c.detectors, 0) as calibrated,
         coalesce(f.running, false) as formatting, coalesce(e.running, false) as calibrating,
         case when formatting then 0
-            when coalesce(f.dead and f.started >= r.all_received, false) then -1
-            else coalesce(f.refused | f.settled, 0) end as unformatted,
-        (r.planned & ~formatted & unformatted) as without_l1,
+            when coalesce(f.dead and f.started >= k.start, false) then -1
+            else coalesce(f.refused | f.settled | if(k.arrived > f.lost_at, 0, f.lost), 0) end
+            as unformatted,
+        (r.planned & k.mask & ~formatted & unformatted) as without_l1,
         (case when calibrating then 0
-            when coalesce(e.dead and e.started >= r.all_received, false) then -1
+            when coalesce(e.dead and e.started >= k.start, false) then -1
             else coalesce(e.refused | e.settled, 0) end)
             | if(unformatted = -1, -1, without_l1) as uncalibrated,
-        case when r.lacks_packets then 'waiting for downlink'
-            when r.all_received is null then 'waiting for ancillary data'
+        case when k.arrived is null and r.lacks_packets
+                and coalesce(r.cut_off > moment::timestamptz, true) then 'waiting for downlink'
+            when k.start is null then 'waiting for ancillary data'
             when formatting then 'running' else 'queued' end as l1_stage,
         if(l1_stage = 'queued' and calibrating, 'running', l1_stage) as l2_stage,
-        r.planned = 0 and r.all_received is null
-            or (r.planned & ~calibrated & ~uncalibrated) <> 0 as pending,
-        coalesce(f.error, f.reason) as l1_reason,
+        r.planned = 0 and k.is_rest and k.start is null
+            or (r.planned & k.mask & ~calibrated & ~uncalibrated) <> 0 as pending,
+        coalesce(f.error, if(k.arrived is null, f.lost_reason, null), f.reason) as l1_reason,
         coalesce(e.error, e.reason, l1_reason) as l2_reason
     from received r
+    join clocks k on k."partition" = r."partition"
     left join steps f on f."partition" = r."partition" and f.step = 'formatting'
     left join steps e on e."partition" = r."partition" and e.step = 'exposure'
     left join first_made u on u."partition" = r."partition" and u.kind = 'uncal'
@@ -395,11 +432,14 @@ exposures as materialized (
 visit_progress as materialized (
     select x.visit as "partition", x.visit, any_value(survey) as survey,
         any_value(exposure_type) as exposure_type, any_value(optical_element) as optical_element,
-        not bool_or(truncated) and count(execution_end) < coalesce(max(nexposures), 9999)
+        not bool_or(truncated)
+            and count(execution_end) filter (is_rest) < coalesce(max(nexposures), 9999)
             as more_to_come,
         if(more_to_come, null, max(execution_end)) as execution_end,
-        max(all_received) as all_received,
-        if(more_to_come, 'infinity', max(packets)) as packets, max(ancillary) as ancillary,
+        max(start) as all_received,
+        if(more_to_come, 'infinity', max(if(arrived is null and not lacks_packets,
+            null, least(coalesce(arrived, 'infinity'), coalesce(cut_off, 'infinity')))))
+            as packets, max(ancillary) as ancillary,
         case when coalesce(any_value(s.running), false) then 'running'
             when more_to_come or bool_or(pending and l2_stage = 'waiting for downlink')
                 then 'waiting for downlink'
@@ -423,10 +463,11 @@ missing as materialized (
     -- what is expected and not made, divided into what failed and what may still come
     select "partition", visit, survey, optical_element, step, level, kind, stage, failed,
         if(unknown, null, mask) as detectors, if(unknown, 1, bit_count(mask)) as products,
-        null::varchar[] as file_sets, if(failed, reason, coalesce(rejection, waits)) as reason
+        null::varchar[] as file_sets, if(failed, reason, coalesce(rejection, waits)) as reason,
+        arrived
     from (
         select x."partition", x.visit, x.survey, x.optical_element, k.step, k.level, k.kind,
-            x.planned = 0 as unknown,
+            x.arrived, x.of_exposure = 0 as unknown,
             case when k.step = 'formatting' then x.l1_stage
                 when k.delivered and h.handed_over is not null
                     then if(d.running, '{ProductState.RUNNING}', '{ProductState.WAITING_FOR_SSC}')
@@ -435,12 +476,12 @@ missing as materialized (
             if(k.delivered, d.error, null) as rejection,
             if(stage in ('{ProductState.QUEUED}', '{ProductState.WAITING_FOR_SSC}'), w.waits, null)
                 as waits,
-            if(k.scope = 'detector', x.planned, 1) & ~coalesce(m.detectors, 0) as lacking,
+            if(k.scope = 'detector', x.planned, 1 & x.mask) & ~coalesce(m.detectors, 0) as lacking,
             case when k.step = 'formatting' then x.unformatted
                 when k.delivered then x.uncalibrated & ~x.calibrated
                 when k.scope = 'detector' then x.uncalibrated else 0 end as hopeless,
             unnest([false, true]) as failed,
-            case when unknown then if(failed, 0, 1)
+            case when unknown then if(failed or not x.is_rest, 0, 1)
                 when failed then lacking & hopeless else lacking & ~hopeless end as mask
         from exposures x
         join ledger_kinds k on k.survey = coalesce(x.survey, '')
@@ -460,7 +501,7 @@ missing as materialized (
         v.failed and stage_now <> '{ProductState.RUNNING}', null, 1, null,
         case when v.failed then v.reason when k.delivered and d.error is not null then d.error
             when stage_now in ('{ProductState.QUEUED}', '{ProductState.WAITING_FOR_SSC}')
-                then w.waits end
+                then w.waits end, null
     from visit_progress v
     join ledger_kinds k on k.survey = v.survey and k.exposure_type = v.exposure_type
         and k.expected and k.of_visit
@@ -474,7 +515,7 @@ missing as materialized (
     -- skycells of a visit that could not be made
     select v."partition", v.visit, v.survey, v.optical_element, k.step, k.level, k.kind, v.stage,
         v.stage <> 'running' and not r.again, null, count(*), list(r.file_set),
-        any_value(if(r.again, w.waits, r.reason))
+        any_value(if(r.again, w.waits, r.reason)), null
     from visit_progress v
     left join retries w on w."partition" = v."partition" and w.work = '{Step.VISIT}'
     join refused r on r."partition" = v."partition" and r.step = 'visit'
@@ -494,10 +535,18 @@ missing as materialized (
 _WORKS = f"""
 works as materialized (
     select record_id, step, "partition", split_part("partition", '_', 1) as visit, started,
-        published, false as open, true as awaited, asked_for,
-        lag(published) over (
+        published, false as open, true as awaited, asked_for, previous
+    from (
+        select *, lag(published) over (
             partition by step, "partition" order by published, record_id) as previous
-    from publications semi join made using (record_id)
+        from publications semi join (
+            select record_id from made
+            union all
+            -- that something is lost is said by work that is over as well
+            select record_id from failures
+            where error = '{LostPacketsError.__name__}' and ({_CHOSEN})
+        ) using (record_id)
+    ) semi join made using (record_id)
     union all
     select step || ' ' || "partition", step, "partition", visit,
         coalesce(running_since, moment::timestamptz), moment::timestamptz, true, awaited,
@@ -508,9 +557,12 @@ works as materialized (
 ),
 inputs_of as materialized (
     -- when the inputs of a work were there, and the work that made the last of them
-    select w.record_id, null as input, x.all_received as ready
+    select w.record_id, null as input, greatest(max(k.start) filter (k.start <= w.started),
+        max(greatest(x.cut_off, x.ancillary))
+            filter (greatest(x.cut_off, x.ancillary) <= w.started)) as ready
     from works w left join received x on x."partition" = w."partition"
-    where w.step = 'formatting'
+    left join clocks k on k."partition" = w."partition"
+    where w.step = 'formatting' group by w.record_id
     union all
     select w.record_id, coalesce(f.record_id, if(w.open, 'formatting ' || w."partition", null)),
         coalesce(f.published, if(w.open, moment::timestamptz, null))
@@ -558,6 +610,7 @@ chained as materialized (
         if(delivered and h.handed_over > w.previous, h.handed_over, t.asked) as asked,
         t.first_start_again, if(delivered, null, t.unusable_again) as unusable_again,
         s.execution_end, s.all_received,
+        w.started as work_started,
         if(w.step in {_OF_VISITS}, least(s.packets, t.first_start), s.packets) as packets,
         if(w.step in {_OF_VISITS}, least(s.ancillary, t.first_start), s.ancillary) as ancillary,
         t2.first_start as first_start_2, t2.unusable as unusable_2, t2.usable as usable_2,
@@ -577,7 +630,8 @@ chained as materialized (
     left join works w2 on w2.record_id = t1.input
     left join timed t2 on t2.record_id = w2.record_id
     left join (
-        select "partition", execution_end, all_received, packets, ancillary from received
+        select "partition", execution_end, all_received, last_packet as packets, ancillary
+        from received
         union all
         select "partition", execution_end, all_received, packets, ancillary from visit_progress
     ) s on s."partition" = w."partition"
@@ -634,30 +688,57 @@ def _blame_hours() -> str:
 _JUDGED = f"""
 with {_FACTS}, {_PROGRESS}, {_MISSING}, {_WORKS},
 grouped as (
+    -- what was made or is missing, divided by the clocks of those who send what it is made of
     select m."partition", m.visit, coalesce(x.survey, v.survey, m.survey) as survey,
         coalesce(x.optical_element, v.optical_element, m.optical_element) as optical_element,
-        m.step, m.level, m.kind, m.products, m.detectors, null::varchar[] as file_sets,
-        null as stage, false as failed, m.first, w.published as made, m.record_id, null as reason
+        m.step, m.level, m.kind,
+        if(k.mask is null or m.detectors & ~k.mask = 0, m.products,
+            bit_count(m.detectors & k.mask)) as products,
+        m.detectors & coalesce(k.mask, -1) as detectors, null::varchar[] as file_sets,
+        null as stage, false as failed, m.first, w.published as made, m.record_id, null as reason,
+        k.arrived
     from made m join works w using (record_id)
     left join received x on x."partition" = m."partition"
+    left join clocks k on k."partition" = m."partition" and m.detectors & k.mask <> 0
     left join visit_progress v on v."partition" = m."partition"
     union all
     select "partition", visit, survey, optical_element, step, level, kind, products, detectors,
-        file_sets, stage, failed, true, null, step || ' ' || "partition", reason
+        file_sets, stage, failed, true, null, step || ' ' || "partition", reason, arrived
     from missing
 ),
 clocked as (
-    select g.*,
+    select g.* exclude (arrived),
         c.* exclude (
-            record_id, step, "partition", published, open, first_start_0, unusable_0),
-        if(g.first, c.first_start_0, c.first_start_again) as first_start_0,
+            record_id, step, "partition", published, open, first_start_0, unusable_0, packets,
+            ancillary, all_received, work_started),
+        coalesce(g.made, moment::timestamptz) as until,
+        -- made before the last packet: what there was at the cut-off
+        case when x."partition" is null then c.packets
+            when g.made is null and g.arrived is not null then g.arrived
+            when g.arrived <= c.work_started or x.cut_off is null then g.arrived
+            when x.cut_off <= until then x.cut_off
+            else g.arrived end as waited,
+        -- of what is lost all time is put to downlink
+        if(x."partition" is not null and g.arrived is null and (g.failed and x.cut_off is not null
+            or waited is null and x.lacks_packets and g.made is null), 'infinity', waited)
+            as packets,
+        if(x."partition" is null, c.ancillary, x.ancillary) as ancillary,
+        case when x."partition" is null then c.all_received
+            when x.cut_off is null and g.arrived is not distinct from x.last_packet
+                and x.all_received is not null then x.all_received
+            when waited is not null and isfinite(x.ancillary) then greatest(waited, x.ancillary)
+        end as clock_start,
+        case when not g.first then c.first_start_again
+            when x."partition" is not null and g.made is null and c.first_start_0 < waited
+                then c.started_0
+            else c.first_start_0 end as first_start_0,
         if(g.first, c.unusable_0, c.unusable_again) as unusable_0,
         case when not g.first then c.asked
-            when d.origin = 'receipt' then c.all_received else c.execution_end end as started_at,
-        coalesce(g.made, moment::timestamptz) as until,
+            when d.origin = 'receipt' then clock_start else c.execution_end end as started_at,
         started_at + to_microseconds(latency_us) as due,
         epoch(due - until) / 3600 as margin_hours, warning_us
     from grouped g join chained c using (record_id) join ledger_deadlines d using (kind)
+    left join received x on x."partition" = g."partition"
 )
 select * replace (if(made is null, null, record_id) as record_id),
     case when made is not null and due is null then 'made, no clock'
@@ -718,6 +799,8 @@ unmade as (
 select p.name, p.file_set, p.detector, p.generation, {_SHARED}
 from products p join grouped g
     on g.record_id = p.record_id and g.kind = p.kind and g.first = (p.generation = 1)
+    and g.detectors
+        & if(p.detector is null, 1, 1::bigint << p.detector[4:]::integer) <> 0
 union all
 select file_set || '_' || k.suffix, file_set, {_DETECTOR}, null, {_SHARED}
 from unmade g join (select distinct kind, suffix from ledger_kinds) k using (kind)

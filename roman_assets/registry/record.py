@@ -117,11 +117,22 @@ class ProductEntry(_Frozen):
 
 
 class WorkFailure(_Frozen):
-    """A file set of the partition that could not be made, while the others were."""
+    """A file set of the partition that could not be made, while the others were.
+
+    Parameters
+    ----------
+    file_set
+        Which one.
+    error, message
+        Class of the error and what it said.
+    content
+        Of L1: the content version of the packets that it could not be made from.
+    """
 
     file_set: str
     error: str
     message: str
+    content: Sha256 | None = None
 
 
 class ProductTransition(_Frozen):
@@ -213,6 +224,13 @@ class Attempt(_Frozen):
     last_try: bool = False
 
 
+class SenderArrival(_Frozen):
+    """When the packets of one sender of an exposure, a detector or FACE, were all in."""
+
+    sender: str
+    received: UtcTime
+
+
 class ExposureReceipt(_Frozen):
     """What is known and in of an exposure; its times are clock events.
 
@@ -230,6 +248,10 @@ class ExposureReceipt(_Frozen):
         What is awaited.
     origin
         Where its L1 comes from.
+    arrivals
+        The senders whose packets were all in at another moment than the last packet of all.
+    closed_by, closed_because
+        The person who ended the wait for packets, and why.
     """
 
     survey: Survey | None = None
@@ -241,6 +263,9 @@ class ExposureReceipt(_Frozen):
     lacks_packets: bool = False
     lacks_ancillary: bool = False
     origin: Origin = Origin.PACKETS
+    arrivals: tuple[SenderArrival, ...] = ()
+    closed_by: str | None = None
+    closed_because: str | None = None
 
 
 class ReleasePhase(StrEnum):

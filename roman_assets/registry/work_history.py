@@ -16,6 +16,7 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Quality, State
 from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.products.packet_policy import FACE
 from roman_assets.products.retry import FailedRuns
 from roman_assets.registry.condition import (
     OneOrMore,
@@ -300,15 +301,16 @@ class WorkHistory(Generations):
         return None if time is None else time.astimezone(UTC)
 
     def exposure_progress(self, exposures: Iterable[str]) -> pd.DataFrame:
-        """Return how far exposures with L1 have come.
+        """Return how far exposures have come of which L1 was made, or found to be impossible.
 
         Returns
         -------
         pandas.DataFrame
-            ``exposure``; ``received``, the content version of the packets that all its L1 ramps
-            were made from (null if they differ); ``content``, a hash that changes with every
-            ramp; and ``calibrated``, whether every ramp has L2 made from it or failed, and no other
-            product of the SOC is lost.
+            ``exposure``; ``received``, of each sender (a detector, or FACE) the content versions of
+            the packets that its L1 were made from or could not be made from, and when the work
+            began: a list of ``sender``, ``content``, ``begun``; ``content``, a hash that changes
+            with every ramp, empty without any; and ``calibrated``, whether every ramp has L2 made
+            from it or failed, and no other product of the SOC is lost.
         """
         wanted = {"exposure": list(exposures)}
         conditions, parameters = conditions_of(wanted)
@@ -316,17 +318,16 @@ class WorkHistory(Generations):
         return self._query(
             f"""
             with made as materialized (
-                select exposure, kind, record_id, name, name_key, sha256, file_set from products
-                where {" and ".join([IS_AVAILABLE, *conditions, *lying])}
-                    and kind in ('uncal', 'cal')
+                select exposure, kind, detector, record_id, name, name_key, sha256, file_set,
+                    committed_at
+                from products where {" and ".join([IS_AVAILABLE, *conditions, *lying])}
+                    and kind in ('uncal', 'face', 'cal')
             ), made_from as materialized (
-                select made.exposure, made.kind, input_name, input_sha256
+                select made.exposure, made.kind, made.record_id, committed_at, input_name,
+                    input_sha256, coalesce(detector, '{FACE}') as sender
                 from made join inputs using (name_key, record_id, name)
                 where {" and ".join(lying)}
-                    and (input_name = made.exposure || '_l0' or made.kind = 'cal')
-            ), received as (
-                select exposure, min(input_sha256) as lowest, max(input_sha256) as highest
-                from made_from where kind = 'uncal' group by exposure
+                    and (ends_with(input_name, '_l0') or made.kind = 'cal')
             ), used as (
                 select distinct input_name as name, input_sha256 as sha256
                 from made_from where kind = 'cal'
@@ -341,8 +342,23 @@ class WorkHistory(Generations):
                 from records where statement = 'publication' and {of_partitions("exposure")}
                 group by step, "partition"
             ), failed as (
-                select distinct file_set from failures semi join newest using (record_id)
+                select "partition" as exposure, file_set, content, record_id, committed_at
+                from failures semi join newest using (record_id)
                 where {of_partitions("exposure")}
+            ), begun as (
+                select record_id, started from attempts where {of_partitions("exposure")}
+            ), received as (
+                select exposure, list({{'sender': sender, 'content': content,
+                    'begun': coalesce(started, committed_at)}}) as received
+                from (
+                    select exposure, sender, input_sha256 as content, record_id, committed_at
+                    from made_from where kind <> 'cal'
+                    union all
+                    select exposure, coalesce(nullif(upper(
+                            regexp_extract(file_set, '_(wfi\\d\\d)_', 1)), ''), '{FACE}'),
+                        content, record_id, committed_at
+                    from failed where content is not null
+                ) left join begun using (record_id) group by exposure
             ), lost as (
                 select distinct exposure from (
                     select exposure, file_set, arg_max(state, generation) as state from products
@@ -350,16 +366,17 @@ class WorkHistory(Generations):
                         and (detector is null or file_set in (select file_set from made))
                     group by exposure, file_set, name
                 ) anti join failed using (file_set) where state = '{State.LOST}'
+            ), ramps as (
+                select made.exposure,
+                    hex(bit_xor(md5_number_lower(made.name || made.sha256))) as content,
+                    bool_and(used.name is not null
+                        or made.file_set in (select file_set from failed)) as calibrated
+                from made left join used on used.name = made.name and used.sha256 = made.sha256
+                where kind = 'uncal' group by made.exposure
             )
-            select exposure, if(any_value(lowest) = any_value(highest), any_value(lowest), null)
-                    as received,
-                hex(bit_xor(md5_number_lower(made.name || made.sha256))) as content,
-                bool_and(used.name is not null or failed.file_set is not null)
-                    and exposure not in (from lost) as calibrated
-            from made left join received using (exposure)
-            left join used on used.name = made.name and used.sha256 = made.sha256
-            left join failed on failed.file_set = made.file_set
-            where kind = 'uncal' group by exposure order by exposure
+            select exposure, received, coalesce(content, '') as content,
+                coalesce(calibrated, true) and exposure not in (from lost) as calibrated
+            from received full join ramps using (exposure) order by exposure
             """,
             parameters | {"steps": [Step.FORMATTING.value, Step.EXPOSURE.value]},
         )

@@ -134,6 +134,8 @@ def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
         "last_packet": _moments(observations, receipts.last_packet, log.end),
         "ancillary": _moments(observations, receipts.ancillary, log.end),
         "all_received": _moments(observations, receipts.all_received, log.end),
+        # exposures are received whole or not at all
+        "cut_off": pa.nulls(len(planned), pa.timestamp("us", "UTC")),
     }
     return pa.table(columns).filter(pa.array(faults.executed))
 

@@ -27,7 +27,7 @@ from roman_assets.pipelines.attempt import StepAttempt
 from roman_assets.pipelines.formatting import landing
 from roman_assets.pipelines.formatting.inventory import ReceiptChanges
 from roman_assets.pipelines.formatting.landing import ScanResult
-from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.formatting.receipt import Receipt, SenderReceipt
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement, Survey
@@ -79,16 +79,56 @@ class Sky:
         changed = [self.receipts[key] for key in dict.fromkeys(self._received[start:end])]
         return ReceiptChanges(tuple(changed), (1, end), more=end < len(self._received))
 
-    def receive(self, key: str, content: str = "first", *, complete: bool = True) -> None:
+    def receive(
+        self,
+        key: str,
+        content: str = "first",
+        *,
+        complete: bool = True,
+        first: datetime | None = None,
+        second: str = "",
+        newest: datetime | None = None,
+    ) -> None:
+        """Receive WFI01, and WFI02 or what there is of it.
+
+        Parameters
+        ----------
+        key
+            The exposure.
+        content
+            Of all packets.
+        complete
+            Whether WFI02 is in.
+        first
+            When WFI01 was in.
+        second
+            Content of WFI02, if another.
+        newest
+            When the newest packet of WFI02 was in.
+        """
+        moment = first or EPOCH + timedelta(minutes=len(self.receipts))
+        gap = () if complete else ("WFI02: no packet",)
         self._received.append(key)
         self.receipts[key] = Receipt(
             ExposureId.parse(key),
             complete,
-            () if complete else ("WFI02: no packet",),
+            gap,
             version(content),
             {
-                ClockEvent.ALL_RECEIVED: EPOCH + timedelta(minutes=len(self.receipts)),
                 ClockEvent.EXECUTION_END: EXECUTED[1],
+                ClockEvent.ANCILLARY: moment,
+                ClockEvent.FIRST_PACKET: moment,
+                **({ClockEvent.ALL_RECEIVED: moment} if complete else {}),
+            },
+            lacks_packets=not complete,
+            senders={
+                "WFI01": SenderReceipt(version(content), moment, moment),
+                "WFI02": SenderReceipt(
+                    version(second or content),
+                    (newest or moment) if complete else None,
+                    newest or (moment if complete else None),
+                    gap,
+                ),
             },
             survey=Survey.HLWAS,
             exposure_type=ExposureType.WFI_IMAGE,
@@ -99,9 +139,13 @@ class Sky:
 
     def format(self, key: str, *, executed: datetime = EXECUTED[1], **facts: Any) -> None:
         """Register L1 made of what is received."""
-        packets = ProductInput(name=f"{key}_l0", sha256=self.receipts[key].content_version)
+        senders = self.receipts[key].senders
+        packets = tuple(
+            ProductInput(name=f"{key}_{name.lower()}_l0", sha256=sender.content_version)
+            for name, sender in senders.items()
+        )
         events = {ClockEvent.EXECUTION_START: EXECUTED[0], ClockEvent.EXECUTION_END: executed}
-        self._register(key, Step.FORMATTING, "uncal", (packets,), events=events, **facts)
+        self._register(key, Step.FORMATTING, "uncal", packets, events=events, **facts)
 
     def calibrate(self, key: str, failed: Iterable[int] = (), **facts: Any) -> None:
         """Register L2 made of the L1 that `format` registered."""
@@ -151,13 +195,15 @@ class Sky:
         data_release: str | None = None,
         error: str = "BadInputError",
         attempt: StepAttempt | None = None,
+        without: Iterable[int] = (),
     ) -> None:
         lost = set(failed)
         contents = {
             name(key, detector, kind): self._content(key, kind, detector)
             for detector in (1, 2)
-            if detector not in lost
+            if detector not in lost.union(without)
         }
+        senders = self.receipts[key].senders if step is Step.FORMATTING else {}
         self._commit(
             key,
             step,
@@ -175,6 +221,7 @@ class Sky:
                     file_set=name(key, detector, kind).rpartition("_")[0],
                     error=error,
                     message="all pixels are bad",
+                    content=senders[f"WFI{detector:02d}"].content_version if senders else None,
                 )
                 for detector in lost
             ),

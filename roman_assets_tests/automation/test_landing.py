@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
@@ -13,6 +14,8 @@ from roman_assets.automation.in_progress import WILL_RETRY_TAG
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
+from roman_assets.pipelines.formatting.receipt_record import WaitEnded, record_receipts
+from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.automation.sky import EPOCH, VISIT, Sky, exposure_key, version
@@ -373,3 +376,92 @@ def test_a_detector_that_failed_for_a_passing_fault_is_tried_again(
     clock.minute = 2
     assert requested(sky) == [FIRST]
     sky.calibrate(FIRST)
+
+
+def at_work(sky: Sky, clock: ClockOfTests, **made: Any) -> None:
+    """Let the run that was requested format, and calibrate WFI01."""
+    (run,) = (run for run in sky.instance.get_runs() if not run.is_finished)
+    attempt = StepAttempt(sky.root, Step.FORMATTING, FIRST, Run(run.run_id), clock.now)
+    with attempt:
+        sky.format(FIRST, attempt=attempt, **made)
+    sky.calibrate(FIRST, without=[2])
+    sky.end_runs()
+
+
+CUT_OFF = 12 * 60
+"""Minutes, as `PacketPolicy` has it."""
+
+
+def test_a_detector_that_is_in_waits_for_the_others_a_little_and_no_longer(
+    sky: Sky, clock: ClockOfTests
+) -> None:
+    sky.receive(FIRST, complete=False, first=clock.now())
+    asked = []
+    for clock.minute in (0, 9, 10, 11, 100):
+        if requested(sky) == [FIRST]:
+            asked.append(clock.minute)
+            at_work(sky, clock, without=[2])
+    assert asked == [10]
+
+
+def test_what_is_incomplete_at_the_cut_off_is_formatted_once(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST, complete=False, first=clock.now())
+    asked = []
+    for clock.minute in (10, CUT_OFF - 1, CUT_OFF, CUT_OFF + 1, 2 * CUT_OFF):
+        if requested(sky) == [FIRST]:
+            asked.append(clock.minute)
+            lost = {"failed": [2], "error": "LostPacketsError"}
+            at_work(sky, clock, **(lost if clock.minute >= CUT_OFF else {"without": [2]}))
+        sky.restart()
+    assert asked == [10, CUT_OFF]
+
+
+def test_what_arrives_after_the_cut_off_is_formatted(sky: Sky, clock: ClockOfTests) -> None:
+    first = clock.now()
+    clock.minute = CUT_OFF
+    sky.receive(FIRST, complete=False, first=first)
+    assert requested(sky) == [FIRST]
+    at_work(sky, clock, failed=[2], error="LostPacketsError")
+    clock.minute = CUT_OFF + 60
+    sky.receive(FIRST, complete=False, first=first, second="more of it", newest=clock.now())
+    assert requested(sky) == [], "it waits for the others of these packets"
+    clock.minute += 10
+    assert requested(sky) == [FIRST]
+    at_work(sky, clock)
+    clock.minute += 60
+    sky.receive(FIRST, second="all of it", first=first, newest=clock.now())
+    assert requested(sky) == [FIRST]
+
+
+def test_packets_that_are_removed_do_not_make_anything_again(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST, complete=False, first=clock.now())
+    clock.minute = CUT_OFF
+    assert requested(sky) == [FIRST]
+    at_work(sky, clock)
+    clock.minute += 60
+    sky.receive(FIRST, complete=False, first=EPOCH, second="less of it")
+    assert requested(sky) == []
+
+
+def test_a_person_ends_the_wait_for_packets(sky: Sky, clock: ClockOfTests) -> None:
+    sky.receive(FIRST, complete=False, first=clock.now())
+    assert requested(sky) == []
+    clock.minute = 1
+    record_receipts(
+        sky.root, [sky.receipts[FIRST]], clock=clock.now,
+        decision=WaitEnded("operator", "the recorder was overwritten"),
+    )  # fmt: skip
+    clock.minute = 2
+    assert requested(sky) == [FIRST]
+    with Registry(sky.root) as registry:
+        ((said, moments),) = registry.receipts([FIRST]).values()
+    assert (said.closed_by, said.closed_because) == ("operator", "the recorder was overwritten")
+    assert moments[ClockEvent.CUT_OFF] == clock.now() - timedelta(minutes=1)
+
+
+def test_waits_that_cannot_be_read_hold_up_no_exposure(sky: Sky, capfd) -> None:
+    sky.receive(FIRST)
+    sky.root.path.mkdir(parents=True, exist_ok=True)
+    (sky.root.path / "packets.toml").write_text("version = 1\ncut_off_hours = -1\n")
+    assert requested(sky) == [FIRST]
+    assert "packets.toml: cut_off_hours" in capfd.readouterr().err

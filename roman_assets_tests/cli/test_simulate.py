@@ -18,6 +18,8 @@ from roman_assets.data_root import DATA_ROOT_VARIABLE
         (("--filter", "F999"), "F999"),
         (("--ma-table", "99999"), "99999"),
         (("--lose", "3"), "exposure 3"),
+        (("--lose-packets", "WFI19"), "WFI19"),
+        (("--lose-packets", "FACE:1"), "FACE:1"),
         (("--plan", "nowhere.ecsv"), "nowhere.ecsv"),
     ],
 )

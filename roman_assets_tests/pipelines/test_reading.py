@@ -13,6 +13,7 @@ from roman_datamodels import datamodels
 
 from roman_assets.pipelines.mosaic import MosaicResult
 from roman_assets.products.kind import KIND_BY_NAME, KINDS, Maker
+from roman_assets.products.name import level0_name
 from roman_assets.reader.archive_reader import ArchiveReader, open_archive
 from roman_assets_tests.pipelines.conftest import DETECTOR, Calibrated
 
@@ -92,7 +93,7 @@ def test_the_last_catalogue_leads_to_the_packets_of_every_exposure(
 ) -> None:
     name = archive.find(kind="visit_catalog").iloc[0]["name"]
     graph = archive.provenance(name)
-    packets = {f"{exposure}_l0" for exposure in calibrated.observed.exposures}
+    packets = {level0_name(exposure, DETECTOR) for exposure in calibrated.observed.exposures}
     assert packets <= {origin.name for origin in graph.origins}
     ramp = archive.find(kind="uncal", detector=DETECTOR).iloc[0]
     assert name in set(archive.provenance(ramp).to_frame()["product"])

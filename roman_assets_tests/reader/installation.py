@@ -26,7 +26,7 @@ UNCAL, CAL, CAT = (
 COADD, COADD_CAT = (
     association().replace("_asn.json", suffix) for suffix in ("_coadd.asdf", "_cat.parquet")
 )
-PACKETS = ProductInput(name=f"{exposure()}_l0", sha256=sha256(b"packets"))
+PACKETS = ProductInput(name=f"{exposure()}_wfi01_l0", sha256=sha256(b"packets"))
 SQUARE = "POLYGON ICRS 269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"
 FACTS = {
     "survey": "HLWAS", "exposure_type": "WFI_IMAGE", "nexposures": 2, "ra": 270.0, "dec": 66.0,

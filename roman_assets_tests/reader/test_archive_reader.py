@@ -145,7 +145,7 @@ def test_products_are_found_by_each_condition(
     [
         {"level": "L0"}, {"survey": "HST"}, {"kind": "raw"}, {"optical_element": "F999"},
         {"detector": "WFI19"}, {"exposure_type": "x"}, {"exposure": "x"}, {"visit": "../r1"},
-        {"name": f"{exposure()}_l0"}, {"name": "../landing/contact.l0"}, {"after": "soon"},
+        {"name": f"{exposure()}_wfi01_l0"}, {"name": "../landing/contact.l0"}, {"after": "soon"},
         {"polygon": [(0, 0), (1, 1)]}, {"cone": (0, 100, 1)},
     ],
 )  # fmt: skip
@@ -283,7 +283,7 @@ TRICKS = [
     f"{CAL}?",
     "*",
     "r" + "0" * 5000 + "_cal.asdf",
-    f"{exposure()}_l0",
+    f"{exposure()}_wfi01_l0",
     f"{exposure()}_wfi01_f158_l0.asdf",
     "contact.l0",
     sha256(b"image 2"),

@@ -6,9 +6,10 @@ No file is behind the products: the ledger asks records only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from roman_assets.data_root import DataRoot
@@ -25,6 +26,7 @@ from roman_assets.registry.record import (
     Handover,
     Outcome,
     ProductEntry,
+    SenderArrival,
     Statement,
     WorkFailure,
 )
@@ -78,9 +80,15 @@ class Facts:
         recorded: float | None = None,
         first_packet: float | None = 0.5,
         executed: float = 0,
+        arrivals: Mapping[str, float] = MappingProxyType({}),
+        cut_off: float | None = None,
         **known: Any,
     ) -> None:
-        """Tell what is in: packets and ancillary data since the hours given, or not (None)."""
+        """Tell what is in: packets and ancillary data since the hours given, or not (None).
+
+        ``arrivals`` are those of single detectors, or of FACE, whose packets were in before the
+        others; ``cut_off`` ends the wait for the others.
+        """
         moments = {
             ClockEvent.EXECUTION_END: executed,
             ClockEvent.FIRST_PACKET: first_packet,
@@ -99,17 +107,27 @@ class Facts:
         self._write(
             Step.FORMATTING,
             partition,
-            recorded if recorded is not None else max(m for m in moments.values() if m is not None),
+            recorded
+            if recorded is not None
+            else max(m for m in (*moments.values(), *arrivals.values()) if m is not None),
             statement=Statement.RECEIPT,
             receipt=ExposureReceipt(
                 **{
                     **defaults,
                     "lacks_packets": packets is None,
                     "lacks_ancillary": ancillary is None,
+                    "arrivals": tuple(
+                        SenderArrival(sender=sender, received=at(hour))
+                        for sender, hour in arrivals.items()
+                    ),
                     **known,
                 }
             ),
-            events={event: at(hour) for event, hour in moments.items() if hour is not None},
+            events={
+                event: at(hour)
+                for event, hour in (*moments.items(), (ClockEvent.CUT_OFF, cut_off))
+                if hour is not None
+            },
         )
 
     def attempt(

@@ -193,7 +193,8 @@ def test_a_blob_that_was_cut_short_is_found_without_reading_any(root):
 def test_an_input_that_nobody_knows_is_found(root):
     known = ProductInput(name=cal(1), sha256=sha256(b"first"))
     outside = [
-        ProductInput(name=name, sha256=sha256(b"?")) for name in (f"{exposure()}_l0", "a_b.oem")
+        ProductInput(name=name, sha256=sha256(b"?"))
+        for name in (f"{exposure()}_wfi01_l0", "a_b.oem")
     ]
     Journal(root).write(record_of(root, {cal(3): b"a"}, inputs=(known, *outside)))
     fold(root)

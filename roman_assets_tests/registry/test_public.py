@@ -59,7 +59,7 @@ def commit(root: DataRoot, content: bytes, second: int) -> None:
         run_id=run,
         failures=(WorkFailure(file_set=file_set, error="BadInputError", message=message),),
         events={ClockEvent.FIRST_PACKET: moment(0)},
-        inputs=(ProductInput(name=f"{exposure()}_l0", sha256=sha256(b"packets")),),
+        inputs=(ProductInput(name=f"{exposure()}_wfi01_l0", sha256=sha256(b"packets")),),
         context="roman_0001.pmap",
         metadata={"survey": "GAS"},
     )

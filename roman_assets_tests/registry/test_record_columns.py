@@ -74,6 +74,7 @@ BY_FIELD: Mapping[tuple[str, str], st.SearchStrategy[Any]] = {
     ("ProductEntry", "archived"): st.just(ArchivedMetadata(rad_schema=ARCHIVED[1], sections=(0,))),
     ("CommitRecord", "record_id"): st.uuids().map(lambda one: one.hex),
     ("CommitRecord", "sections"): texts.map(lambda text: ({ARCHIVED[2].paths[0]: text},)),
+    ("WorkFailure", "content"): hashes,
     ("Proposal", "proposal_id"): st.text("0123456789abcdef-", min_size=1, max_size=30),
     ("Decision", "proposal_id"): st.text("0123456789abcdef-", min_size=1, max_size=30),
 }

@@ -318,7 +318,8 @@ class Installation:
                     size=staged.size,
                     fingerprint=ANY_FINGERPRINT,
                     inputs=tuple(
-                        ProductInput(name=f"{one}_l0", sha256=staged.sha256) for one in exposures
+                        ProductInput(name=f"{one}_wfi01_l0", sha256=staged.sha256)
+                        for one in exposures
                     ),
                     metadata={"survey": visit.survey.value, "exposure_type": "WFI_IMAGE", **mark},
                     access=Role.OPERATIONS

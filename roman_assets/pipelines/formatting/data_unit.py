@@ -152,7 +152,7 @@ class UnitHeader:
 
 @dataclass(frozen=True)
 class DataUnit:
-    """A compressed data unit, whole.
+    """A compressed data unit.
 
     Parameters
     ----------
@@ -161,12 +161,17 @@ class DataUnit:
     time
         Time in its packets (UTC).
     content
-        The compressed bytes.
+        The compressed bytes; its beginning, where packets of a resultant are lost.
     """
 
     header: UnitHeader
     time: datetime
     content: bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it came down."""
+        return len(self.content) == self.header.size
 
 
 MOST_COMPRESSED_BYTES = 1 << 27
@@ -272,6 +277,34 @@ def join_chunks(header: UnitHeader, time: datetime, chunks: Iterable[memoryview]
     return DataUnit(header, time, content)
 
 
+def join_beginning(header: UnitHeader, time: datetime, chunks: Iterable[memoryview]) -> DataUnit:
+    """Put together what is in of a data unit before its first missing chunk.
+
+    No checksum covers it but those of its packets, which have been tested.
+    """
+    return DataUnit(header, time, b"".join(chunks)[: header.size - 1])
+
+
+def decode_received(units: Iterable[DataUnit]) -> DetectorReadout:
+    """Turn what came down of a readout into telemetry, with zeros for what is lost.
+
+    A resultant is compressed as one stream of bits, in the order of its rows: what comes before the
+    first lost packet can be decompressed, what comes after it cannot.
+
+    Parameters
+    ----------
+    units
+        Resultants, each whole or its beginning; in any order. One is whole.
+
+    Raises
+    ------
+    BadInputError
+        If they have different shapes, or one cannot be decompressed.
+    """
+    first, *others = sorted(units, key=lambda unit: not unit.is_whole)
+    return _decode_readout(first, iter(others), partial=True)
+
+
 def decode(units: Iterable[DataUnit]) -> Telemetry:
     """Turn the data units of one stream and detector of an exposure into telemetry.
 
@@ -292,13 +325,15 @@ def decode(units: Iterable[DataUnit]) -> Telemetry:
     return _decode_readout(first, iterator)
 
 
-def _decode_readout(first: DataUnit, others: Iterator[DataUnit]) -> DetectorReadout:
+def _decode_readout(
+    first: DataUnit, others: Iterator[DataUnit], *, partial: bool = False
+) -> DetectorReadout:
     header, unit = first.header, first.header.unit
     assert unit.detector is not None
     shape = (header.nunits, header.rows, header.columns)
-    resultants = np.empty(shape, np.uint16)
-    reference_output = np.empty((*shape[:2], header.reference_columns), np.uint16)
-    seen = set()
+    resultants = np.zeros(shape, np.uint16)
+    reference_output = np.zeros((*shape[:2], header.reference_columns), np.uint16)
+    received: dict[int, int] = {}
     for data_unit in itertools.chain((first,), others):
         found = data_unit.header
         if (found.nunits, found.rows, found.columns, found.reference_columns) != (
@@ -312,26 +347,37 @@ def _decode_readout(first: DataUnit, others: Iterator[DataUnit]) -> DetectorRead
                 "deliver the detector's packets again, all from one readout",
             )  # fmt: skip
         samples = _aec_decode(data_unit)
-        resultants[found.unit.index] = samples[:, : header.columns]
-        reference_output[found.unit.index] = samples[:, header.columns :]
-        seen.add(found.unit.index)
-    if len(seen) != header.nunits:
+        rows = len(samples)
+        resultants[found.unit.index, :rows] = samples[:, : header.columns]
+        reference_output[found.unit.index, :rows] = samples[:, header.columns :]
+        received[found.unit.index] = rows
+    if len(received) != header.nunits and not partial:
         raise BadInputError(
-            unit.exposure, unit.detector, f"{header.nunits - len(seen)} resultants are missing",
+            unit.exposure, unit.detector, f"{header.nunits - len(received)} resultants are missing",
             "deliver their packets",
         )  # fmt: skip
-    return DetectorReadout(unit.exposure, unit.detector, resultants, reference_output, first.time)
+    rows_received = tuple(received.get(index, 0) for index in range(header.nunits))
+    return DetectorReadout(
+        unit.exposure,
+        unit.detector,
+        resultants,
+        reference_output,
+        first.time,
+        None if set(rows_received) == {header.rows} else rows_received,
+    )
 
 
 def _aec_decode(unit: DataUnit) -> NDArray[np.uint16]:
+    """Decompress a resultant; of one that is not whole, the rows that are."""
     header = unit.header
-    shape = (header.rows, header.columns + header.reference_columns)
-    size = 2 * shape[0] * shape[1]
+    columns = header.columns + header.reference_columns
+    size = 2 * header.rows * columns
     try:
         samples = np.frombuffer(
             imagecodecs.aec_decode(unit.content, out=size, **_AEC_SETTINGS), "<u2"
         )
-        return samples.reshape(shape)
+        rows = header.rows if unit.is_whole else len(samples) // columns
+        return samples[: None if unit.is_whole else rows * columns].reshape(rows, columns)
     except (RuntimeError, ValueError) as error:
         raise BadInputError(
             header.unit.exposure, str(header.unit), f"cannot be decompressed: {error}",

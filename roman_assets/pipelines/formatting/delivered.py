@@ -25,6 +25,7 @@ from roman_assets.pipelines.formatting.receipt import (
     Ancillary,
     DeliveredFile,
     Receipt,
+    SenderReceipt,
     newest_ephemeris,
 )
 from roman_assets.products.deadline import ClockEvent
@@ -95,17 +96,20 @@ def evaluate_delivered(
     if not ramps:
         missing.append("an _uncal.asdf file")
     start, stop = span_of(counting or newest.values())
+    version = delivered_version(
+        exposure, {one.content.name: one.content.sha256 for one in counting}
+    )
+    moments = _moments(newest.values(), ancillary)
+    received = moments.get(ClockEvent.ALL_RECEIVED)
     receipt = Receipt(
         exposure,
         complete=bool(ramps),
         missing=tuple(missing),
-        content_version=delivered_version(
-            exposure, {one.content.name: one.content.sha256 for one in counting}
-        ),
+        content_version=version,
         events={
             ClockEvent.EXECUTION_START: start,
             ClockEvent.EXECUTION_END: stop,
-            **_moments(newest.values(), ancillary),
+            **moments,
         },
         definitive_ephemeris=newest_ephemeris(ancillary, EphemerisKind.DEFINITIVE),
         detectors=planned,
@@ -121,6 +125,7 @@ def evaluate_delivered(
         return receipt
     return replace(
         receipt,
+        senders={Origin.DELIVERED.value: SenderReceipt(version, received, received)},
         survey=ramps[0].survey,
         exposure_type=ramps[0].exposure_type,
         optical_element=ramps[0].optical_element,

@@ -16,7 +16,13 @@ from pathlib import Path
 from roman_assets.archive.durability import private_directory
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError, PassingFaultError, PlatformError, printable
+from roman_assets.errors import (
+    BadInputError,
+    LostPacketsError,
+    PassingFaultError,
+    PlatformError,
+    printable,
+)
 from roman_assets.pipelines.formatting.ancillary import (
     Ephemeris,
     EphemerisKind,
@@ -27,7 +33,10 @@ from roman_assets.pipelines.formatting.data_unit import (
     DataUnit,
     Stream,
     UnitHeader,
+    UnitId,
     decode,
+    decode_received,
+    join_beginning,
     join_chunks,
 )
 from roman_assets.pipelines.formatting.inventory import (
@@ -57,10 +66,11 @@ from roman_assets.pipelines.formatting.receipt import (
     Ancillary,
     HeldUnit,
     Receipt,
+    UnitHistory,
     unit_histories,
 )
 from roman_assets.pipelines.formatting.spacecraft import Spacecraft, spacecraft_of
-from roman_assets.pipelines.formatting.telemetry import Telemetry
+from roman_assets.pipelines.formatting.telemetry import DetectorReadout, Telemetry
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.products.origin import Origin
 from roman_assets.registry.registry import Registry
@@ -348,6 +358,8 @@ class LandingArea:
 
         Raises
         ------
+        LostPacketsError
+            If no data unit is whole.
         BadInputError
             If packets are missing, contradict each other or are damaged since they arrived.
         """
@@ -357,6 +369,31 @@ class LandingArea:
         return decode(
             files.unit(header, [part for part in located if part.header == header])
             for header in sorted(chosen, key=lambda header: header.unit.index)
+        )
+
+    def received_readout(self, exposure: ExposureId, detector: str) -> DetectorReadout:
+        """Decode what came down of a detector's resultants; see `decode_received`.
+
+        Raises
+        ------
+        LostPacketsError
+            If no resultant is whole.
+        BadInputError
+            If packets contradict each other or are damaged since they arrived.
+        """
+        located = self._inventory.located(exposure, Stream.SCIENCE, detector)
+        files = _PacketFiles(self.path)
+        histories = _histories(located).values()
+        if not histories:
+            raise _nothing_in(exposure, Stream.SCIENCE, detector)
+        if not any(history.valid for history in histories):
+            raise LostPacketsError(
+                exposure, f"{detector} {Stream.SCIENCE.name}", "not one resultant is whole",
+                _REDELIVER,
+            )  # fmt: skip
+        chosen = [history.valid or history.fullest for history in histories]
+        return decode_received(
+            files.received(one.header, one.beginning, located) for one in chosen if one.beginning
         )
 
 
@@ -374,17 +411,24 @@ def _chosen_units(
     located: Iterable[LocatedUnit], exposure: ExposureId, stream: Stream, detector: str | None
 ) -> list[UnitHeader]:
     """Return the valid version of each data unit; raise `BadInputError` if one has none."""
-    held = (
+    histories = _histories(located).values()
+    chosen = [history.valid.header for history in histories if history.valid]
+    if not chosen:
+        raise _nothing_in(exposure, stream, detector)
+    return chosen
+
+
+def _histories(located: Iterable[LocatedUnit]) -> dict[UnitId, UnitHistory]:
+    return unit_histories(
         HeldUnit(part.header, part.file.arrival, sum(1 << chunk for chunk in part.offsets))
         for part in located
     )
-    histories = unit_histories(held).values()
-    chosen = [history.valid.header for history in histories if history.valid]
-    if not chosen:
-        raise BadInputError(
-            exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
-        )
-    return chosen
+
+
+def _nothing_in(exposure: ExposureId, stream: Stream, detector: str | None) -> LostPacketsError:
+    return LostPacketsError(
+        exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
+    )
 
 
 @dataclass
@@ -399,6 +443,17 @@ class _PacketFiles:
         places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
         packets = [self._packet(header, chunk, *places[chunk]) for chunk in sorted(places)]
         return join_chunks(header, packets[0].time, (packet.payload for packet in packets))
+
+    def received(
+        self, header: UnitHeader, nchunks: int, located: Iterable[LocatedUnit]
+    ) -> DataUnit:
+        """Read the first chunks of a data unit, all of which are in."""
+        parts = [part for part in located if part.header == header]
+        if nchunks == header.nchunks:
+            return self.unit(header, parts)
+        places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
+        packets = [self._packet(header, chunk, *places[chunk]) for chunk in range(nchunks)]
+        return join_beginning(header, packets[0].time, (packet.payload for packet in packets))
 
     def _packet(self, header: UnitHeader, chunk: int, file: FileVersion, offset: int) -> Packet:
         buffer = self._map(file)

@@ -22,6 +22,7 @@ from roman_datamodels.datamodels import (
     L1FaceGuidewindowModel,
     ScienceRawModel,
 )
+from roman_datamodels.dqflags import group
 from romancal.assign_wcs.assign_wcs import v23tosky
 from stcal.alignment.util import compute_s_region_keyword
 from stcal.velocity_aberration import compute_va_effects
@@ -119,7 +120,7 @@ class Observation:
 
 
 def science_raw(
-    observation: Observation, readout: DetectorReadout, guide_window: GuideWindowReadout
+    observation: Observation, readout: DetectorReadout, guide_window: GuideWindowReadout | None
 ) -> ScienceRawModel:
     """Make the L1 science file of a detector.
 
@@ -128,13 +129,14 @@ def science_raw(
     observation
         What is known of the exposure.
     readout, guide_window
-        Telemetry of the detector.
+        Telemetry of the detector; None if its guide window was lost.
 
     Returns
     -------
     ScienceRawModel
         Valid by rad; ``data`` uint16 (nresultants, ny, nx), ``amp33`` uint16
-        (nresultants, ny, 128), DN.
+        (nresultants, ny, 128), DN. If packets were lost ``meta.exposure.data_problem`` says so, and
+        ``resultantdq`` uint8 (nresultants, ny, nx) flags the pixels as DROPOUT and DO_NOT_USE.
 
     Raises
     ------
@@ -148,8 +150,8 @@ def science_raw(
         **_basic(observation.name("uncal", detector), observation),
         "coordinates": {"reference_frame": "ICRS"},
         "ephemeris": ephemeris_metadata(observation.state, observation.ephemeris_kind),
-        "exposure": _exposure(observation),
-        "guide_star": _guide_star(observation, guide_window),
+        "exposure": _exposure(observation) | {"data_problem": _problem(readout, guide_window)},
+        "guide_star": _guide_star(observation, detector, guide_window),
         "instrument": _instrument(observation, detector),
         "observation": _observation(observation.exposure),
         "pointing": {
@@ -167,7 +169,30 @@ def science_raw(
     _fill(model, meta)
     model["data"] = readout.resultants
     model["amp33"] = readout.reference_output
+    if readout.rows_received is not None:
+        model["resultantdq"] = _lost_pixels(readout.resultants.shape, readout.rows_received)
     return model
+
+
+LOST_PACKETS, LOST_GUIDE_WINDOW = "LOST_PACKETS", "LOST_GUIDE_WINDOW"
+"""What ``meta.exposure.data_problem`` says of packets that did not come down."""
+
+_LOST = group.DROPOUT | group.DO_NOT_USE
+
+
+def _problem(readout: DetectorReadout, guide_window: GuideWindowReadout | None) -> str | None:
+    problems = {
+        LOST_PACKETS: readout.rows_received is not None,
+        LOST_GUIDE_WINDOW: guide_window is None,
+    }
+    return ", ".join(name for name, is_so in problems.items() if is_so) or None
+
+
+def _lost_pixels(shape: tuple[int, ...], rows_received: Iterable[int]) -> NDArray[np.uint8]:
+    flags = np.zeros(shape, np.uint8)
+    for plane, rows in zip(flags, rows_received, strict=True):
+        plane[rows:] = _LOST
+    return flags
 
 
 def guide_window_model(
@@ -368,7 +393,6 @@ def _exposure(observation: Observation) -> dict[str, Any]:
         "start_time": _utc(executed.start_time),
         "end_time": _utc(executed.end_time),
         "engineering_quality": executed.engineering_quality,
-        "data_problem": None,
         "nresultants": table.nresultants,
         "frame_time": table.frame_time,
         "exposure_time": table.exposure_time,
@@ -394,10 +418,13 @@ def ephemeris_metadata(state: SpacecraftState, kind: EphemerisKind) -> dict[str,
     }
 
 
-def _guide_star(observation: Observation, readout: GuideWindowReadout) -> dict[str, Any]:
+def _guide_star(
+    observation: Observation, detector: str, readout: GuideWindowReadout | None
+) -> dict[str, Any]:
     guiding = observation.executed.guiding
-    tracked = len(readout.tracking.lower_left_corners)
-    (xstart, ystart), (xstop, ystop) = _window(readout.tracking if tracked else readout.acquisition)
+    phases = () if readout is None else (readout.tracking, readout.acquisition)
+    used = next((phase for phase in phases if len(phase.lower_left_corners)), None)
+    (xstart, ystart), (xstop, ystop) = _window(used)
     return {
         "guide_window_id": observation.guide_window_id,
         "guide_mode": str(guiding.mode),
@@ -405,14 +432,14 @@ def _guide_star(observation: Observation, readout: GuideWindowReadout) -> dict[s
         "window_ystart": ystart,
         "window_xstop": xstop,
         "window_ystop": ystop,
-        "guide_star_id": guiding.stars[readout.detector].gsc_id,
+        "guide_star_id": guiding.stars[detector].gsc_id,
         "epoch": guiding.epoch,
     }
 
 
-def _window(phase: GuideWindowPhase) -> tuple[list[int], list[int]]:
+def _window(phase: GuideWindowPhase | None) -> tuple[list[int], list[int]]:
     """Return first and last pixel (x, y) of all windows of a phase, rad's "unknown" if none."""
-    if not len(phase.lower_left_corners):
+    if phase is None or not len(phase.lower_left_corners):
         return [_UNKNOWN] * 2, [_UNKNOWN] * 2
     return (
         phase.lower_left_corners.min(axis=0).tolist(),

@@ -1,6 +1,7 @@
 """When everything of an exposure is in, and when that was (R2).
 
-An exposure is complete when all resultants and guide windows of all planned detectors, its FACE
+Each sender (a detector, or FACE) has a receipt of its own, as L1 is made of its packets alone. An
+exposure is complete when all resultants and guide windows of all planned detectors, its FACE
 telemetry, the executed visit, the MA table and an ephemeris that covers it are in. All follows from
 the files and their arrival times alone, whatever their order.
 """
@@ -11,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
@@ -34,6 +35,7 @@ from roman_assets.products.observation import (
     Survey,
 )
 from roman_assets.products.origin import Origin
+from roman_assets.products.packet_policy import FACE
 
 RECEIPT_EVENTS = frozenset(
     {
@@ -119,6 +121,30 @@ class Ancillary:
 
 
 @dataclass(frozen=True)
+class SenderReceipt:
+    """What is in of one sender of an exposure: a detector, or FACE.
+
+    Parameters
+    ----------
+    content_version
+        Identifies what is in: packets, the executed exposure and the MA table; see `Receipt`. Of an
+        incomplete sender it changes with every packet that is new.
+    received
+        When all of its packets were first in (UTC), None while one is missing.
+    newest
+        When the last of its packets arrived so far, None before the first; of a complete sender as
+        ``received``.
+    missing
+        What is not in, for people; empty when complete.
+    """
+
+    content_version: str
+    received: datetime | None = None
+    newest: datetime | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What is in of one exposure.
 
@@ -151,6 +177,9 @@ class Receipt:
         Where its L1 comes from.
     files
         The L1 files that were delivered.
+    senders
+        What is in of each detector and of FACE; empty before the executed visit and the MA table
+        are in, which tell who sends what.
     """
 
     exposure: ExposureId
@@ -170,6 +199,7 @@ class Receipt:
     lacks_ancillary: bool = False
     origin: Origin = Origin.PACKETS
     files: tuple[DeliveredFile, ...] = ()
+    senders: dict[str, SenderReceipt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,6 +219,11 @@ class UnitVersion:
     header: UnitHeader
     chunks: int
     completed: datetime | None
+
+    @property
+    def beginning(self) -> int:
+        """How many chunks are in, from the first one on, before one is missing."""
+        return (~self.chunks & (self.chunks + 1)).bit_length() - 1
 
     @property
     def gaps(self) -> str:
@@ -219,6 +254,18 @@ class UnitHistory:
         return max(
             complete, key=lambda v: (v.completed, v.header.checksum, v.header.size), default=None
         )
+
+    @property
+    def fullest(self) -> UnitVersion:
+        """The version of which most is in: most chunks from the first one on, then most chunks."""
+        return max(self.versions, key=lambda v: (v.beginning, v.chunks.bit_count()))
+
+    def statement(self, unit: UnitId) -> list[str | int]:
+        """Return what tells the content of a unit from any other, as far as it is in."""
+        if self.valid is not None:
+            return [str(unit), self.valid.header.checksum, self.valid.header.size]
+        part = self.fullest
+        return [str(unit), part.header.checksum, part.header.size, f"{part.chunks:x}"]
 
 
 def unit_histories(held: Iterable[HeldUnit]) -> dict[UnitId, UnitHistory]:
@@ -259,7 +306,9 @@ def evaluate(
     histories = unit_histories(units)
     visit, executed = ancillary.visit, _executed(ancillary, exposure)
     required = tuple(_required(exposure, executed, ancillary.ma_table))
-    lacking_packets = tuple(_lacking_packets(histories, required))
+    documents = _documents_version(executed, ancillary)
+    senders = _senders(exposure, units, histories, required, documents)
+    lacking_packets = tuple(_lacking_packets(histories, senders))
     lacking_ancillary = tuple(_lacking_ancillary(exposure, executed, ancillary))
     missing = (*lacking_ancillary, *lacking_packets)
     events = _receipt_events(units, histories, required, ancillary, lacking_packets, missing)
@@ -271,12 +320,13 @@ def evaluate(
         exposure,
         not missing,
         missing,
-        _content_version(exposure, histories, required, executed, ancillary),
+        _content_version(exposure, histories, required, documents),
         events,
         _predicted(ancillary, events.get(ClockEvent.ALL_RECEIVED)),
         newest_ephemeris(ancillary, EphemerisKind.DEFINITIVE),
         lacks_packets=bool(lacking_packets),
         lacks_ancillary=bool(lacking_ancillary),
+        senders=senders,
     )
     if visit is None:
         return receipt
@@ -329,27 +379,77 @@ def _lacking_ancillary(
 
 
 def _lacking_packets(
-    histories: Mapping[UnitId, UnitHistory], required: tuple[UnitId, ...]
+    histories: Mapping[UnitId, UnitHistory], senders: Mapping[str, SenderReceipt]
 ) -> Iterator[str]:
     if not histories:
         yield "all packets"
+    elif senders:
+        for sender in senders.values():
+            yield from sender.missing
+    else:
+        yield from _gaps(histories)
+
+
+def _senders(
+    exposure: ExposureId,
+    held: tuple[HeldUnit, ...],
+    histories: Mapping[UnitId, UnitHistory],
+    required: tuple[UnitId, ...],
+    documents: Mapping[str, str | None],
+) -> dict[str, SenderReceipt]:
+    newest: dict[str, datetime] = {}
+    for part in held:
+        name = part.header.unit.detector or FACE
+        newest[name] = max(newest.get(name, part.arrival), part.arrival)
+    return {
+        name: _sender(exposure, name, tuple(group), histories, documents, newest.get(name))
+        for name, group in groupby(required, key=lambda unit: unit.detector or FACE)
+    }
+
+
+def _sender(
+    exposure: ExposureId,
+    name: str,
+    required: tuple[UnitId, ...],
+    histories: Mapping[UnitId, UnitHistory],
+    documents: Mapping[str, str | None],
+    newest: datetime | None,
+) -> SenderReceipt:
+    found = {unit: histories[unit] for unit in required if unit in histories}
+    statement = {
+        "exposure": str(exposure),
+        "sender": name,
+        "units": sorted(history.statement(unit) for unit, history in found.items()),
+        **documents,
+    }
+    missing = tuple(_missing_of(name, required, found))
+    received = None
+    if not missing:
+        received = max(history.received for history in found.values() if history.received)
+    return SenderReceipt(
+        _digest(statement), received, received or (newest if found else None), missing
+    )
+
+
+def _missing_of(
+    name: str, required: tuple[UnitId, ...], found: Mapping[UnitId, UnitHistory]
+) -> Iterator[str]:
+    if not found:
+        yield f"{name}: no packet"
         return
-    for sender, group in groupby(required, key=lambda unit: unit.detector or "FACE"):
-        units = tuple(group)
-        absent = [unit for unit in units if unit not in histories]
-        if len(absent) == len(units):
-            yield f"{sender}: no packet"
-            continue
-        yield from (f"{unit}: no packet" for unit in absent)
-        yield from _wrong_count(units, histories)
-    relevant = frozenset(required or histories)
+    yield from (f"{unit}: no packet" for unit in required if unit not in found)
+    yield from _wrong_count(required, found)
+    yield from _gaps(found)
+
+
+def _gaps(histories: Mapping[UnitId, UnitHistory]) -> Iterator[str]:
     for unit, history in histories.items():
-        if unit in relevant and history.valid is None:
+        if history.valid is None:
             yield _gap(unit, history)
 
 
 def _gap(unit: UnitId, history: UnitHistory) -> str:
-    best = max(history.versions, key=lambda version: version.chunks.bit_count())
+    best = history.fullest
     return f"{unit}: packets {best.gaps} of {best.header.nchunks}"
 
 
@@ -400,27 +500,33 @@ def _content_version(
     exposure: ExposureId,
     histories: Mapping[UnitId, UnitHistory],
     required: tuple[UnitId, ...],
-    executed: ExecutedExposure | None,
-    ancillary: Ancillary,
+    documents: Mapping[str, str | None],
 ) -> str:
-    visit, table = ancillary.visit, ancillary.ma_table
     relevant = frozenset(required or histories)
     units = sorted(
-        [str(unit), history.valid.header.checksum, history.valid.header.size]
+        history.statement(unit)
         for unit, history in histories.items()
         if history.valid and unit in relevant
     )
-    statement = {
-        "exposure": str(exposure),
-        "units": units,
-        "visit": visit
-        and content_hash(
-            visit.model_copy(
-                update={"revision": 1, "exposures": () if executed is None else (executed,)}
-            )
-        ),
-        "ma_table": table and content_hash(table.model_copy(update={"revision": 1})),
+    return _digest({"exposure": str(exposure), "units": units, **documents})
+
+
+def _documents_version(
+    executed: ExecutedExposure | None, ancillary: Ancillary
+) -> dict[str, str | None]:
+    visit, table = ancillary.visit, ancillary.ma_table
+    exposures = () if executed is None else (executed,)
+    return {
+        "visit": None
+        if visit is None
+        else content_hash(visit.model_copy(update={"revision": 1, "exposures": exposures})),
+        "ma_table": None
+        if table is None
+        else content_hash(table.model_copy(update={"revision": 1})),
     }
+
+
+def _digest(statement: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(statement).encode()).hexdigest()
 
 

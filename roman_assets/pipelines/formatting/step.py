@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from asdf.exceptions import ValidationError
 from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError, PlatformError
+from roman_assets.errors import BadInputError, LostPacketsError, PlatformError
 from roman_assets.pipelines.attempt import Run, StepAttempt
 from roman_assets.pipelines.formatting.ancillary import (
     ExecutedExposure,
@@ -31,7 +32,7 @@ from roman_assets.pipelines.formatting.level1 import (
     guide_window_model,
     science_raw,
 )
-from roman_assets.pipelines.formatting.receipt import Receipt
+from roman_assets.pipelines.formatting.receipt import Receipt, SenderReceipt
 from roman_assets.pipelines.formatting.receipt_record import record_receipts
 from roman_assets.pipelines.formatting.telemetry import (
     DetectorReadout,
@@ -41,11 +42,14 @@ from roman_assets.pipelines.formatting.telemetry import (
 from roman_assets.pipelines.provenance import file_input
 from roman_assets.pipelines.scratch import scratch_directory
 from roman_assets.pipelines.step import Output, StepResult, publish_step, reusable
-from roman_assets.products.deadline import Clock, utc_now
-from roman_assets.products.kind import Scope, Step
-from roman_assets.products.name import FileSet, ProductName
+from roman_assets.products.deadline import Clock, ClockEvent, utc_now
+from roman_assets.products.kind import Step
+from roman_assets.products.name import FileSet, ProductName, level0_name
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.origin import Origin
+from roman_assets.products.packet_policy import FACE, formatted_from
+from roman_assets.products.visit_policy import MISSING
+from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.record import (
     ProductEntry,
     ProductInput,
@@ -72,6 +76,10 @@ def format_exposure(
 
     L1 that was formatted elsewhere is published as it was delivered; published L1 stays when its
     files are taken out of the landing area.
+
+    Each detector, and FACE, is made when its own packets are in. Once the wait for packets is over,
+    a detector of which some are lost is made of the others, and what is wholly lost is recorded as
+    a failure; when more arrives, both are reprocessed. Lost packets replace no L1.
 
     A product that exists as it would be made is reused. A detector whose content cannot be
     used fails alone. When a person asks, L1 is reprocessed with the definitive ephemeris once that
@@ -101,7 +109,7 @@ def format_exposure(
     Raises
     ------
     BadInputError
-        If something of the exposure has not been received; it names what.
+        If nothing of the exposure can be formatted yet; it names what is missing.
     PassingFaultError
         If the disk is full.
     """
@@ -109,15 +117,16 @@ def format_exposure(
     with StepAttempt(root, Step.FORMATTING, str(exposure), run, clock) as attempt:
         if published := published_before(root, landing.receipt(exposure)):
             return StepResult(reused=published)
-        receipt = _complete_receipt(landing, exposure, clock)
+        receipt, senders = _formattable(landing, exposure, clock)
         if receipt.origin is Origin.DELIVERED:
             return publish_delivered(root, receipt, attempt)
-        work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
-        kept = reusable(root, work.fingerprints, force)
-        if routine and not force:
-            kept |= _of_same_packets(root, work)
+        work = _Work.plan(landing, receipt, _best_ephemeris(receipt), senders)
+        with Registry(root) as registry:
+            current = registry.current(work.names)
+        kept: dict[str, ProductEntry] = {**reusable(root, work.fingerprints, force)}
+        kept |= _standing(root, work, current, same_packets=routine and not force)
         with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
-            maker = _Maker(work, scratch, kept)
+            maker = _Maker(work, scratch, kept, {name for name in current if "_gw." in name})
             maker.make()
             return publish_step(
                 root,
@@ -125,7 +134,7 @@ def format_exposure(
                 partition=str(exposure),
                 outputs=maker.outputs,
                 failures=maker.failures,
-                reused=kept.values(),
+                reused=maker.kept.values(),
                 attempt=attempt,
             )
 
@@ -144,26 +153,33 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
         If something of the exposure has not been received; it names what.
     """
     landing = LandingArea(root)
-    receipt = _complete_receipt(landing, exposure, utc_now)
+    receipt, senders = _formattable(landing, exposure, utc_now)
     if receipt.origin is Origin.DELIVERED:
         return ()
-    work = _Work.plan(landing, receipt, _best_ephemeris(receipt))
+    work = _Work.plan(landing, receipt, _best_ephemeris(receipt), senders)
     with Registry(root) as registry:
         current = registry.current(work.fingerprints)
-    reasons = [f"{name} is not there" for name in sorted(work.fingerprints.keys() - current.keys())]
-    for entry in current.values():
-        reasons += _differences(entry, work)
+    reasons = [
+        f"{name} is not there"
+        for name, sender in sorted(work.senders_of.items())
+        if name not in current and not receipt.senders[sender].missing
+    ]
+    protected = _standing(root, work, current, same_packets=False)
+    for name, entry in current.items():
+        if name not in protected:
+            reasons += _differences(entry, work)
     return tuple(dict.fromkeys(reasons))
 
 
 def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
-    if made.fingerprint == work.fingerprint:
+    if made.fingerprint == work.fingerprints[made.name]:
         return
+    packets = work.packets[work.senders_of[made.name]]
     before = {item.name: item for item in made.inputs}
-    if before.get(work.packets.name) != work.packets:
+    if before.get(packets.name) != packets:
         yield "other packets or documents are in"
     if work.ephemeris not in made.inputs:
-        old = ", ".join(name for name in before if name != work.packets.name) or "none"
+        old = ", ".join(name for name in before if name != packets.name) or "none"
         kind = work.observation.ephemeris_kind.lower()
         yield f"the {kind} ephemeris {work.ephemeris.name} in place of {old}"
     for package, version in deciding_software(Step.FORMATTING, work.software).items():
@@ -171,16 +187,50 @@ def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
             yield f"{package} {version} in place of {made.software.get(package, 'none')}"
 
 
-def _of_same_packets(root: DataRoot, work: _Work) -> dict[str, ProductEntry]:
-    """Return the products made of these packets, by name, if their files exist (R8)."""
+def _standing(
+    root: DataRoot,
+    work: _Work,
+    current: Mapping[str, RegisteredProduct],
+    *,
+    same_packets: bool,
+) -> dict[str, ProductEntry]:
+    """Return the products that stay, by name, if their files are there.
+
+    Lost packets replace no L1, except where more of them have arrived since. Of the same packets
+    L1 stays as well when nobody has asked for it again (R8).
+    """
     archive = Archive.of(root)
-    with Registry(root) as registry:
-        current = registry.current(work.fingerprints)
+    lacks = any(work.receipt.senders[sender].missing for sender in work.senders)
+    begun = _begun(root, work.receipt.exposure) if lacks else {}
     return {
         name: entry
         for name, entry in current.items()
-        if work.packets in entry.inputs and archive.has_blob(entry.sha256, entry.size)
+        if (sender := work.senders_of.get(name)) is not None
+        and (
+            _is_better(entry, work.receipt.senders[sender], begun)
+            or (same_packets and work.packets[sender] in entry.inputs)
+        )
+        and archive.has_blob(entry.sha256, entry.size)
     }
+
+
+def _is_better(
+    entry: RegisteredProduct, sender: SenderReceipt, begun: Mapping[str, datetime]
+) -> bool:
+    """Tell whether a product was made of more packets than are in."""
+    if not sender.missing:
+        return False
+    if MISSING not in entry.metadata or sender.newest is None:
+        return True
+    return sender.newest <= begun.get(entry.record_id, entry.committed_at)
+
+
+def _begun(root: DataRoot, exposure: ExposureId) -> dict[str, datetime]:
+    """Return when the work began that made L1 of an exposure, by commit record (UTC)."""
+    with Registry(root) as registry:
+        attempts = registry.attempts([str(exposure)])
+    formatted = attempts[attempts["step"] == Step.FORMATTING]
+    return {row["record_id"]: row["started"] for row in formatted.to_dict("records")}
 
 
 def make_level1(
@@ -212,18 +262,19 @@ def make_level1(
         )  # fmt: skip
     receipt = landing.receipt(exposure)
     packets, ephemeris = wanted.inputs
-    work = _Work.plan(landing, receipt, retained_ephemeris(landing, ephemeris))
-    if work.packets != packets:
+    orbit = retained_ephemeris(landing, ephemeris)
+    work = _Work.plan(landing, receipt, orbit, frozenset(receipt.senders))
+    sender = work.senders_of.get(wanted.name, "")
+    now = work.packets.get(sender)
+    if now != packets:
         raise BadInputError(
             wanted.name, "inputs",
             f"the packets and documents of {packets.name} ({packets.sha256}) were replaced: the "
-            f"landing area has {work.packets.sha256} now",
+            f"landing area has {now.sha256 if now else 'none'} now",
             "bring back into the landing area what was there when it was made",
         )  # fmt: skip
-    alone = wanted.product_name.kind.scope is not Scope.EXPOSURE
-    others = set(work.fingerprints) - {wanted.name} if alone else set()
-    maker = _Maker(work, scratch, others)
-    maker.make()
+    maker = _Maker(work, scratch, {})
+    maker.make_again(wanted, sender)
     made = {str(output.name): output.path for output in maker.outputs}
     if wanted.name not in made:
         reasons = "; ".join(failure.message for failure in maker.failures) or "nothing was made"
@@ -249,18 +300,41 @@ def retained_ephemeris(landing: LandingArea, recorded: ProductInput) -> Path:
     )  # fmt: skip
 
 
-def _complete_receipt(landing: LandingArea, exposure: ExposureId, clock: Clock) -> Receipt:
+def _formattable(
+    landing: LandingArea, exposure: ExposureId, clock: Clock
+) -> tuple[Receipt, frozenset[str]]:
+    """Return what is in of an exposure, and the senders of which L1 is made now."""
     receipt = landing.receipt(exposure)
     if not receipt.complete:
         landing.scan()
         receipt = landing.receipt(exposure)
     record_receipts(landing.root, [receipt], clock=clock)
-    if not receipt.complete:
+    if receipt.origin is Origin.DELIVERED and receipt.complete:
+        return receipt, frozenset(receipt.senders)
+    now, ready = clock(), frozenset[str]()
+    if not receipt.lacks_ancillary:
+        moments = formatted_from(
+            receipt.senders,
+            receipt.events.get(ClockEvent.ANCILLARY),
+            _cut_off(landing.root, exposure),
+            timedelta(0),
+        )
+        ready = frozenset(
+            sender for sender, moment in moments.items() if receipt.complete or moment <= now
+        )
+    if not ready:
         raise BadInputError(
             exposure, "receipt", f"not all of it is in: {'; '.join(receipt.missing)}",
             "wait for it, or have it delivered again",
         )  # fmt: skip
-    return receipt
+    return receipt, ready
+
+
+def _cut_off(root: DataRoot, exposure: ExposureId) -> datetime | None:
+    """Return when the wait for packets of an exposure ends, as it is on record."""
+    with Registry(root) as registry:
+        _, moments = registry.receipts([str(exposure)])[str(exposure)]
+    return moments.get(ClockEvent.CUT_OFF)
 
 
 @dataclass(frozen=True)
@@ -268,21 +342,31 @@ class _Work:
     """What is to be made of an exposure, and from what."""
 
     landing: LandingArea
+    receipt: Receipt
     observation: Observation
-    packets: ProductInput
+    senders: frozenset[str]
+    packets: Mapping[str, ProductInput]
     ephemeris: ProductInput
     software: Mapping[str, str]
     facts: Mapping[str, Any]
 
     @classmethod
-    def plan(cls, landing: LandingArea, receipt: Receipt, orbit_file: Path) -> _Work:
+    def plan(
+        cls, landing: LandingArea, receipt: Receipt, orbit_file: Path, senders: frozenset[str]
+    ) -> _Work:
         visit, executed, table = _documents(landing, receipt.exposure)
         ephemeris = open_ephemeris(orbit_file)
         middle = executed.start_time + (executed.end_time - executed.start_time) / 2
         observation = Observation(
             receipt.exposure, visit, executed, table, ephemeris.state(middle), ephemeris.kind
         )
-        packets = ProductInput(name=f"{receipt.exposure}_l0", sha256=receipt.content_version)
+        packets = {
+            sender: ProductInput(
+                name=level0_name(receipt.exposure, sender),
+                sha256=receipt.senders[sender].content_version,
+            )
+            for sender in senders
+        }
         facts = {
             "survey": str(visit.survey),
             "exposure_type": str(visit.exposure_type),
@@ -290,30 +374,42 @@ class _Work:
         }
         orbit = file_input(orbit_file)
         software = installed_software(Step.FORMATTING)
-        return cls(landing, observation, packets, orbit, software, facts)
+        return cls(landing, receipt, observation, senders, packets, orbit, software, facts)
 
-    @property
-    def inputs(self) -> tuple[ProductInput, ...]:
-        return self.packets, self.ephemeris
+    def inputs(self, sender: str) -> tuple[ProductInput, ...]:
+        return self.packets[sender], self.ephemeris
 
-    @property
-    def fingerprint(self) -> str:
+    def fingerprint(self, sender: str) -> str:
         return fingerprint(
             Step.FORMATTING,
-            self.inputs,
+            self.inputs(sender),
             None,
             self.software,
             ephemeris=str(self.observation.ephemeris_kind),
         )
 
-    @property
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of all L1 of the exposure."""
+        return tuple(
+            str(name)
+            for sender in (*self.observation.executed.detectors, FACE)
+            for name in self.names_of(sender)
+        )
+
+    def names_of(self, sender: str) -> tuple[ProductName, ...]:
+        if sender == FACE:
+            return (self.observation.name("face"),)
+        return tuple(self.observation.name(kind, sender) for kind in _DETECTOR_KINDS)
+
+    @cached_property
+    def senders_of(self) -> dict[str, str]:
+        """Who sends what a product is made of, for those that are made now."""
+        return {str(name): sender for sender in self.senders for name in self.names_of(sender)}
+
+    @cached_property
     def fingerprints(self) -> dict[str, str]:
-        names = [
-            self.observation.name(kind, detector)
-            for detector in self.observation.executed.detectors
-            for kind in _DETECTOR_KINDS
-        ]
-        return {str(name): self.fingerprint for name in [*names, self.observation.name("face")]}
+        return {name: self.fingerprint(sender) for name, sender in self.senders_of.items()}
 
 
 def _documents(
@@ -342,70 +438,155 @@ def _best_ephemeris(receipt: Receipt) -> Path:
 
 
 class _Maker:
-    """Makes the files of an exposure, one detector after the other."""
+    """Makes the files of an exposure, one detector after the other.
 
-    def __init__(self, work: _Work, scratch: Path, kept: Container[str]) -> None:
+    Parameters
+    ----------
+    work
+        What is to be made.
+    scratch
+        Where.
+    kept
+        Products that are there and stay, by name.
+    windows
+        Names of guide-window files that are there.
+    """
+
+    def __init__(
+        self,
+        work: _Work,
+        scratch: Path,
+        kept: Mapping[str, ProductEntry],
+        windows: Collection[str] = (),
+    ) -> None:
         self._work = work
         self._scratch = scratch
-        self._kept = kept
+        self._windows = windows
+        self.kept = dict(kept)
         self.outputs: list[Output] = []
         self.failures: list[WorkFailure] = []
 
     def make(self) -> None:
         observation = self._work.observation
         for detector in observation.executed.detectors:
-            self._attempt(observation.file_set(detector), partial(self._detector, detector))
+            if detector in self._work.senders:
+                make = partial(self._detector, detector, _DETECTOR_KINDS)
+                self._attempt(detector, observation.file_set(detector), make)
         face = observation.name("face")
-        if str(face) not in self._kept:
-            self._attempt(face.file_set, partial(self._face, face))
+        if FACE in self._work.senders:
+            missing = self._missing_windows()
+            kept = self.kept.get(str(face))
+            if kept is not None and kept.metadata.get(MISSING, []) != missing:
+                del self.kept[str(face)]
+            if str(face) not in self.kept:
+                self._attempt(FACE, face.file_set, partial(self._face, face, missing))
 
-    def _attempt(self, file_set: FileSet, make: Callable[[], None]) -> None:
+    def make_again(self, wanted: ProductEntry, sender: str) -> None:
+        """Make one product, as its record says."""
+        name = wanted.product_name
+        make = (
+            partial(self._face, name, list(wanted.metadata.get(MISSING, ())))
+            if sender == FACE
+            else partial(self._detector, sender, (name.kind.name,))
+        )
+        self._attempt(sender, name.file_set, make)
+
+    def _attempt(self, sender: str, file_set: FileSet, make: Callable[[], None]) -> None:
         """Make files; whatever is wrong with them is the failure of their file set alone."""
         try:
             make()
         except BadInputError as error:
-            self._fail(file_set, error, str(error))
+            self._fail(sender, file_set, error, str(error))
         except ValidationError as error:
             place = ".".join(str(part) for part in error.absolute_path)
-            self._fail(file_set, error, f"not valid by rad: {place}: {error.message}")
+            self._fail(sender, file_set, error, f"not valid by rad: {place}: {error.message}")
         except (OSError, PlatformError):
             raise  # not of the data
         except Exception as error:
-            self._fail(file_set, error, f"it cannot be made: {error!r}")
+            self._fail(sender, file_set, error, f"it cannot be made: {error!r}")
 
-    def _fail(self, file_set: FileSet, error: Exception, message: str) -> None:
+    def _fail(self, sender: str, file_set: FileSet, error: Exception, message: str) -> None:
         self.failures.append(
-            WorkFailure(file_set=str(file_set), error=type(error).__name__, message=message)
+            WorkFailure(
+                file_set=str(file_set),
+                error=type(error).__name__,
+                message=message,
+                content=self._work.packets[sender].sha256,
+            )
         )
 
-    def _detector(self, detector: str) -> None:
+    def _detector(self, detector: str, kinds: Collection[str]) -> None:
         observation = self._work.observation
-        names = {kind: observation.name(kind, detector) for kind in _DETECTOR_KINDS}
-        wanted = [kind for kind, name in names.items() if str(name) not in self._kept]
+        names = {kind: observation.name(kind, detector) for kind in kinds}
+        wanted = [kind for kind, name in names.items() if str(name) not in self.kept]
         if not wanted:
             return
-        guide_window = self._telemetry(GuideWindowReadout, Stream.GUIDE_WINDOW, detector)
-        models: dict[str, Callable[[], Any]] = {
-            "guide_window": partial(guide_window_model, observation, guide_window)
-        }
+        models: dict[str, Callable[[], Any]] = {}
+        window = self._received(
+            detector,
+            partial(self._telemetry, GuideWindowReadout, Stream.GUIDE_WINDOW, detector),
+        )
+        if window is not None:
+            models["guide_window"] = partial(guide_window_model, observation, window)
         if "uncal" in wanted:
-            shape = self._work.landing.readout_shape(observation.exposure, detector)
-            check_shape(observation, detector, shape)
-            readout = self._telemetry(DetectorReadout, Stream.SCIENCE, detector)
-            models["uncal"] = partial(science_raw, observation, readout, guide_window)
-        written = [self._write(names[kind], models[kind]()) for kind in wanted]
+            readout = self._received(detector, partial(self._readout, detector))
+            if readout is not None:
+                models["uncal"] = partial(science_raw, observation, readout, window)
+        missing = {"uncal": list(self._work.receipt.senders[detector].missing)}
+        made = [kind for kind in wanted if kind in models]
+        written = [
+            self._write(names[kind], models[kind](), detector, missing.get(kind, []))
+            for kind in made
+        ]
         self.outputs.extend(written)
+        if len(made) < len(wanted):
+            raise self._lost(detector)
 
-    def _face(self, name: ProductName) -> None:
-        face = self._telemetry(FaceTelemetry, Stream.FACE)
-        failed = {failure.file_set for failure in self.failures}
+    def _readout(self, detector: str) -> DetectorReadout:
+        landing, observation = self._work.landing, self._work.observation
+        shape = landing.readout_shape(observation.exposure, detector)
+        check_shape(observation, detector, shape)
+        if self._work.receipt.senders[detector].missing:
+            return landing.received_readout(observation.exposure, detector)
+        return self._telemetry(DetectorReadout, Stream.SCIENCE, detector)
+
+    def _received(self, detector: str, read: Callable[[], _T]) -> _T | None:
+        """Read telemetry; return None if it is lost."""
+        try:
+            return read()
+        except LostPacketsError:
+            return None
+
+    def _lost(self, sender: str) -> LostPacketsError:
+        missing = "; ".join(self._work.receipt.senders[sender].missing)
+        return LostPacketsError(
+            self._work.observation.exposure, sender,
+            f"packets have not come down: {missing or 'they are gone from the landing area'}",
+            "have them sent again: it is reprocessed when they arrive",
+        )  # fmt: skip
+
+    def _face(self, name: ProductName, missing: list[str]) -> None:
+        if self._work.receipt.senders[FACE].missing:
+            raise self._lost(FACE)
         observation = self._work.observation
+        face = self._telemetry(FaceTelemetry, Stream.FACE)
         made = [
             detector
             for detector in observation.executed.detectors
-            if str(observation.file_set(detector)) not in failed
+            if _window_of(detector) not in missing
         ]
-        self.outputs.append(self._write(name, face_model(observation, face, made)))
+        model = face_model(observation, face, made)
+        self.outputs.append(self._write(name, model, FACE, missing))
+
+    def _missing_windows(self) -> list[str]:
+        """Name the guide windows of which there is no file."""
+        observation = self._work.observation
+        there = {str(output.name) for output in self.outputs} | set(self._windows)
+        return [
+            _window_of(detector)
+            for detector in observation.executed.detectors
+            if str(observation.name("guide_window", detector)) not in there
+        ]
 
     def _telemetry(self, kind: type[_T], stream: Stream, detector: str | None = None) -> _T:
         found = self._work.landing.telemetry(self._work.observation.exposure, stream, detector)
@@ -413,14 +594,18 @@ class _Maker:
             raise TypeError(f"{stream.name} holds {type(found).__name__}")
         return found
 
-    def _write(self, name: ProductName, model: Any) -> Output:
+    def _write(self, name: ProductName, model: Any, sender: str, missing: list[str]) -> Output:
         path = self._scratch / str(name)
         model.save(path)
         return Output(
             name,
             path,
-            self._work.fingerprint,
-            inputs=self._work.inputs,
+            self._work.fingerprint(sender),
+            inputs=self._work.inputs(sender),
             software=self._work.software,
-            metadata=self._work.facts,
+            metadata={**self._work.facts, **({MISSING: missing} if missing else {})},
         )
+
+
+def _window_of(detector: str) -> str:
+    return f"{detector} guide window"

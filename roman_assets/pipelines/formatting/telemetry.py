@@ -44,6 +44,9 @@ class DetectorReadout:
         DN of amplifier 33, uint16, shape (nresultants, ny, 128).
     start_time
         When the first read of the exposure began; aware, UTC.
+    rows_received
+        Rows of each resultant that came down, from the first one on; the others, lost with their
+        packets, are 0 in both arrays. None if all came down.
     """
 
     exposure: ExposureId
@@ -51,6 +54,7 @@ class DetectorReadout:
     resultants: NDArray[np.uint16]
     reference_output: NDArray[np.uint16]
     start_time: datetime
+    rows_received: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
