@@ -31,7 +31,8 @@ def format_incomplete(
     exposures: Exposures,
     reason: Annotated[str, typer.Option(help="Why the rest is not awaited; recorded.")],
     by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who decides; default: the user.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the person who decides; default: the user."),
     ] = None,
 ) -> None:
     """Format what has come down of exposures now, without waiting for lost packets.

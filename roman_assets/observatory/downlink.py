@@ -70,7 +70,7 @@ class Loss:
         Raises
         ------
         ValueError
-            If it is none of these.
+            If the text is invalid.
         """
         sender, colon, number = text.upper().partition(":")
         if sender not in (*DETECTORS, FACE) or (colon and sender == FACE):
@@ -78,7 +78,7 @@ class Loss:
         return cls(sender, int(number) if colon else None)
 
     def takes(self, packet: Packet) -> bool:
-        """Tell whether a packet is lost."""
+        """Return whether a packet is lost."""
         unit = packet.header.unit
         if (unit.detector or FACE) != self.sender:
             return False

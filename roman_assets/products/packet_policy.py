@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 FACE = "FACE"
-"""The sender that is no detector."""
+"""The sender besides the detectors."""
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def _standing(
 def _is_better(
     entry: RegisteredProduct, sender: SenderReceipt, begun: Mapping[str, datetime]
 ) -> bool:
-    """Tell whether a product was made of more packets than are in."""
+    """Return whether a product was made of more packets than are in."""
     if not sender.missing:
         return False
     if MISSING not in entry.metadata or sender.newest is None:
@@ -404,7 +404,7 @@ class _Work:
 
     @cached_property
     def senders_of(self) -> dict[str, str]:
-        """Who sends what a product is made of, for those that are made now."""
+        """The sender of the packets of each product that is made now, by name."""
         return {str(name): sender for sender in self.senders for name in self.names_of(sender)}
 
     @cached_property
