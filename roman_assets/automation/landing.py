@@ -88,7 +88,7 @@ class MadeExposure:
     calibrated: bool = False
 
     def has(self, sender: str, receipt: SenderReceipt) -> bool:
-        """Return whether there is L1 of what is in of a sender, or of more: files may be removed."""
+        """Return whether there is L1 of what is in, or of more: files may be removed."""
         made = self.received.get(sender, {})
         if receipt.content_version in made:
             return True
