@@ -58,7 +58,10 @@ def texts_of_page(path: Path, name: str) -> Iterator[Text]:
     """Yield the paragraphs of a page without code, quotations and literals."""
     page = path.read_text()
     without_code = re.sub(
-        r"^```.*?^```$|^> .*$", lambda block: "\n" * block[0].count("\n"), page, flags=re.M | re.S
+        r"^ *```.*?^ *```$|^> .*$",
+        lambda block: "\n" * block[0].count("\n"),
+        page,
+        flags=re.M | re.S,
     )
     for paragraph in re.finditer(r"(?:^.+\n?)+", without_code, re.MULTILINE):
         line = without_code[: paragraph.start()].count("\n") + 1

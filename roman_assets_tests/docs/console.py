@@ -19,7 +19,7 @@ PAGES = sorted(
 )
 GENERATED = PROJECT / "docs" / "reference" / "generated"
 
-_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```console\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
@@ -74,7 +74,8 @@ def lines() -> Iterator[Line]:
         text = page.read_text()
         for block in _BLOCK.finditer(text):
             heading = [*_HEADING.finditer(text, 0, block.start())][-1][1]
-            joined = block[1].replace("\\\n", " ")
+            joined = block[2].replace("\\\n", " ")
             for line in joined.splitlines():
-                if line.startswith("$ "):
-                    yield Line(str(page.relative_to(PROJECT)), heading, line[2:])
+                command = line.removeprefix(block[1])
+                if command.startswith("$ "):
+                    yield Line(str(page.relative_to(PROJECT)), heading, command[2:])

@@ -48,7 +48,7 @@ RUN = frozenset(
 FINDS = frozenset({"fsck"})
 """Commands whose exit status says whether something was found."""
 
-OTHER_PROGRAMS = frozenset({"git", "tar", "curl", "aws", "export", "jupyter"})
+OTHER_PROGRAMS = frozenset({"git", "mv", "tar", "curl", "aws", "export", "jupyter"})
 
 
 def parsed(arguments: Sequence[str]) -> str:
@@ -120,11 +120,9 @@ def test_every_command_line_of_the_docs_is_understood(line: Line, desk: Path) ->
                 assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
         elif program == "python":
             assert (PROJECT / arguments[0]).is_file()
-        elif (Path(sys.executable).parent / program).exists():
-            subprocess.run(
-                [sys.executable, "-m", program.replace("-", "_"), *arguments, "--help"],
-                check=True, capture_output=True,
-            )  # fmt: skip
+        elif (script := Path(sys.executable).parent / program).exists():
+            command = [sys.executable, str(script), *arguments, "--help"]
+            subprocess.run(command, check=True, capture_output=True)
         else:
             assert program in OTHER_PROGRAMS, f"no parser of {program} is known"
 
