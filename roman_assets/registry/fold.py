@@ -33,7 +33,7 @@ from roman_assets.registry.fold_lock import (
     require_fold_lock_not_held,
 )
 from roman_assets.registry.fresh import MOST_BYTES
-from roman_assets.registry.fresh_tier import fresh_tier
+from roman_assets.registry.fresh_tier import FreshTier, fresh_tier
 from roman_assets.registry.incoming import apply_records, apply_segments
 from roman_assets.registry.journal import Journal, PendingRecord
 from roman_assets.registry.new_tier import new_tier, newest_to_copy
@@ -54,6 +54,7 @@ from roman_assets.registry.snapshot import (
     refresh_snapshot,
     require_tiers,
 )
+from roman_assets.registry.tiers import TieredDatabase
 
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
@@ -196,12 +197,13 @@ def _fold_pending(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
 def _fold_into_registry(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
     snapshot = _usable_snapshot(root, journal)
     require_tiers(root, snapshot.tiers)
-    report = _fold_into_snapshot(root, journal, fence, snapshot)
-    return report or _fold_into_tier(root, journal, fence, snapshot)
+    with fresh_tier(root, READ_BY_FOLD) as fresh:
+        report = _fold_into_snapshot(root, journal, fence, snapshot, fresh)
+        return report or _fold_into_tier(root, journal, fence, snapshot, fresh.lend(snapshot))
 
 
 def _fold_into_snapshot(
-    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot
+    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot, fresh: FreshTier
 ) -> FoldReport | None:
     """Add pending records to the fresh rows of the snapshot; None if they need a tier.
 
@@ -213,19 +215,19 @@ def _fold_into_snapshot(
     records, damage = journal.read_pending(paths)
     if damage or sum(len(item.line) for item in records) > _MOST_FRESH_BYTES:
         return None
-    with fresh_tier(root, snapshot, READ_BY_FOLD) as tier:
-        new = new_in_order(tier.connection, journal, records, fence)
-        if len(new) < len(records):
+    fresh.load(snapshot)
+    new = new_in_order(fresh.connection, journal, records, fence)
+    if len(new) < len(records):
+        return None
+    applied = apply_records(fresh.connection, new, only_adds=True) if new else None
+    if applied is not None:
+        if applied.changes:
             return None
-        applied = apply_records(tier.connection, new, only_adds=True) if new else None
-        if applied is not None:
-            if applied.changes:
-                return None
-            fence.confirm()
-            journal.seal(new)
-        shown = _made_public(new)
-        unshown = _link(root, shown, fence)
-        publish_snapshot(root, tier.grown(snapshot, applied), snapshot, fence)
+        fence.confirm()
+        journal.seal(new)
+    shown = _made_public(new)
+    unshown = _link(root, shown, fence)
+    publish_snapshot(root, fresh.grown(snapshot, applied), snapshot, fence)
     names = {name for item in new for name in item.record.names}
     _unlink(root, map(ProductName.parse, names - shown.keys()), fence)
     journal.discard(new)
@@ -234,14 +236,16 @@ def _fold_into_snapshot(
 
 
 def _fold_into_tier(
-    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot
+    root: DataRoot, journal: Journal, fence: Fence, snapshot: Snapshot, database: TieredDatabase
 ) -> FoldReport:
     copied = newest_to_copy(root, snapshot.tiers)
     older = [tier for tier in snapshot.tiers if tier != copied]
     damaged: list[Path] = []
     folded: list[PendingRecord] = []
     changes = False
-    with new_tier(root, older, copied, READ_BY_FOLD, fresh=snapshot.rows()) as tier:
+    with new_tier(
+        root, older, copied, READ_BY_FOLD, fresh=snapshot.rows(), database=database
+    ) as tier:
         connection = tier.database.connection
         for paths in _batches(journal.pending_paths(), _RECORDS_AT_ONCE):
             records, damage = journal.read_pending(paths)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import duckdb
@@ -39,10 +39,8 @@ class FreshTier:
         self._root = root
         self._read = read
         self._database = TieredDatabase(root)
-        # So few rows are read faster than another thread begins.
-        self._database.connection.execute("set threads = 1")
         self._snapshot: Snapshot | None = None
-        self._files: tuple[tuple[int, int, int], ...] = ()
+        self._files: dict[str, tuple[int, int, int]] = {}
         self._rows: dict[str, pa.Table] = {}
 
     @property
@@ -68,9 +66,26 @@ class FreshTier:
         known = "" if self._snapshot is None else self._snapshot.state
         if known and (known, self._files) == (snapshot.state, files):
             return
-        rows = dict(snapshot.rows())
-        self._database.hold(snapshot.tiers, rows, self._read)
-        self._snapshot, self._files, self._rows = snapshot, files, rows
+        self._detach_others(files)
+        self._rows = dict(snapshot.rows())
+        self._database.hold(snapshot.tiers, self._rows, self._read)
+        # So few rows are read faster than another thread begins.
+        self.connection.execute("set threads = 1")
+        self._snapshot, self._files = snapshot, files
+
+    def lend(self, snapshot: Snapshot) -> TieredDatabase:
+        """Return the database for another use of a snapshot's tiers."""
+        self._detach_others(self._identities(snapshot))
+        self.connection.execute("reset threads")
+        return self._database
+
+    def _detach_others(self, files: Mapping[str, tuple[int, int, int]]) -> None:
+        """Detach all tiers that are not these files; what was loaded must be loaded again."""
+        self._snapshot = None
+        for tier, identity in self._files.items():
+            if files.get(tier) != identity:
+                self._database.detach(tier)
+        self._files = {tier: files[tier] for tier in self._files.keys() & files.keys()}
 
     def grown(self, snapshot: Snapshot, applied: Applied | None) -> Snapshot:
         """Return a snapshot with the rows that were added since; it counts as loaded."""
@@ -87,14 +102,17 @@ class FreshTier:
             known = self._rows[name].num_rows if name in self._rows else 0
             yield name, self._database.rows_from(name, known)
 
-    def _identities(self, snapshot: Snapshot) -> tuple[tuple[int, int, int], ...]:
-        found = (tier_path(self._root, tier).stat() for tier in snapshot.tiers)
-        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+    def _identities(self, snapshot: Snapshot) -> dict[str, tuple[int, int, int]]:
+        found = {tier: tier_path(self._root, tier).stat() for tier in snapshot.tiers}
+        return {
+            tier: (status.st_ino, status.st_size, status.st_mtime_ns)
+            for tier, status in found.items()
+        }
 
 
 @contextmanager
-def fresh_tier(root: DataRoot, snapshot: Snapshot, read: Sequence[Table]) -> Iterator[FreshTier]:
-    """Load the fresh rows of a snapshot, to add to them; the fold lock is held.
+def fresh_tier(root: DataRoot, read: Sequence[Table]) -> Iterator[FreshTier]:
+    """Borrow the tier that this process keeps for its folds; the fold lock is held.
 
     What the block adds is published when it ends. If it fails, all is dropped.
 
@@ -102,15 +120,12 @@ def fresh_tier(root: DataRoot, snapshot: Snapshot, read: Sequence[Table]) -> Ite
     ----------
     root
         The installation.
-    snapshot
-        The newest one.
     read
         The tables that are read: they show the rows of all tiers.
     """
     kept = _kept(root, tuple(table.name for table in read), os.getpid())
     tier = kept.pop() if kept else FreshTier(root, read)
     try:
-        tier.load(snapshot)
         yield tier
     except BaseException:
         tier.close()

@@ -37,11 +37,16 @@ class NewTier:
         The installation.
     published
         Whether there is a public part.
+    database
+        Where it is written, None for one of its own. It is left open.
     """
 
-    def __init__(self, root: DataRoot, published: bool) -> None:
+    def __init__(
+        self, root: DataRoot, published: bool, database: TieredDatabase | None = None
+    ) -> None:
         self.name = f"{uuid.uuid4().hex}.duckdb"
-        self.database = TieredDatabase(root)
+        self.database = database or TieredDatabase(root)
+        self._is_borrowed = database is not None
         self._root = root
         roles = Role if published else (Role.OPERATIONS,)
         self._files = {
@@ -83,7 +88,7 @@ class NewTier:
         if public is not None and grown is None:
             public.unlink(missing_ok=True)
         self.database.written(older, public, grown)
-        self.database.close()
+        self.database.detach(NEWEST)
         self.draft.chmod(_READ_ONLY)
         fsync_file(self.draft)
 
@@ -102,7 +107,8 @@ class NewTier:
 
     def discard(self) -> None:
         """Remove the drafts that were not placed."""
-        self.database.close()
+        if not self._is_borrowed:
+            self.database.close()
         for draft in self._drafts.values():
             draft.unlink(missing_ok=True)
 
@@ -116,6 +122,7 @@ def draft_tier(
     *,
     fresh: Rows = _NO_ROWS,
     published: bool = True,
+    database: TieredDatabase | None = None,
 ) -> Iterator[NewTier]:
     """Write a tier before older ones; the block finishes and places it, or it goes.
 
@@ -135,8 +142,10 @@ def draft_tier(
         Rows that it has from the beginning, beside those it copies.
     published
         False for a tier that is only merged into another, so that the public part is not needed.
+    database
+        Where it is written, None for one of its own. It is left open.
     """
-    tier = NewTier(root, published)
+    tier = NewTier(root, published, database)
     try:
         if copied is not None:
             tier.copy(copied)
@@ -155,12 +164,15 @@ def new_tier(
     *,
     fresh: Rows = _NO_ROWS,
     published: bool = True,
+    database: TieredDatabase | None = None,
 ) -> Iterator[NewTier]:
     """Write a tier as `draft_tier` does; it is finished and placed at the end.
 
     Hold the fold lock: until a snapshot names the tier, the holder of that lock may remove it.
     """
-    with draft_tier(root, older, copied, read, fresh=fresh, published=published) as tier:
+    with draft_tier(
+        root, older, copied, read, fresh=fresh, published=published, database=database
+    ) as tier:
         yield tier
         tier.finish(older)
         tier.place()

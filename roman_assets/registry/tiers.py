@@ -107,7 +107,7 @@ class TieredDatabase:
         """
         tiers, rows = (snapshot.tiers, snapshot.rows()) if snapshot else ((), {})
         for tier in self._replacing.keys() - set(tiers):
-            self._detach(tier)
+            self.detach(tier)
         self.attach(tiers)
         if rows:
             self._attach_new(FRESH, ":memory:", rows)
@@ -124,14 +124,14 @@ class TieredDatabase:
         Parameters
         ----------
         tiers
-            The tiers after it; they are attached anew.
+            The tiers after it.
         rows
             The fresh rows.
         read
             The tables that are read: they show the rows of all these tiers.
         """
-        for tier in tuple(self._replacing):
-            self._detach(tier)
+        for tier in self._replacing.keys() - set(tiers):
+            self.detach(tier)
         self.attach(tiers)
         self._attach_new(NEWEST, ":memory:")
         self._replacing[NEWEST] = False
@@ -168,6 +168,7 @@ class TieredDatabase:
         read
             The tables that are read meanwhile: they show the rows of all these tiers.
         """
+        self.detach(NEWEST)
         self.attach(older)
         self._attach_new(NEWEST, str(path), () if path.exists() else None)
         self._create_views_of_fold(read, (NEWEST, *older))
@@ -250,9 +251,10 @@ class TieredDatabase:
             if table.key
         )
 
-    def _detach(self, tier: str) -> None:
-        self.connection.execute(f'detach "{tier}"')
-        del self._replacing[tier]
+    def detach(self, tier: str) -> None:
+        """Let go of a tier, if it is attached."""
+        if self._replacing.pop(tier, None) is not None:
+            self.connection.execute(f'detach "{tier}"')
 
     def _attach_new(self, name: str, path: str, tables: Collection[str] | None = None) -> None:
         """Attach a database to write to, and create some tables in it, by default all."""
