@@ -605,6 +605,7 @@ def open_database(path: Path | str, spill: Path | None = None) -> duckdb.DuckDBP
     """
     connection = duckdb.connect(path, config={"temp_directory": str(spill or "")})
     connection.execute("load icu")
+    connection.execute("set enable_progress_bar = false")
     connection.execute("set timezone = 'UTC'")
     for macro, sql in KEYS.items():
         connection.execute(f"create or replace temp macro {macro} as {sql}")
