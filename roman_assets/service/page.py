@@ -19,6 +19,7 @@ from roman_assets.registry.record import ProductInput
 from roman_assets.service.datalink.links import IMAGES
 from roman_assets.service.request_error import NotFoundError, UsageError
 from roman_assets.service.service import Service, service_of
+from roman_assets.service.sky_view import drawing_of
 from roman_assets.service.template import render
 
 _SHOWN = 100
@@ -81,8 +82,10 @@ async def products(request: Request) -> Response:
         fault = str(error)
     if not rows.empty:
         rows = rows.sort_values("committed_at", ascending=False, kind="stable")
+    shown = _rows(rows[:_SHOWN])
     values = {
-        "rows": _rows(rows[:_SHOWN]),
+        "rows": shown,
+        "drawing": drawing_of(shown, request.scope.get("root_path", "").rstrip("/")),
         "more": len(rows) > _SHOWN,
         "fault": fault,
         "asked": asked,

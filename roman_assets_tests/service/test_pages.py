@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from roman_assets.data_root import DataRoot
+from roman_assets.service.sky_view import drawing_of
 from roman_assets_tests.reader.installation import CAL, CAT, COADD, UNCAL
 from roman_assets_tests.registry.installation import exposure
 from roman_assets_tests.service.server import running_service
@@ -44,6 +45,34 @@ def test_a_search_finds_what_it_asks_for(
     answer = requests.get(f"{served}/products", params=query)
     assert answer.status_code == 200
     assert names_on(answer.text) == found
+
+
+CORNERS = [(9.9, -40.1), (10.1, -40.1), (10.1, -39.9), (9.9, -39.9)]
+
+
+def test_footprints_are_drawn_with_north_up_and_east_to_the_left() -> None:
+    region = "POLYGON ICRS " + " ".join(f"{ra} {dec}" for ra, dec in CORNERS)
+    drawing = drawing_of([{"name": "x_cal.asdf", "footprint": region}, {"name": "y"}], "/base")
+    assert drawing is not None
+    assert drawing.centre == pytest.approx((10, -40), abs=1e-3)
+    assert 0.2 < drawing.width < 0.23
+    ((name, link, corners),) = drawing.polygons
+    assert (name, link) == ("x_cal.asdf", "/base/products/x_cal.asdf")
+    points = [tuple(map(float, corner.split(","))) for corner in corners.split()]
+    for (x, y), (ra, dec) in zip(points, CORNERS, strict=True):
+        assert (x < drawing.side / 2) is (ra > 10) and (y < drawing.side / 2) is (dec > -40)
+
+
+def test_footprints_all_over_the_sky_are_not_drawn() -> None:
+    regions = [f"POLYGON ICRS {ra} 0 {ra + 0.1} 0 {ra} 0.1" for ra in (0, 90, 180)]
+    rows = [{"name": "x", "footprint": region} for region in regions]
+    assert drawing_of(rows, "") is None
+    assert drawing_of([], "") is None
+
+
+def test_a_search_shows_footprints_on_the_sky(served: str) -> None:
+    page = requests.get(f"{served}/products?level=L2").text
+    assert "<polygon" in page and f'<a href="/products/{CAL}"><polygon' in page
 
 
 @pytest.mark.parametrize(
