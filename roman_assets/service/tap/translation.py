@@ -87,7 +87,10 @@ def translate(
     _require_tables(tree, tables)
     _require_functions(tree)
     schema: dict[str, Any] = {}
-    for (db, name), source in tables.items():
+    # Names of tables that the query leaves out would be normalized for nothing.
+    named = {(table.db, table.name) for table in tree.find_all(exp.Table)}
+    for db, name in named & tables.keys():
+        source = tables[db, name]
         columns = {column.name.lower(): "text" for column in source.table.columns}
         schema.setdefault(db, {})[name] = columns
     try:
