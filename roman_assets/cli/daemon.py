@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from roman_assets.access import Role
 from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
@@ -92,7 +93,9 @@ def running_daemon(root: DataRoot) -> Iterator[DagsterInstance]:
 
 
 @contextmanager
-def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]:
+def services(
+    webserver: Sequence[str], archive: Sequence[str] | None = None
+) -> Iterator[tuple[list[list[str]], Path]]:
     """Prepare the programs of an installation: code server, daemon, web server.
 
     Daemon and web server share the code server, which listens on a socket in a directory that
@@ -102,6 +105,8 @@ def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]
     ----------
     webserver
         Options of ``roman-assets webserver``.
+    archive
+        Options of ``roman-assets serve``; None does not serve the archive.
 
     Yields
     ------
@@ -122,6 +127,11 @@ def services(webserver: Sequence[str]) -> Iterator[tuple[list[list[str]], Path]]
             [dagster_program("roman-assets"), "webserver", "--workspace", str(workspace),
              *webserver],
         ]  # fmt: skip
+        if archive is not None:
+            # It is for the public, whatever role this process has.
+            commands.append(
+                [dagster_program("roman-assets"), "--role", Role.PUBLIC, "serve", *archive]
+            )
         yield commands, socket
 
 

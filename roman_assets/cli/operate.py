@@ -50,6 +50,10 @@ def dev(
     socket: SocketOption = None,
     token_file: TokenFileOption = None,
     allow_host: AllowHostOption = None,
+    archive_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve the archive's public pages on this port too."),
+    ] = None,
 ) -> None:
     """Run Dagster's UI and daemon on this installation until interrupted."""
     from roman_assets.cli.daemon import run_until_stopped, services, sole_daemon
@@ -63,7 +67,8 @@ def dev(
                 f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
             )
         terminal().print(listening.told, soft_wrap=True)
-        with services(listening.arguments) as (commands, ready):
+        archive = None if archive_port is None else ["--port", str(archive_port)]
+        with services(listening.arguments, archive) as (commands, ready):
             raise typer.Exit(run_until_stopped(commands, root, claim, ready))
 
 

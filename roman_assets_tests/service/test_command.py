@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from roman_assets.cli.daemon import dagster_program
+from roman_assets.cli.daemon import dagster_program, services
 from roman_assets.data_root import DataRoot
 from roman_assets_tests.automation.platform import free_port
 from roman_assets_tests.reader.installation import CAL
@@ -43,3 +43,11 @@ def test_a_missing_data_root_is_named(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"nowhere" in told and b"--data" in told
+
+
+def test_dev_serves_the_archive_to_the_public_only_when_asked() -> None:
+    with services(["--port", "1"]) as (commands, _):
+        assert not any("serve" in command for command in commands)
+    with services(["--port", "1"], ["--port", "2"]) as (commands, _):
+        (archive,) = [command for command in commands if "serve" in command]
+    assert archive[1:] == ["--role", "public", "serve", "--port", "2"]
