@@ -69,6 +69,7 @@ from roman_assets.pipelines.formatting.receipt import Receipt
 from roman_assets.pipelines.formatting.receipt_record import statement_of
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Scope, Step, expected_kinds
+from roman_assets.products.name import level0_name
 from roman_assets.products.observation import (
     ExposureId,
     ExposureType,
@@ -333,13 +334,16 @@ def _exposure_records(
     receipt: Receipt, when: datetime, exposure: ExposureId | None = None
 ) -> list[CommitRecord]:
     one = exposure or receipt.exposure
-    packets = ProductInput(name=f"{one}_l0", sha256=receipt.content_version)
+    packets = [
+        ProductInput(name=level0_name(one, name), sha256=sender.content_version)
+        for name, sender in receipt.senders.items()
+    ]
     ramp = f"{one}_wfi01_f158_uncal.asdf"
     l1 = CommitRecord(
         step=Step.FORMATTING,
         partition=str(one),
         committed_at=when,
-        products=_entries(Step.FORMATTING, str(one), [packets]),
+        products=_entries(Step.FORMATTING, str(one), packets),
         events=receipt.events,
     )
     l2 = CommitRecord(

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import roman_datamodels as rdm
+from click.testing import Result
 from roman_datamodels.dqflags import group
+from typer.testing import CliRunner
 
 from roman_assets.archive.file_archive import FileArchive
-from roman_assets.data_root import DataRoot
+from roman_assets.cli import app
+from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.observatory.downlink import Downlink
 from roman_assets.pipelines.formatting.data_unit import Stream
@@ -20,7 +23,7 @@ from roman_assets.pipelines.formatting.landing import LandingArea
 from roman_assets.pipelines.formatting.packet import Packet, PacketReader, SequenceCounters, encode
 from roman_assets.pipelines.formatting.step import format_exposure, make_level1
 from roman_assets.pipelines.step import StepResult
-from roman_assets.products.deadline import utc_now
+from roman_assets.products.deadline import ClockEvent, utc_now
 from roman_assets.products.name import ProductName
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.pipelines.formatting.telemetry_samples import (
@@ -222,3 +225,35 @@ def test_the_cut_off_is_a_setting(night: Night, moment: timedelta) -> None:
     night.root.path.joinpath("packets.toml").write_text("version = 1\ncut_off_hours = 30\n")
     result = night.format(hours=30 + moment / timedelta(hours=1))
     assert len(result.failures) == (moment > timedelta(0))
+
+
+def format_incomplete(night: Night, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setenv(DATA_ROOT_VARIABLE, str(night.root.path))
+    said = ["--reason", "the recorder was overwritten", "--by", "operator"]
+    return CliRunner().invoke(app, ["format-incomplete", str(EXPOSURE), *said])
+
+
+def test_a_person_has_what_is_in_formatted_before_the_cut_off(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.lose(whole_detector)
+    result = format_incomplete(night, monkeypatch)
+    assert result.exit_code == 0, result.output
+    assert "WFI02: no packet" in result.output
+    night.began = utc_now()
+    made = night.format()
+    assert kinds(entry.name for entry in made.made) == FIRST | FACE
+    assert [failure.error for failure in made.failures] == ["LostPacketsError"]
+    ((said, moments),) = Registry(night.root).receipts([str(EXPOSURE)]).values()
+    assert (said.closed_by, said.closed_because) == ("operator", "the recorder was overwritten")
+    assert moments[ClockEvent.CUT_OFF] <= night.began
+
+
+def test_the_wait_cannot_be_ended_where_nothing_is_awaited(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = format_incomplete(night, monkeypatch)
+    assert "not one has come down" in str(nothing.exception)
+    night.lose(lambda packet: False)
+    complete = format_incomplete(night, monkeypatch)
+    assert "all have come down" in str(complete.exception)
