@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -255,9 +256,13 @@ def _by_visit(names: Iterable[str]) -> dict[VisitId, list[ProductName]]:
     return groups
 
 
+_OF_DETECTOR = re.compile(r"_wfi\d\d_", re.ASCII)
+
+
 def _by_exposure(file_sets: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Group the file sets of detectors; FACE, which gives no image, is left out."""
     groups: dict[str, set[str]] = {}
-    for name in file_sets:
+    for name in filter(_OF_DETECTOR.search, file_sets):
         groups.setdefault(_exposure_of(name), set()).add(name)
     return {exposure: frozenset(names) for exposure, names in groups.items()}
 
