@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError, PlatformError
-from roman_assets.products.kind import Step, expected_kinds
+from roman_assets.pipelines.ssc.command import Mode, command_for
+from roman_assets.products.kind import (
+    DELIVERY_STEPS,
+    SOC_STEPS,
+    VISIT_STEPS,
+    Step,
+    expected_kinds,
+)
 from roman_assets.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -25,8 +33,10 @@ _TITLES: Mapping[Step, str] = {
     Step.FORMATTING: "L1 of exposures",
     Step.EXPOSURE: "L2 and L4 of exposures",
     Step.VISIT: "L3 and L4 of visits",
+    Step.MICROLENSING: "SSC: microlensing",
+    Step.SPECTRA: "SSC: spectra of exposures",
+    Step.COMBINED_SPECTRA: "SSC: spectra of visits",
 }
-
 
 _FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
@@ -44,15 +54,22 @@ class Goal:
     partitions: Mapping[Step, frozenset[str]]
 
     @classmethod
-    def of(cls, plan: VisitPlan) -> Goal:
-        """Derive it from a plan: visits whose L3 the SSC makes are not waited for (R12)."""
-        exposures = frozenset(str(planned.exposure) for planned in plan.exposures)
-        visits = frozenset(
-            str(visit)
-            for visit, planned in plan.visits.items()
-            if expected_kinds(planned[0].survey, planned[0].exposure_type, (Step.VISIT,))
-        )
-        return cls({Step.FORMATTING: exposures, Step.EXPOSURE: exposures, Step.VISIT: visits})
+    def of(cls, plan: VisitPlan, root: DataRoot) -> Goal:
+        """Derive it from a plan.
+
+        What the SSC makes (R12) is part of it where the installation has a command in its place;
+        deliveries from outside are not waited for.
+        """
+        partitions: dict[Step, set[str]] = {}
+        for planned in plan.exposures:
+            mode = Mode.of(planned.optical_element)
+            commanded = command_for(root, planned.survey, mode) is not None
+            for step in (*SOC_STEPS, *(DELIVERY_STEPS if commanded else ())):
+                if expected_kinds(planned.survey, planned.exposure_type, (step,)):
+                    exposure = planned.exposure
+                    key = exposure.visit if step in VISIT_STEPS else exposure
+                    partitions.setdefault(step, set()).add(str(key))
+        return cls({step: frozenset(keys) for step, keys in partitions.items()})
 
     def reached(self, registry: Registry) -> Mapping[Step, frozenset[str]]:
         """Return the partitions that have been made, by step."""

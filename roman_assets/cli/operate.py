@@ -101,8 +101,9 @@ def demo(
     """Simulate a small night, let Dagster make its products, print what was made and when.
 
     Two dithered imaging visits, one of the Galactic Bulge survey and one grism visit, on two
-    detectors of 512x512 active pixels. The night began six hours ago; every further demo observes
-    the next pass of the same plan.
+    detectors of 512x512 active pixels. A stand-in of the Science Support Center makes its L3 and
+    L4, unless ssc.toml names another command. The night began six hours ago; every further demo
+    observes the next pass of the same plan.
     """
     from roman_assets.archive.store import Archive
     from roman_assets.cli.daemon import running_daemon
@@ -110,15 +111,18 @@ def demo(
     from roman_assets.cli.report import made_table
     from roman_assets.observatory.plan import demo_plan
     from roman_assets.registry.registry import Registry
+    from roman_assets.stand_in.settings import take_the_place_of_the_ssc
 
     root = DataRoot.from_environment()
     console = terminal()
     began = time.monotonic()
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=HOURS_BEFORE_NOW)
     plan = demo_plan(start=start, pass_=_next_pass(root))
+    take_the_place_of_the_ssc(root)
     with running_daemon(root) as instance, Registry(root) as registry:
         downlink(root, plan, seed=seed, window=DEMO_WINDOW)
-        Goal.of(plan).wait(registry, instance, timedelta(minutes=timeout), Console(stderr=True))
+        goal = Goal.of(plan, root)
+        goal.wait(registry, instance, timedelta(minutes=timeout), Console(stderr=True))
     console.print(made_table(root, plan.visits))
     console.print(
         f"Made in {time.monotonic() - began:.0f} s, simulation included. "
