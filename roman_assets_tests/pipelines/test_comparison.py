@@ -17,7 +17,7 @@ from roman_assets.archive.file_archive import FileArchive
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.detector import _compared
+from roman_assets.pipelines.detector import compare_with_former
 from roman_assets.pipelines.exposure import calibrate_exposure
 from roman_assets.products.name import ProductName
 from roman_assets.reader.archive_reader import ArchiveReader
@@ -174,11 +174,11 @@ def test_a_comparison_that_fails_is_told_and_keeps_nothing_from_being_published(
 def test_an_old_file_that_cannot_be_read_is_told_with_the_error(image, tmp_path):
     rubbish = tmp_path / image.name
     rubbish.write_bytes(b"rubbish")
-    change, told = _compared({"cal": rubbish}, {"cal": image})
+    change, told = compare_with_former({"cal": rubbish}, {"cal": image})
     assert change is None
     assert told.startswith("BadInputError")
     assert str(tmp_path) not in told
-    change, told = _compared({"cal": tmp_path / "gone"}, {"cal": image})
+    change, told = compare_with_former({"cal": tmp_path / "gone"}, {"cal": image})
     assert change is None
     assert "gone" in told
     assert str(tmp_path) not in told
