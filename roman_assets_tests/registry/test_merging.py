@@ -161,6 +161,24 @@ def test_merging_takes_no_longer_than_naming_under_the_lock(root):
     assert len(tiers(root)) == 1
 
 
+def test_a_merge_gives_way_to_publishing_and_its_process_does_not(root, monkeypatch):
+    filled(root)
+    fill, priorities = compaction_module.fill_merged, []
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def look(*arguments):
+        priorities.append(priority())
+        fill(*arguments)
+
+    before = priority()
+    monkeypatch.setattr("roman_assets.registry.merging.fill_merged", look)
+    merge_due_tiers(root)
+    assert priorities == [19]
+    assert priority() == before
+
+
 def test_a_merge_that_is_too_large_for_now_is_left(root):
     filled(root)
     assert merge_due_tiers(root, largest=1) == MergeReport()
