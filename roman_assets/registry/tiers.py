@@ -252,7 +252,7 @@ class TieredDatabase:
         )
 
     def detach(self, tier: str) -> None:
-        """Let go of a tier, if it is attached."""
+        """Detach a tier, if it is attached."""
         if self._replacing.pop(tier, None) is not None:
             self.connection.execute(f'detach "{tier}"')
 
