@@ -300,7 +300,7 @@ def test_a_name_that_is_not_official_reaches_nothing(
     archive = ArchiveReader(shared._root, role)
     for ask in _askers(archive, tmp_path):
         for product in (name, {"name": name, "sha256": sha256(b"image 2")}):
-            with pytest.raises(BadInputError, match="no official product name"):
+            with pytest.raises(BadInputError, match="not an official product name"):
                 ask(product)
     assert list(tmp_path.iterdir()) == []
 
@@ -314,7 +314,7 @@ def _askers(archive: ArchiveReader, directory: Path) -> tuple[Callable[[Any], ob
 
 @pytest.mark.parametrize("name", [None, 5, b"x.asdf", ["a"], float("nan")])
 def test_what_is_not_even_text_is_refused(shared: ArchiveReader, name: object) -> None:
-    with pytest.raises(BadInputError, match="no official product name"):
+    with pytest.raises(BadInputError, match="not an official product name"):
         shared.path({"name": name})
 
 
