@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from roman_assets.archive.store import Archive
 
 NOTIFIED_LEVELS = frozenset({Level.L2, Level.L4})
-NOTIFIED_ASSETS = tuple(dg.AssetKey(kind.name) for kind in KINDS if kind.level in NOTIFIED_LEVELS)
+NOTIFIED_ASSETS = tuple(
+    dg.AssetKey(kind.name)
+    for kind in KINDS
+    if kind.level in NOTIFIED_LEVELS and not kind.picture  # one comes with its image
+)
 
 EVENTS_PER_TICK = 200
 """Events read of one asset in one tick: a tick stays short, the next one goes on."""

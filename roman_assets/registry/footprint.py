@@ -67,8 +67,8 @@ class Footprint:
         Raises
         ------
         ValueError
-            If it is not a polygon, has no area, or has a corner more than `WIDEST_PRODUCT` from
-            its centre.
+            If it is not a polygon, has no area or edges that cross, or has a corner more than
+            `WIDEST_PRODUCT` from its centre.
         """
         footprint = cls.parse(s_region)
         normals = _inward_normals(_unit_vectors(footprint.corners))
@@ -79,6 +79,8 @@ class Footprint:
                 f"{_shown(s_region)} has corners {footprint.radius:.4g} deg from its centre; "
                 f"no product is wider than {WIDEST_PRODUCT:g} deg"
             )
+        if not footprint.meets(footprint):
+            raise ValueError(f"{_shown(s_region)} has no area, or edges that cross")
         return footprint
 
     @property

@@ -66,12 +66,12 @@ def test_a_reference_where_there_was_none_counts_if_the_pipeline_asks_for_it(
 ) -> None:
     old = selection("WFI02")
     compared = ContextComparison(TRUE, [CONTEXTS[0]])
-    compared._new = {**compared._new, "ipc": compared._new["gain"]}
+    compared._new = {**compared._new, "area": compared._new["gain"]}
     old = replace(selection("WFI02", context=CONTEXTS[0]))
-    for asked, expected in ((frozenset({"ipc"}), ["ipc"]), (frozenset(), [])):
+    for asked, expected in ((frozenset({"area"}), ["area"]), (frozenset(), [])):
         monkeypatch.setattr(comparison, "reference_kinds", lambda step, asked=asked: asked)
         kinds = [change.kind for change in compared.changes(old)]
-        assert [kind for kind in kinds if kind == "ipc"] == expected
+        assert [kind for kind in kinds if kind == "area"] == expected
 
 
 def test_a_context_that_is_gone_is_compared_by_what_is_on_record(cache_of_three: Path) -> None:

@@ -88,7 +88,7 @@ def test_romancal_follows_the_context_in_use(small_cache, use_cache):
 
 @pytest.mark.parametrize("name", ["latest", "jwst_0001.pmap", "roman_1.pmap", ""])
 def test_only_contexts_can_be_used(name):
-    with pytest.raises(BadInputError, match="no context"):
+    with pytest.raises(BadInputError, match="not a context"):
         use_context(name)
 
 
@@ -97,7 +97,7 @@ def test_a_context_that_is_fixed_beforehand_is_one_that_the_cache_has(small_cach
     assert require_context(CONTEXTS[0]) == CONTEXTS[0]
     with pytest.raises(BadInputError, match=rf"no roman_0009\.pmap; it has {CONTEXTS[0]}"):
         require_context("roman_0009.pmap")
-    with pytest.raises(BadInputError, match="no context"):
+    with pytest.raises(BadInputError, match="not a context"):
         require_context("latest")
 
 

@@ -95,7 +95,7 @@ def test_the_what_if_of_a_plan_needs_no_archive(
     [
         (["--if", "90d", "--apply"], "leave --apply out"),
         (["--release", "90d"], "need --if"),
-        (["--if", "soon"], "no duration"),
+        (["--if", "soon"], "not a duration"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments, told, root: DataRoot) -> None:

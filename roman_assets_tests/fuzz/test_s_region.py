@@ -26,6 +26,7 @@ POLYGONS = st.lists(ON_SKY, min_size=3, max_size=9).map(
 @example("POLYGON ICRS " + "1" * 40 + "x")
 @example("POLYGON ICRS 269.912345678 65.912345678 270.1 65.9 270.1 66.1 nan nan")
 @example("POLYGON ICRS 0 0 180 0 0 0 180 0")
+@example("POLYGON ICRS -1.1 2.4e-26 1.2e-07 1.2e-07 -1.1 2.4e-26 1.2e-07 1.2e-07")
 @given(st.text() | NEARLY_REGIONS | POLYGONS)
 def test_a_footprint_is_one_that_every_search_can_use_or_is_refused(text: str) -> None:
     began = time.process_time()

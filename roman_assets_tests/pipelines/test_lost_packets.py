@@ -32,10 +32,10 @@ def work(root: DataRoot, exposure: ExposureId, *, hours: float) -> None:
 
 
 @pytest.fixture
-def opened(observed: Observed, tmp_path: Path):
+def opened(observed: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = DataRoot(tmp_path / "data")
     root.path.mkdir()
-    root.crds.symlink_to(observed.root.crds)
+    monkeypatch.setenv("CRDS_PATH", str(observed.root.crds))
     plan = VisitPlan.from_requests(
         [replace(DEMO_REQUESTS[0], dither="NONE")], detectors=(DETECTOR,)
     )

@@ -42,7 +42,7 @@ def _of_exposures(rehearsal: Rehearsal) -> Iterator[Key]:
         end = (planned.end - scenario.observations.epoch).total_seconds()
         expected = expected_kinds(planned.survey, planned.exposure_type)
         for kind in KINDS:
-            if kind.step not in (Step.FORMATTING, Step.EXPOSURE):
+            if kind.picture or kind.step not in (Step.FORMATTING, Step.EXPOSURE):
                 continue
             if kind not in expected:
                 yield key, kind.name, None, NOT_EXPECTED
@@ -79,7 +79,7 @@ def _of_visits(rehearsal: Rehearsal) -> Iterator[Key]:
         end = max((observations.exposures[n].end - observations.epoch) for n in executed)
         arrived = [t for t in scenario.receipts.all_received[executed].tolist() if t < NEVER]
         for kind in KINDS:
-            if kind.step is not Step.VISIT:
+            if kind.picture or kind.step is not Step.VISIT:
                 continue
             if kind not in expected_kinds(planned.survey, planned.exposure_type):
                 yield str(found.visit), kind.name, None, NOT_EXPECTED

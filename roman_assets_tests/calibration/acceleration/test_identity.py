@@ -97,7 +97,7 @@ def _assert_identical(place: Path, keys: Iterable[str]) -> None:
         assert difference_of_products(place / "off" / key, place / "on" / key) is None
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_windows_come_out_the_same(seed: int, tmp_path: Path, _crds: pytest.MonkeyPatch) -> None:
     ramps = _ramps(tmp_path, [IMAGE, GRISM, DARK], seed)
     assert len(ramps) == 4
@@ -105,7 +105,7 @@ def test_windows_come_out_the_same(seed: int, tmp_path: Path, _crds: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 13))
+@pytest.mark.parametrize("seed", range(2, 12))
 def test_windows_of_ten_seeds_and_their_coadds_come_out_the_same(
     seed: int, tmp_path: Path, _crds: pytest.MonkeyPatch
 ) -> None:
