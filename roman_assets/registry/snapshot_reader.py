@@ -165,7 +165,11 @@ class SnapshotReader:
         if self._database is None:
             self._database, self._opened = TieredDatabase(self._root, self._role), None
         if newest != self._opened:
-            self._show(self._database)
+            try:
+                self._show(self._database)
+            except BaseException:  # what it has attached by then, nobody knows
+                self._close()
+                raise
             self._opened, self._widest = newest, {}
         return self._database.connection
 
@@ -192,7 +196,6 @@ class SnapshotReader:
             except duckdb.Error as error:
                 # The tiers of a snapshot go when the second after it is published.
                 if snapshot == failed:
-                    self._close()
                     raise damaged(self._path, error) from error
                 failed = snapshot
             else:

@@ -242,8 +242,6 @@ class TieredDatabase:
 
     def _attach(self, tier: str) -> None:
         place = quoted(str(tier_path(self._root, tier, self._role)))
-        # Not "attach if not exists": DuckDB waits there for ever for another holder of the file.
-        self.connection.execute(f'detach database if exists "{tier}"')
         self.connection.execute(f'attach {place} as "{tier}" (read_only)')
         self._replacing[tier] = any(
             self.connection.execute(
@@ -260,8 +258,6 @@ class TieredDatabase:
 
     def _attach_new(self, name: str, path: str, tables: Collection[str] | None = None) -> None:
         """Attach a database to write to, and create some tables in it, by default all."""
-        # An attachment that failed half-way is not known here.
-        self._using("memory").execute(f"detach database if exists {name}")
         self.connection.execute(f"attach {quoted(path)} as {name} (recovery_mode no_wal_writes)")
         create_tables(self._using(name), self._role, tables)
         self._using("memory")

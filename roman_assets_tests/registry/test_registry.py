@@ -405,6 +405,22 @@ def test_a_damaged_snapshot_is_named_with_its_remedy(root, place, content):
         Registry(root).find()
 
 
+def test_a_look_that_fails_half_way_does_not_keep_its_process_from_looking_again(root, monkeypatch):
+    for number in (1, 2):  # the second is among the fresh rows
+        commit(root, {cal(number): b"a"})
+        fold(root)
+    registry = Registry(root)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("roman_assets.registry.tiers.create_tables", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            registry.find()
+    assert len(registry.find()) == 2
+
+
 def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, monkeypatch):
     monkeypatch.setattr("roman_assets.registry.fold.MOST_BYTES", 0)
     commit(root, {cal(1): b"a"})
