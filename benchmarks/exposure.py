@@ -122,22 +122,12 @@ def _with_products(usage: Usage, images: Iterable[Path], case: Case) -> Usage:
 
 def run_in_dagster(root: str, exposure: str) -> None:
     """Calibrate an exposure in a Dagster run of this process."""
-    import dagster as dg
+    from usage.dagster_run import materialize
 
     from roman_assets.assets.exposure import level2
     from roman_assets.partitions import exposure_partitions
-    from roman_assets.resources import Installation
 
-    with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(str(exposure_partitions.name), [exposure])
-        result = dg.materialize(
-            [level2],
-            partition_key=exposure,
-            instance=instance,
-            resources={"installation": Installation(data_root=root)},
-        )
-    if not result.success:
-        raise SystemExit(1)
+    materialize(level2, exposure_partitions, exposure, root)
 
 
 def main() -> None:

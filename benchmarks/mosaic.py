@@ -116,22 +116,12 @@ def write_grids(case: Case, place: Path) -> None:
 
 def run_in_dagster(root: str, visit: str) -> None:
     """Make the mosaics of a visit in a Dagster run of this process."""
-    import dagster as dg
+    from usage.dagster_run import materialize
 
     from roman_assets.assets.visit import level3
     from roman_assets.partitions import visit_partitions
-    from roman_assets.resources import Installation
 
-    with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(str(visit_partitions.name), [visit])
-        result = dg.materialize(
-            [level3],
-            partition_key=visit,
-            instance=instance,
-            resources={"installation": Installation(data_root=root)},
-        )
-    if not result.success:
-        raise SystemExit(1)
+    materialize(level3, visit_partitions, visit, root)
 
 
 def main() -> None:
