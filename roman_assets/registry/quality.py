@@ -26,7 +26,7 @@ from roman_assets.registry.registry import Registry
 from roman_assets.registry.retention import (
     RetentionReport,
     Selection,
-    commit_transitions,
+    committed,
     transitions_of,
 )
 
@@ -149,11 +149,8 @@ def grade(
     )
     size = int(chosen["size"].sum())
     untouched = tuple(sorted(newest[same]["name"]))
-    if dry_run or not transitions:
-        return RetentionReport(transitions, size, untouched)
-    return RetentionReport(
-        transitions, size, untouched, commit_transitions(root, transitions, clock)
-    )
+    report = RetentionReport(transitions, size, untouched)
+    return report if dry_run or not transitions else committed(root, report, clock)
 
 
 def withdraw(
@@ -206,11 +203,8 @@ def withdraw(
     )
     size = int(affected["size"].sum())
     untouched = tuple(sorted({str(name) for name in selection.asked} - set(affected["name"])))
-    if dry_run or not transitions:
-        return RetentionReport(transitions, size, untouched)
-    return RetentionReport(
-        transitions, size, untouched, commit_transitions(root, transitions, clock)
-    )
+    report = RetentionReport(transitions, size, untouched)
+    return report if dry_run or not transitions else committed(root, report, clock)
 
 
 def _newest(selection: Selection) -> pd.DataFrame:

@@ -126,7 +126,7 @@ def _apply(
         size=int(affected["size"].sum()),
         untouched=tuple(sorted({str(name) for name in selection.asked} - set(affected["name"]))),
     )
-    return report if dry_run or affected.empty else _committed(root, report, clock)
+    return report if dry_run or affected.empty else committed(root, report, clock)
 
 
 def transitions_of(
@@ -147,7 +147,8 @@ def transitions_of(
     )
 
 
-def _committed(root: DataRoot, report: RetentionReport, clock: Clock) -> RetentionReport:
+def committed(root: DataRoot, report: RetentionReport, clock: Clock) -> RetentionReport:
+    """Put on record what a report says, and return it with the record's id."""
     record_id = commit_transitions(root, report.transitions, clock)
     return replace(report, record_id=record_id)
 

@@ -118,8 +118,8 @@ def test_a_generation_published_while_its_forerunner_is_removed_stays(root, monk
         commit(root, newer)
         return committed(root, report, clock)
 
-    committed = retention._committed
-    monkeypatch.setattr(retention, "_committed", publish_first)
+    committed = retention.committed
+    monkeypatch.setattr(retention, "committed", publish_first)
     remove(root, [COADD], **WHY)
     assert {name: public_content(root)[name] for name in newer} == newer
     found = Registry(root).find(name=COADD, overwritten=True)
