@@ -132,7 +132,7 @@ class BlobCache:
                 yield status.st_mtime, status.st_size, copy
 
     def _touched(self, copy: Path) -> bool:
-        """Mark a copy as used now; return False if there is none."""
+        """Mark a copy as used now; return False if it is missing."""
         # Not while copies are being chosen for removal: this one might be chosen.
         with self._locked(fcntl.LOCK_SH):
             try:

@@ -72,7 +72,7 @@ class ObjectStore:
     """A prefix of an S3 bucket.
 
     Every method raises `PassingFaultError` if the service cannot be reached or fails,
-    `BadInputError` if there is no such bucket or the credentials are invalid, and
+    `BadInputError` if the bucket does not exist or the credentials are invalid, and
     `AccessDeniedError` if they are not sufficient.
 
     Parameters
@@ -91,7 +91,7 @@ class ObjectStore:
         self._store = _connected(self.url)
 
     def read(self, key: str) -> tuple[bytes, str]:
-        """Return an object's content and e-tag; `FileNotFoundError` if there is none."""
+        """Return an object's content and e-tag; raise `FileNotFoundError` if it is missing."""
         with self._explained():
             result = obstore.get(self._store, key)
             return bytes(result.bytes()), _e_tag(result.meta)
@@ -122,7 +122,7 @@ class ObjectStore:
             obstore.put(self._store, key, content)
 
     def size(self, key: str) -> int | None:
-        """Return an object's size in bytes, None if there is none."""
+        """Return an object's size in bytes, None if it is missing."""
         meta = self.meta(key)
         return None if meta is None else int(meta["size"])
 

@@ -132,7 +132,7 @@ class ExposureState:
 
     @property
     def unformatted(self) -> frozenset[str]:
-        """The senders that are ready, and of which there is no L1 from just what is in."""
+        """The senders that are ready and have no L1 made from exactly what has been received."""
         senders = self.receipt.senders
         return frozenset(name for name in self.ready if not self.made.has(name, senders[name]))
 

@@ -3,8 +3,8 @@
 It compares states: unfinished approved proposals, with the backfills and runs there are. A backfill
 bears the id of its proposal, so that it is launched once, whatever becomes of cursors; killed,
 Dagster's daemon goes on with it. What failed for a passing fault gets another, numbered, after
-growing pauses. Visits are reprocessed by `roman_assets.automation.visits` when the backfill has
-done all their exposures; those of which only L3 and L4 change are asked for here.
+growing pauses. `roman_assets.automation.visits` reprocesses visits when the backfill has done all
+their exposures. This sensor requests the visits in which only L3 and L4 change.
 """
 
 from __future__ import annotations
