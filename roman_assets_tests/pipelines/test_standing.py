@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -54,9 +52,7 @@ def _prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def night(_prompt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """A visit made with the early context, its L2 for a release; now the late one is the best."""
-    shutil.copytree(_prompt, tmp_path / "night", copy_function=os.link)
-    night = Night(tmp_path / "night")
-    night.prepare(monkeypatch)
+    night = Night.copied(_prompt, tmp_path / "night", monkeypatch)
     for pipeline in (calibration_plan, visit_pipeline):
         monkeypatch.setattr(pipeline, "operational_context", lambda: LATE)
     return night

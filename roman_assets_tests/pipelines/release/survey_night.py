@@ -8,11 +8,12 @@ It writes in this process: whether workers do what they are given is for other t
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 import pytest
@@ -172,6 +173,15 @@ class Night:
             night.format(exposure, START + timedelta(hours=number))
         fold(night.root)
         return night
+
+    @classmethod
+    def copied(cls, made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Self:
+        """Copy an installation, and let this process use the copy."""
+        # links, as files of an installation are replaced and never changed
+        shutil.copytree(made, place, copy_function=os.link)
+        copy = cls(place)
+        copy.prepare(monkeypatch)
+        return copy
 
     def prepare(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let this process and its workers use this installation without romancal."""

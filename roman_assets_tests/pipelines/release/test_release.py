@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -59,28 +57,20 @@ def _prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _released(_prompt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("released") / "night"
     with pytest.MonkeyPatch.context() as patch:
-        make(copied(_prompt, place, patch))
+        make(Night.copied(_prompt, place, patch))
     return place
 
 
 @pytest.fixture
 def night(_prompt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """A night whose products are made promptly with the early context."""
-    return copied(_prompt, tmp_path / "night", monkeypatch)
+    return Night.copied(_prompt, tmp_path / "night", monkeypatch)
 
 
 @pytest.fixture
 def released(_released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """The same with r0 of HLWAS, made with the late context and not published."""
-    return copied(_released, tmp_path / "released", monkeypatch)
-
-
-def copied(night: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
-    # links, as files of an installation are replaced and never changed
-    shutil.copytree(night, place, copy_function=os.link)
-    copy = Night(place)
-    copy.prepare(monkeypatch)
-    return copy
+    return Night.copied(_released, tmp_path / "released", monkeypatch)
 
 
 def begin(night: Night, release: str = "r0", **fields: str) -> Release:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,28 +50,20 @@ def _prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _made(_prompt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made") / "season"
     with pytest.MonkeyPatch.context() as patch:
-        copied(_prompt, place, patch).make(SURVEY)
+        Season.copied(_prompt, place, patch).make(SURVEY)
     return place
 
 
 @pytest.fixture
 def season(_prompt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Season:
     """A season whose products, the SSC's too, are made promptly with the early context."""
-    return copied(_prompt, tmp_path / "season", monkeypatch)
+    return Season.copied(_prompt, tmp_path / "season", monkeypatch)
 
 
 @pytest.fixture
 def made(_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Season:
     """The same with the SOC's part of r0 of GBTDS: its L2 are handed over."""
-    return copied(_made, tmp_path / "made", monkeypatch)
-
-
-def copied(season: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Season:
-    # links, as files of an installation are replaced and never changed
-    shutil.copytree(season, place, copy_function=os.link)
-    copy = Season(place)
-    copy.prepare(monkeypatch)
-    return copy
+    return Season.copied(_made, tmp_path / "made", monkeypatch)
 
 
 def shown(season: Season, **search: object) -> set[str]:
