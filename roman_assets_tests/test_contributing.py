@@ -25,6 +25,8 @@ RECIPES = {
     title.strip(): text for title, text in zip(*(iter(RECIPE.split(GUIDE)[1:]),) * 2, strict=True)
 }
 COPIED = ("roman_assets", "roman_assets_tests", "docs", "README.md", "pyproject.toml")
+_GENERATED = shutil.ignore_patterns("__pycache__", "_build.py")
+"""What an installation writes beside the sources; the copy is no repository that ignores it."""
 AFFECTED = ("test_definitions.py", "test_layers.py", "products/test_kind.py")
 """Tests of the tables that recipes add to; they run beside those that recipes bring."""
 
@@ -40,7 +42,7 @@ class Copy:
         for name in COPIED:
             source = PROJECT / name
             if source.is_dir():
-                shutil.copytree(source, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, path / name, ignore=_GENERATED)
             else:
                 shutil.copy(source, path / name)
         return cls(path)
