@@ -125,7 +125,9 @@ def test_a_landed_exposure_becomes_products_without_a_touch(
 def test_level_0_is_shown_with_its_receipt(
     platform: Platform, landed: tuple[DataRoot, str]
 ) -> None:
-    (received,) = materializations(platform, "level0")["level0"]
+    (received,) = platform.wait_for(
+        lambda: materializations(platform, "level0")["level0"], "the receipt"
+    )
     assert received["partition"] == landed[1]
     assert received["survey"] == "GBTDS"
 
