@@ -34,9 +34,10 @@ demo: $(READY)
 dev: $(READY)
 	$(VENV)/bin/roman-assets dev
 
-# Two processes; whichever is free takes the next test.
+# Two processes, a module in one of them: its fixtures are made once, and some tell a story from
+# test to test.
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -o timeout=7200
