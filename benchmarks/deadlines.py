@@ -39,9 +39,8 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
-from roman_assets.registry.fold import rebuild
-from roman_assets.registry.journal import Journal, PendingRecord
-from roman_assets.registry.record import (
+from roman_assets.records.journal import Journal, PendingRecord
+from roman_assets.records.record import (
     Attempt,
     CommitRecord,
     ExposureReceipt,
@@ -51,8 +50,9 @@ from roman_assets.registry.record import (
     WorkFailure,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.snapshot import read_snapshot
-from roman_assets.registry.tiers import TieredDatabase
+from roman_assets.registry.store.fold import rebuild
+from roman_assets.registry.store.snapshot import read_snapshot
+from roman_assets.registry.store.tiers import TieredDatabase
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

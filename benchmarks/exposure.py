@@ -40,11 +40,11 @@ def simulate(root: Path, detectors: int, window: int | None) -> None:
     from dataclasses import replace
 
     from roman_assets.data_root import DataRoot
-    from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
-    from roman_assets.observatory.telescope import observe
-    from roman_assets.pipelines.formatting.landing import LandingArea
-    from roman_assets.pipelines.formatting.step import format_exposure
+    from roman_assets.formatting.formatting_step import format_exposure
+    from roman_assets.formatting.landing import LandingArea
     from roman_assets.products.observation import DETECTORS
+    from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
+    from roman_assets.simulation.telescope.telescope import observe
 
     data = DataRoot(root)
     request = replace(DEMO_REQUESTS[0], dither="NONE")
@@ -59,9 +59,9 @@ def simulate(root: Path, detectors: int, window: int | None) -> None:
 def find_case(root: Path) -> Case:
     """Give the exposure of an installation with one."""
     from roman_assets.archive.file_archive import FileArchive
-    from roman_assets.calibration.context import configure_crds
     from roman_assets.data_root import DataRoot
     from roman_assets.products.name import ProductName
+    from roman_assets.references.context import configure_crds
     from roman_assets.registry.registry import Registry
 
     data = DataRoot(root)
@@ -106,8 +106,8 @@ def run_plain(case: Case, place: Path, processes: int) -> Usage:
 
 
 def _reference_positions(case: Case) -> list[str]:
-    from roman_assets.calibration.context import astrometric_catalog
     from roman_assets.data_root import DataRoot
+    from roman_assets.references.context import astrometric_catalog
 
     catalog = astrometric_catalog(DataRoot(case.root))
     return [] if catalog is None else [f"--steps.tweakreg.abs_refcat={catalog}"]
@@ -124,8 +124,8 @@ def run_in_dagster(root: str, exposure: str) -> None:
     """Calibrate an exposure in a Dagster run of this process."""
     from usage.dagster_run import materialize
 
-    from roman_assets.assets.exposure import level2
-    from roman_assets.partitions import exposure_partitions
+    from roman_assets.defs.exposure.assets import level2
+    from roman_assets.defs.lib.partitions import exposure_partitions
 
     materialize(level2, exposure_partitions, exposure, root)
 

@@ -32,22 +32,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from roman_assets.calibration.context import SERVERLESS_URL, best_references
 from roman_assets.data_root import DataRoot
-from roman_assets.observatory.crds_cache import CONTEXTS, build_crds_cache
-from roman_assets.observatory.reference_delivery import deliver_reference
-from roman_assets.observatory.scene import SkyCircle
-from roman_assets.pipelines.reprocessing.impact import impact_of
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
-from roman_assets.registry.compaction import merge_tiers
-from roman_assets.registry.fold import READ_BY_FOLD
-from roman_assets.registry.fold_lock import fold_lock
-from roman_assets.registry.incoming import NO_RECORD, apply_incoming
-from roman_assets.registry.new_tier import new_tier
-from roman_assets.registry.record import Cause, Change
+from roman_assets.records.record import Cause, Change
+from roman_assets.references.context import SERVERLESS_URL, best_references
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.snapshot import Snapshot, publish_snapshot
-from roman_assets.registry.tiers import TieredDatabase
+from roman_assets.registry.store.compaction import merge_tiers
+from roman_assets.registry.store.fold import READ_BY_FOLD
+from roman_assets.registry.store.fold_lock import fold_lock
+from roman_assets.registry.store.incoming import NO_RECORD, apply_incoming
+from roman_assets.registry.store.new_tier import new_tier
+from roman_assets.registry.store.snapshot import Snapshot, publish_snapshot
+from roman_assets.registry.store.tiers import TieredDatabase
+from roman_assets.reprocessing.impact import impact_of
+from roman_assets.simulation.telescope.crds_cache import CONTEXTS, build_crds_cache
+from roman_assets.simulation.telescope.reference_delivery import deliver_reference
+from roman_assets.simulation.telescope.scene import SkyCircle
 
 DETECTOR = "WFI07"
 FROM = datetime(2028, 1, 1, tzinfo=UTC)

@@ -37,13 +37,13 @@ class Case:
 
 def simulate(root: Path, detectors: int, window: int | None) -> None:
     """Make L2 of one imaging visit of two exposures, with the CRDS cache for it."""
+    from roman_assets.calibration.exposure import calibrate_exposure
     from roman_assets.data_root import DataRoot
-    from roman_assets.observatory.plan import DEMO_REQUESTS, VisitPlan
-    from roman_assets.observatory.telescope import observe
-    from roman_assets.pipelines.exposure import calibrate_exposure
-    from roman_assets.pipelines.formatting.landing import LandingArea
-    from roman_assets.pipelines.formatting.step import format_exposure
+    from roman_assets.formatting.formatting_step import format_exposure
+    from roman_assets.formatting.landing import LandingArea
     from roman_assets.products.observation import DETECTORS
+    from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
+    from roman_assets.simulation.telescope.telescope import observe
 
     data = DataRoot(root)
     plan = VisitPlan.from_requests([DEMO_REQUESTS[0]], detectors=DETECTORS[:detectors])
@@ -58,9 +58,9 @@ def simulate(root: Path, detectors: int, window: int | None) -> None:
 def find_case(root: Path) -> Case:
     """Return the visit of an installation with one."""
     from roman_assets.archive.file_archive import FileArchive
-    from roman_assets.calibration.context import configure_crds
     from roman_assets.data_root import DataRoot
     from roman_assets.products.name import ProductName
+    from roman_assets.references.context import configure_crds
     from roman_assets.registry.registry import Registry
 
     data = DataRoot(root)
@@ -106,7 +106,7 @@ def write_grids(case: Case, place: Path) -> None:
     """Write the pixel grid of each skycell that an image touches: no command of romancal does."""
     import asdf
 
-    from roman_assets.pipelines.skycell import skycell_wcs, skycells_of
+    from roman_assets.mosaic.skycell import skycell_wcs, skycells_of
     from roman_assets.products.pixel_scale import PixelScale
 
     for skycell in {name for image in case.images for name in skycells_of(image)}:
@@ -118,8 +118,8 @@ def run_in_dagster(root: str, visit: str) -> None:
     """Make the mosaics of a visit in a Dagster run of this process."""
     from usage.dagster_run import materialize
 
-    from roman_assets.assets.visit import level3
-    from roman_assets.partitions import visit_partitions
+    from roman_assets.defs.lib.partitions import visit_partitions
+    from roman_assets.defs.visit.assets import level3
 
     materialize(level3, visit_partitions, visit, root)
 

@@ -33,9 +33,9 @@ import dagster as dg
 from sensors import EXPOSURES_PER_VISIT, Observatory, exposures_of, visit_number
 
 from roman_assets.access import ROLE_VARIABLE, Role
-from roman_assets.dagster_home import dagster_environment, prepare_dagster_home
 from roman_assets.data_root import DataRoot
-from roman_assets.partitions import exposure_partitions
+from roman_assets.defs.lib.dagster_home import dagster_environment, prepare_dagster_home
+from roman_assets.defs.lib.partitions import exposure_partitions
 
 ASSETS = ("uncal", "cal", "exposure_catalog")
 SENSORS = ("landing_sensor", "visit_sensor", "deadline_sensor", "partition_window_sensor")

@@ -48,19 +48,24 @@ import pyarrow as pa
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.compaction import merge_tiers
-from roman_assets.registry.fold import READ_BY_FOLD, fold
-from roman_assets.registry.fold_lock import fold_lock
-from roman_assets.registry.incoming import NO_RECORD, apply_incoming
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.merging import write_merged
-from roman_assets.registry.new_tier import draft_tier, new_tier
-from roman_assets.registry.product_rows import HEALPIX_NSIDE
-from roman_assets.registry.record import CommitRecord, ProductEntry, fingerprint
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import CommitRecord, ProductEntry, fingerprint
+from roman_assets.registry.catalog.schema import PLACES, TABLES, Table
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import PLACES, TABLES, Table
-from roman_assets.registry.snapshot import Snapshot, publish_snapshot, read_snapshot, tier_path
-from roman_assets.registry.tiers import NEWEST, TieredDatabase
+from roman_assets.registry.store.compaction import merge_tiers
+from roman_assets.registry.store.fold import READ_BY_FOLD, fold
+from roman_assets.registry.store.fold_lock import fold_lock
+from roman_assets.registry.store.incoming import NO_RECORD, apply_incoming
+from roman_assets.registry.store.merging import write_merged
+from roman_assets.registry.store.new_tier import draft_tier, new_tier
+from roman_assets.registry.store.product_rows import HEALPIX_NSIDE
+from roman_assets.registry.store.snapshot import (
+    Snapshot,
+    publish_snapshot,
+    read_snapshot,
+    tier_path,
+)
+from roman_assets.registry.store.tiers import NEWEST, TieredDatabase
 
 DETECTORS = range(1, 19)
 PRODUCTS_OF_EXPOSURE = 54

@@ -39,12 +39,15 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
 from pydantic import TypeAdapter
 
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.automation import deadlines, landing, visits
-from roman_assets.automation.check_reports import report
-from roman_assets.automation.memory import SensorMemory
-from roman_assets.checks.in_time import evaluation, ledger_rows, standings
 from roman_assets.data_root import DataRoot
-from roman_assets.pipelines.formatting.ancillary import (
+from roman_assets.defs.deadlines import sensors as deadlines
+from roman_assets.defs.deadlines.check_reports import report
+from roman_assets.defs.exposure import sensors as landing
+from roman_assets.defs.lib.in_time_check import evaluation, ledger_rows, standings
+from roman_assets.defs.lib.memory import SensorMemory
+from roman_assets.defs.lib.resources import Installation
+from roman_assets.defs.visit import sensors as visits
+from roman_assets.formatting.ancillary import (
     DetectorAperture,
     EphemerisKind,
     ExecutedExposure,
@@ -57,16 +60,16 @@ from roman_assets.pipelines.formatting.ancillary import (
     Pointing,
     Program,
 )
-from roman_assets.pipelines.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
-from roman_assets.pipelines.formatting.inventory import (
+from roman_assets.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
+from roman_assets.formatting.inventory import (
     EphemerisContent,
     FileContent,
     FileVersion,
     Inventory,
     PacketContent,
 )
-from roman_assets.pipelines.formatting.receipt import Receipt
-from roman_assets.pipelines.formatting.receipt_record import statement_of
+from roman_assets.formatting.receipt import Receipt
+from roman_assets.formatting.receipt_record import statement_of
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Scope, Step, expected_kinds
 from roman_assets.products.name import level0_name
@@ -77,9 +80,8 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
-from roman_assets.registry.fold import fold, rebuild
-from roman_assets.registry.journal import Journal, PendingRecord
-from roman_assets.registry.record import (
+from roman_assets.records.journal import Journal, PendingRecord
+from roman_assets.records.record import (
     Attempt,
     CommitRecord,
     Outcome,
@@ -88,7 +90,7 @@ from roman_assets.registry.record import (
     Statement,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets.resources import Installation
+from roman_assets.registry.store.fold import fold, rebuild
 
 EXPOSURES_PER_VISIT = 4
 DETECTORS = ("WFI01",)

@@ -22,7 +22,7 @@ from registry import build, detector_place
 
 from roman_assets.data_root import DataRoot
 from roman_assets.service.serve import server_of
-from roman_assets.service.settings import ServiceSettings
+from roman_assets.settings.service_settings import ServiceSettings
 
 CLIENTS = 8
 RADIUS = 0.05

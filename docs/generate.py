@@ -22,8 +22,8 @@ from roman_assets.cli import app
 from roman_assets.products.deadline import DEADLINES
 from roman_assets.products.kind import KINDS, ProductKind
 from roman_assets.products.lifecycle import LIFECYCLES
-from roman_assets.registry.obscore import OBSCORE_COLUMNS
-from roman_assets.registry.schema import ARCHIVE_TABLES, TABLES, VIEWS, Table
+from roman_assets.registry.catalog.obscore import OBSCORE_COLUMNS
+from roman_assets.registry.catalog.schema import ARCHIVE_TABLES, TABLES, VIEWS, Table
 
 PACKAGE = Path(roman_assets.__file__).parent
 

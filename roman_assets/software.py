@@ -83,12 +83,12 @@ _FILES = ("asdf", "asdf_astropy", "pyarrow")
 _FORMATTING = Recipe(
     "formatting",
     (
-        "pipelines/formatting/ancillary.py",
-        "pipelines/formatting/data_unit.py",
-        "pipelines/formatting/level1.py",
-        "pipelines/formatting/packet.py",
-        "pipelines/formatting/step.py",
-        "pipelines/formatting/telemetry.py",
+        "formatting/ancillary.py",
+        "formatting/data_unit.py",
+        "formatting/level1.py",
+        "formatting/packet.py",
+        "formatting/formatting_step.py",
+        "formatting/telemetry.py",
     ),
     (*_MODELS, "oem"),
     # L1 takes a few lines of geometry from the pipelines. A new romancal is no reason to make L1
@@ -98,19 +98,19 @@ _FORMATTING = Recipe(
 _CALIBRATION = Recipe(
     "calibration",
     (
-        "pipelines/detector.py",
-        "pipelines/common_pointing.py",
+        "calibration/detector.py",
+        "calibration/common_pointing.py",
         # the definitive ephemeris of a supplement
-        "pipelines/formatting/ancillary.py",
-        "pipelines/formatting/level1.py",
-        "pipelines/formatting/telemetry.py",
+        "formatting/ancillary.py",
+        "formatting/level1.py",
+        "formatting/telemetry.py",
     ),
     (*_PIPELINES, "oem"),
     (*_FILES, "stpreview"),
 )
 _MOSAIC = Recipe(
     "mosaic",
-    ("pipelines/skycell.py", "products/pixel_scale.py"),
+    ("mosaic/skycell.py", "products/pixel_scale.py"),
     _PIPELINES,
     (*_FILES, "stpreview"),
 )

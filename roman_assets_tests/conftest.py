@@ -10,10 +10,26 @@ from pathlib import Path
 import pytest
 
 from roman_assets.data_root import DataRoot
-from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
-from roman_assets_tests.shards import SHARDS, keep_shard, longest_first
+from roman_assets_tests.support.s3_server import BUCKET, environment, running_s3_server
+from roman_assets_tests.support.shards import SHARDS, keep_shard, longest_first
 
-LONGEST_FIRST = ("pipelines", "observatory", "automation", "registry")
+pytest_plugins = [
+    "roman_assets_tests.support.observed_visit",
+    "roman_assets_tests.support.reprocessed_season",
+    "roman_assets_tests.support.small_crds_cache",
+]
+"""Fixtures that several parts of the tests use."""
+
+LONGEST_FIRST = (
+    "calibration",
+    "defs",
+    "simulation",
+    "releases",
+    "mosaic",
+    "formatting",
+    "acceleration",
+    "registry",
+)
 """Directories whose tests take longest: begun first, so that two processes end at one time."""
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from roman_assets.assets.freshness import freshness_policy
-from roman_assets.assets.specs import EXPOSURE_HANDOVER, LEVEL0, VISIT_HANDOVER
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.definitions import build_defs, defs
-from roman_assets.partitions import PARTITIONS
+from roman_assets.defs.lib.freshness import freshness_policy
+from roman_assets.defs.lib.partitions import PARTITIONS
+from roman_assets.defs.lib.resources import Installation
+from roman_assets.defs.lib.specs import EXPOSURE_HANDOVER, LEVEL0, VISIT_HANDOVER
 from roman_assets.products.deadline import DEADLINES
 from roman_assets.products.kind import KIND_BY_NAME, KINDS, VISIT_STEPS, Level, Maker, Step
-from roman_assets.resources import Installation
 
 HEAVY = ("romancal", "roman_datamodels", "asdf", "astropy", "pandas", "duckdb", "numpy")
 

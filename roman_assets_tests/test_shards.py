@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-from roman_assets_tests.shards import SHARDS, TABLE, assigned, durations
+from roman_assets_tests.support.shards import SHARDS, TABLE, assigned, durations
 
 WORKERS = 2
 SHARD_MINUTES = 20
 """The suite takes a dozen minutes, all of `.ci/run` less than 40."""
 
 LONGEST_UNIT_MINUTES = 15
-LONGER = {"reprocessing/test_story.py", "automation/test_ssc_story.py"}
+LONGER = {"reprocessing/test_story.py", "defs/ssc/test_ssc_story.py"}
 """One night of the real daemon each, which cannot begin in its middle."""
 
 
 def test_the_table_names_tests_that_there_are() -> None:
     for unit in durations():
         place, _, name = unit.partition("[")[0].partition("::")
-        content = (TABLE.parent / place).read_text()
+        content = (TABLE.parents[1] / place).read_text()
         first = name.partition("::")[0]
         assert not first or f"def {first}(" in content or f"class {first}(" in content, unit
 

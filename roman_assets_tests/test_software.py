@@ -11,7 +11,7 @@ import pytest
 
 import roman_assets
 from roman_assets.products.kind import Step
-from roman_assets.registry.record import fingerprint
+from roman_assets.records.record import fingerprint
 from roman_assets.software import (
     RECIPES,
     Recipe,
@@ -28,20 +28,21 @@ DECIDES_NOTHING = {
     "access": "who may see products",
     "archive": "bytes as they are",
     "build": "recorded in products, compared nowhere",
-    "calibration/acceleration": "replaces functions of libraries bit by bit",
+    "acceleration": "replaces functions of libraries bit by bit",
     "data_root": "where things lie",
     "errors": "why nothing was made",
-    "pipelines/attempt": "how often it was tried",
-    "pipelines/formatting/delivered_step": "publishes delivered files as they are",
-    "pipelines/formatting/landing": "which inputs: their content is in the fingerprint",
-    "pipelines/formatting/receipt": "which inputs: their content is in the fingerprint",
-    "pipelines/formatting/receipt_record": "when inputs came",
-    "pipelines/preview": "pictures of an image, which nothing is made from",
-    "pipelines/provenance": "what the record says beside the content",
-    "pipelines/scratch": "where work is done",
-    "pipelines/step": "publishes bytes as they are",
+    "publishing/attempt": "how often it was tried",
+    "formatting/delivered_step": "publishes delivered files as they are",
+    "formatting/landing": "which inputs: their content is in the fingerprint",
+    "formatting/receipt": "which inputs: their content is in the fingerprint",
+    "formatting/receipt_record": "when inputs came",
+    "calibration/preview": "pictures of an image, which nothing is made from",
+    "publishing/provenance": "what the record says beside the content",
+    "publishing/scratch": "where work is done",
+    "publishing/step": "publishes bytes as they are",
     "products": "names, kinds and identities, which products are found by",
-    "reader/comparison": "what the record says beside the content",
+    "reader/product_comparison": "what the record says beside the content",
+    "records": "what the record says beside the content",
     "registry": "what the record says beside the content",
     "software": "recorded in products, compared by fingerprint",
 }
@@ -128,7 +129,7 @@ def test_code_in_another_file_is_the_same_recipe(tmp_path: Path) -> None:
 
 
 def test_source_that_is_known_to_be_equal_counts_as_what_it_was() -> None:
-    module = "pipelines/skycell.py"
+    module = "mosaic/skycell.py"
     changed = Recipe("mosaic", (module,), (), equal={source_digest(module): "before"})
     assert changed.version == "before"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from roman_assets.resources import Installation
+from roman_assets.defs.lib.resources import Installation
 
 
 def materialize(

@@ -11,22 +11,20 @@ import typer
 
 from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.build import build
-from roman_assets.cli import (
-    deadlines,
-    diff,
-    formatting,
-    operate,
-    products,
-    quality,
-    rehearse,
-    release,
-    reprocess,
-    reproduce,
-    retention,
-    service,
-    simulate,
-    upkeep,
-)
+from roman_assets.cli import deadlines_commands as deadlines
+from roman_assets.cli import diff_commands as diff
+from roman_assets.cli import formatting_commands as formatting
+from roman_assets.cli import operate_commands as operate
+from roman_assets.cli import products_commands as products
+from roman_assets.cli import quality_commands as quality
+from roman_assets.cli import rehearse_commands as rehearse
+from roman_assets.cli import release_commands as release
+from roman_assets.cli import reprocess_commands as reprocess
+from roman_assets.cli import reproduce_commands as reproduce
+from roman_assets.cli import retention_commands as retention
+from roman_assets.cli import service_commands as service
+from roman_assets.cli import simulate_commands as simulate
+from roman_assets.cli import upkeep_commands as upkeep
 from roman_assets.cli.role import require_operator, use_role
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.errors import PlatformError

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 import yaml
 
 from roman_assets.access import Role
-from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
 from roman_assets.data_root import DataRoot
+from roman_assets.defs.lib.dagster_home import (
+    dagster_environment,
+    prepare_dagster_home,
+    workspace_file,
+)
 from roman_assets.errors import PassingFaultError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError, PlatformError
-from roman_assets.pipelines.ssc.command import Mode, command_for
 from roman_assets.products.kind import (
     DELIVERY_STEPS,
     SOC_STEPS,
@@ -22,11 +21,12 @@ from roman_assets.products.kind import (
     expected_kinds,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.ssc.command import Mode, command_for
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from roman_assets.observatory.plan import VisitPlan
+    from roman_assets.simulation.telescope.survey_plan import VisitPlan
 
 _POLL_SECONDS = 2.0
 _TITLES: Mapping[Step, str] = {

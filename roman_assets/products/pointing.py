@@ -11,7 +11,7 @@ class PointingSource(StrEnum):
     OWN = "own stars"
     """romancal aligned the image with the astrometric catalogue."""
     COMMON = "common"
-    """Other images of the exposure (see `roman_assets.pipelines.common_pointing`)."""
+    """Other images of the exposure (see `roman_assets.calibration.common_pointing`)."""
     PLANNED = "planned"
     """The planned pointing: nothing refined it."""
 

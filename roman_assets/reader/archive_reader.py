@@ -33,14 +33,14 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
-from roman_assets.reader.comparison import GenerationChange
-from roman_assets.reader.manifest import PATH
+from roman_assets.reader.download_list import PATH
+from roman_assets.reader.lineage import Provenance, trace
+from roman_assets.reader.product_comparison import GenerationChange
 from roman_assets.reader.product_file import open_product_file
-from roman_assets.reader.provenance import Provenance, trace
-from roman_assets.registry.area import Cone, Polygon
-from roman_assets.registry.condition import OneOrMore
-from roman_assets.registry.generations import RegisteredProduct
 from roman_assets.registry.registry import Registry
+from roman_assets.registry.search.area import Cone, Polygon
+from roman_assets.registry.search.condition import OneOrMore
+from roman_assets.registry.search.generations import RegisteredProduct
 
 Product = str | ProductName | Mapping[str, Any] | pd.Series
 """A product by its official name, or as a row of a search result."""
@@ -177,9 +177,9 @@ class ArchiveReader:
         -------
         pandas.DataFrame
             One row a product, ordered by name: the columns of
-            `roman_assets.registry.schema.SEARCH_COLUMNS` that the role may see, and ``path``, the
-            file (null where there is no public one). ``footprint`` is an s_region, ICRS, deg;
-            times are UTC, ``size`` is in bytes.
+            `roman_assets.registry.catalog.schema.SEARCH_COLUMNS` that the role may see, and
+            ``path``, the file (null where there is no public one). ``footprint`` is an s_region,
+            ICRS, deg; times are UTC, ``size`` is in bytes.
 
         Raises
         ------
@@ -327,7 +327,8 @@ class ArchiveReader:
             ``size`` (bytes), ``context``, ``software`` (versions by package), ``references`` (files
             by kind), ``inputs`` (name and sha256 of each), ``fingerprint``; and ``change``, what
             the generation that overwrote it changed (see
-            `roman_assets.reader.comparison.GenerationChange`), empty where that is not on record.
+            `roman_assets.reader.product_comparison.GenerationChange`), empty where that is not on
+            record.
 
         Raises
         ------

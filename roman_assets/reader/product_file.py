@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roman_assets.products.name import ProductName
-from roman_assets.registry.rad_schema import source_catalog_columns
+from roman_assets.registry.catalog.rad_schema import source_catalog_columns
 
 
 def open_product_file(path: Path, name: ProductName, *, lazy: bool = False) -> Any:

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from roman_assets.products.deadline import ClockEvent
-from roman_assets.registry.condition import OneOrMore, conditions_of, grouping_columns, visits_of
-from roman_assets.registry.deadline_settings import deadlines_of
+from roman_assets.registry.catalog.schema import IS_AVAILABLE
 from roman_assets.registry.ledger import (
     GROUP_COLUMNS,
     JUDGED,
@@ -23,9 +22,15 @@ from roman_assets.registry.ledger import (
     detectors_in,
     hours_spent,
 )
-from roman_assets.registry.retry_settings import retry_pauses_of
-from roman_assets.registry.schema import IS_AVAILABLE
-from roman_assets.registry.snapshot_reader import SnapshotReader
+from roman_assets.registry.search.condition import (
+    OneOrMore,
+    conditions_of,
+    grouping_columns,
+    visits_of,
+)
+from roman_assets.registry.store.snapshot_reader import SnapshotReader
+from roman_assets.settings.deadline_settings import deadlines_of
+from roman_assets.settings.retry_settings import retry_pauses_of
 
 if TYPE_CHECKING:
     import pandas as pd

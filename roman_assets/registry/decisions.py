@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from roman_assets.products.observation import VisitId
-from roman_assets.registry.condition import OneOrMore, conditions_of
-from roman_assets.registry.record import ReleaseStatement
-from roman_assets.registry.snapshot_reader import SnapshotReader
+from roman_assets.records.record import ReleaseStatement
+from roman_assets.registry.search.condition import OneOrMore, conditions_of
+from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 
 class Decisions(SnapshotReader):

@@ -12,9 +12,9 @@ from typing import Any
 
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import INTAKE_STEPS, Step
-from roman_assets.registry.condition import of_partitions
-from roman_assets.registry.record import ExposureReceipt, ProductTransition
-from roman_assets.registry.snapshot_reader import SnapshotReader
+from roman_assets.records.record import ExposureReceipt, ProductTransition
+from roman_assets.registry.search.condition import of_partitions
+from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 _INTAKES = str(tuple(step.value for step in INTAKE_STEPS))
 
@@ -110,7 +110,7 @@ class Receipts(SnapshotReader):
         self, receipts: Mapping[str, ExposureReceipt]
     ) -> tuple[ProductTransition, ...]:
         """Return the withdrawal of available products that contradict the newest executed visit."""
-        from roman_assets.registry.contradiction import contradicted_by
+        from roman_assets.registry.search.contradiction import contradicted_by
 
         def ask(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
             return [tuple(row.values()) for row in self._rows(sql, parameters)]

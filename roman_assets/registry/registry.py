@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from roman_assets.registry.deadline_query import DeadlineQuery
 from roman_assets.registry.decisions import Decisions
-from roman_assets.registry.product_search import ProductSearch
 from roman_assets.registry.receipts import Receipts
+from roman_assets.registry.search.product_search import ProductSearch
 from roman_assets.registry.work_history import WorkHistory
 
 

@@ -18,20 +18,20 @@ from roman_assets.products.lifecycle import Quality, State
 from roman_assets.products.observation import ExposureId, VisitId
 from roman_assets.products.packet_policy import FACE
 from roman_assets.products.retry import FailedRuns
-from roman_assets.registry.condition import (
+from roman_assets.records.record import Outcome
+from roman_assets.registry.catalog.schema import (
+    IS_AVAILABLE,
+    PRODUCTS,
+)
+from roman_assets.registry.ledger import attempts_as_far, failed_runs, faults_of
+from roman_assets.registry.search.condition import (
     OneOrMore,
     about,
     conditions_of,
     of_partitions,
     places_of,
 )
-from roman_assets.registry.generations import Generations, RegisteredProduct
-from roman_assets.registry.ledger import attempts_as_far, failed_runs, faults_of
-from roman_assets.registry.record import Outcome
-from roman_assets.registry.schema import (
-    IS_AVAILABLE,
-    PRODUCTS,
-)
+from roman_assets.registry.search.generations import Generations, RegisteredProduct
 
 if TYPE_CHECKING:
     import pandas as pd

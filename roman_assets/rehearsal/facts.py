@@ -26,12 +26,12 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import SOC_STEPS, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
 from roman_assets.products.origin import Origin
-from roman_assets.registry.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements, parts
-from roman_assets.registry.record import Outcome, Statement
-from roman_assets.registry.schema import PRODUCTS, RECEIPTS, create_tables, open_database
-from roman_assets.rehearsal.downlink import Receipts
+from roman_assets.records.record import Outcome, Statement
+from roman_assets.registry.catalog.schema import PRODUCTS, RECEIPTS, create_tables, open_database
+from roman_assets.registry.store.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements, parts
 from roman_assets.rehearsal.fault import Faults
-from roman_assets.rehearsal.observation import Observations
+from roman_assets.rehearsal.ground import Receipts
+from roman_assets.rehearsal.planned_work import Observations
 from roman_assets.rehearsal.replay import Ending, ReplayLog
 
 _OUTCOMES = {

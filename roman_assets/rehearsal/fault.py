@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import Step
-from roman_assets.rehearsal.observation import Observations
+from roman_assets.rehearsal.planned_work import Observations
 
 ATTEMPTS_DRAWN = 64
 """Attempts of one step at one exposure or visit that are drawn; further ones repeat them."""

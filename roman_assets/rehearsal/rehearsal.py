@@ -13,10 +13,10 @@ from roman_assets.products.deadline import DEADLINES, Deadline
 from roman_assets.products.kind import Level, Maker, Step
 from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.registry.ledger import define_ledger
-from roman_assets.rehearsal.downlink import Downlink, Receipts, receipts
 from roman_assets.rehearsal.facts import registry_of
 from roman_assets.rehearsal.fault import FaultRates, Faults
-from roman_assets.rehearsal.observation import Observations
+from roman_assets.rehearsal.ground import Downlink, Receipts, receipts
+from roman_assets.rehearsal.planned_work import Observations
 from roman_assets.rehearsal.processing import WHOLE_DETECTORS, ProcessingTimes
 from roman_assets.rehearsal.replay import Replay, ReplayLog
 from roman_assets.rehearsal.run_queue import Platform

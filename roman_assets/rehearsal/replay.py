@@ -21,8 +21,8 @@ from roman_assets.products.deadline import DEADLINES, ClockOrigin, Deadline
 from roman_assets.products.kind import Level, Step
 from roman_assets.products.priority import earliest_due, run_priority
 from roman_assets.products.visit_policy import VisitReserve
-from roman_assets.rehearsal.downlink import Receipts
 from roman_assets.rehearsal.fault import ATTEMPTS_DRAWN, Faults
+from roman_assets.rehearsal.ground import Receipts
 from roman_assets.rehearsal.processing import STEPS, ProcessingTimes
 from roman_assets.rehearsal.run_queue import Platform, Slots
 from roman_assets.rehearsal.visit_board import VisitBoard

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from roman_assets.products.deadline import ClockOrigin, Deadline
 from roman_assets.products.kind import Level, Scope, Step
-from roman_assets.rehearsal.downlink import NEVER, Receipts, Times
 from roman_assets.rehearsal.fault import Faults
+from roman_assets.rehearsal.ground import NEVER, Receipts, Times
 from roman_assets.rehearsal.processing import STEPS
 from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
 

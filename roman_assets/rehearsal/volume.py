@@ -16,9 +16,9 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import SKYCELL_IMAGES, Level, ProductKind, Scope, Step
 from roman_assets.products.pixel_scale import PixelScale
-from roman_assets.products.retention import RetentionPeriods
+from roman_assets.products.retention_policy import RetentionPeriods
 from roman_assets.registry.registry import Registry
-from roman_assets.rehearsal.observation import Observations
+from roman_assets.rehearsal.planned_work import Observations
 
 _MEGABYTE = 1e6
 _POINTS = 400

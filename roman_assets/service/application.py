@@ -20,16 +20,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.service import page
-from roman_assets.service.cutout.endpoint import CUTOUT_ROUTES, Pictures
-from roman_assets.service.datalink.endpoint import DATALINK_ROUTES
+from roman_assets.service.archive_service import Service, service_of
+from roman_assets.service.cutout.soda_endpoint import CUTOUT_ROUTES, Pictures
+from roman_assets.service.datalink.datalink_endpoint import DATALINK_ROUTES
 from roman_assets.service.file_endpoint import file
-from roman_assets.service.mast.endpoint import FILE_ROUTES, SEARCH_ROUTES
+from roman_assets.service.mast.mast_endpoint import FILE_ROUTES, SEARCH_ROUTES
 from roman_assets.service.request_error import RequestError
-from roman_assets.service.service import Service, service_of
-from roman_assets.service.settings import ServiceSettings, service_settings_of
-from roman_assets.service.sia.endpoint import SIA_ROUTES
-from roman_assets.service.tap.endpoint import TAP_ROUTES
+from roman_assets.service.sia.sia_endpoint import SIA_ROUTES
 from roman_assets.service.tap.job import Jobs
+from roman_assets.service.tap.tap_endpoint import TAP_ROUTES
+from roman_assets.settings.service_settings import ServiceSettings, service_settings_of
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from roman_assets.service.archive_service import service_of
 from roman_assets.service.public_files import OpenFile
 from roman_assets.service.served_registry import Content
-from roman_assets.service.service import service_of
 
 MEDIA_TYPES = {
     "asdf": "application/x-asdf",

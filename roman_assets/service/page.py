@@ -14,11 +14,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from roman_assets.products.kind import KIND_BY_NAME, Level
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.registry.generations import RegisteredProduct
-from roman_assets.registry.record import ProductInput
+from roman_assets.records.record import ProductInput
+from roman_assets.registry.search.generations import RegisteredProduct
+from roman_assets.service.archive_service import Service, service_of
 from roman_assets.service.datalink.links import IMAGES
 from roman_assets.service.request_error import NotFoundError, UsageError
-from roman_assets.service.service import Service, service_of
 from roman_assets.service.sky_view import drawing_of
 from roman_assets.service.template import render
 

@@ -9,7 +9,7 @@ import uvicorn
 from roman_assets.data_root import DataRoot
 from roman_assets.service.application import create_application
 from roman_assets.service.patience import PatientProtocol
-from roman_assets.service.settings import ServiceSettings, service_settings_of
+from roman_assets.settings.service_settings import ServiceSettings, service_settings_of
 
 _GOODBYE_SECONDS = 5
 _MOST_CONNECTIONS = 512

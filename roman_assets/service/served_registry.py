@@ -16,11 +16,11 @@ import duckdb
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
-from roman_assets.registry.area import Cone, areas_of
-from roman_assets.registry.condition import named_like
+from roman_assets.registry.catalog.schema import IS_AVAILABLE
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import IS_AVAILABLE
-from roman_assets.service.snapshot import PublicSnapshots
+from roman_assets.registry.search.area import Cone, areas_of
+from roman_assets.registry.search.condition import named_like
+from roman_assets.service.sealed_snapshot import PublicSnapshots
 
 
 @dataclass(frozen=True)

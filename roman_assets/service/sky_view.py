@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.catalog.footprint import Footprint
 
 SIDE = 640
 _WIDEST = 30.0

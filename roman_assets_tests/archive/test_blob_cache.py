@@ -6,7 +6,7 @@ import pytest
 
 from roman_assets.archive.blob_cache import REST, BlobCache
 from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets_tests.registry.installation import sha256
+from roman_assets_tests.support.small_products import sha256
 
 SIZE = 1000
 

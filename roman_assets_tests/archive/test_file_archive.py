@@ -13,7 +13,7 @@ from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.name import ProductName
-from roman_assets_tests.registry.installation import cal, sha256
+from roman_assets_tests.support.small_products import cal, sha256
 
 
 @pytest.fixture

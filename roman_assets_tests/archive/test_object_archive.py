@@ -17,7 +17,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError, PlatformError
 from roman_assets.products.name import ProductName
 from roman_assets_tests.archive.test_store import written
-from roman_assets_tests.registry.installation import VISIT, cal, sha256
+from roman_assets_tests.support.small_products import VISIT, cal, sha256
 
 NAME = ProductName.parse(cal())
 

@@ -10,7 +10,7 @@ import pytest
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets_tests.other_user import another_user, as_root, open_directory
+from roman_assets_tests.support.other_user import another_user, as_root, open_directory
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import KINDS, Level
 from roman_assets.products.name import ProductName
-from roman_assets_tests.registry.installation import VISIT, association, cal, exposure, sha256
+from roman_assets_tests.support.small_products import VISIT, association, cal, exposure, sha256
 
 LARGE = 20 << 20
 """More than an upload in one piece."""

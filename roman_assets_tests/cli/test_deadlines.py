@@ -10,8 +10,8 @@ from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.kind import Step
-from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names
-from roman_assets_tests.registry.installation import VISIT, exposure
+from roman_assets_tests.support.facts import L1, L2, Facts, at, exposure_names
+from roman_assets_tests.support.small_products import VISIT, exposure
 
 
 @pytest.fixture

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
-from roman_assets.observatory.scene import SourceKind
-from roman_assets.observatory.truth import (
+from roman_assets.products.deadline import ProductState
+from roman_assets.products.kind import KINDS
+from roman_assets.products.name import ProductName
+from roman_assets.registry.registry import Registry
+from roman_assets.simulation.telescope.scene import SourceKind
+from roman_assets.simulation.telescope.truth import (
     APERTURE,
     PSF,
     Measurement,
@@ -25,11 +29,7 @@ from roman_assets.observatory.truth import (
     read_truth,
     star_residuals,
 )
-from roman_assets.products.deadline import ProductState
-from roman_assets.products.kind import KINDS
-from roman_assets.products.name import ProductName
-from roman_assets.registry.fsck import fsck
-from roman_assets.registry.registry import Registry
+from roman_assets.upkeep.fsck import fsck
 
 LIMIT_MMAG: dict[str, tuple[Measurement, float]] = {
     "exposure_catalog": (PSF, 5.0),

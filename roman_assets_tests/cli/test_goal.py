@@ -9,11 +9,11 @@ import pytest
 
 from roman_assets.cli.goal import Goal
 from roman_assets.data_root import DataRoot
-from roman_assets.observatory.plan import demo_plan
-from roman_assets.pipelines.ssc.command import Mode, command_for
 from roman_assets.products.kind import DELIVERY_STEPS, Step
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.stand_in.settings import take_the_place_of_the_ssc
+from roman_assets.simulation.ssc.command_settings import take_the_place_of_the_ssc
+from roman_assets.simulation.telescope.survey_plan import demo_plan
+from roman_assets.ssc.command import Mode, command_for
 
 PLAN = demo_plan()
 BULGE = {str(one.exposure.visit) for one in PLAN.exposures if one.survey is Survey.GBTDS}
@@ -45,7 +45,7 @@ def test_the_stand_in_works_for_every_survey_and_mode(root: DataRoot, mode: Mode
     take_the_place_of_the_ssc(root)
     for survey in Survey:
         command = command_for(root, survey, mode)
-        assert command == (sys.executable, "-m", "roman_assets.stand_in")
+        assert command == (sys.executable, "-m", "roman_assets.simulation.ssc")
 
 
 def test_a_command_of_the_users_own_stays(root: DataRoot) -> None:

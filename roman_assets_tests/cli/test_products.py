@@ -10,9 +10,9 @@ from roman_assets.archive.file_archive import FileArchive
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import fold
-from roman_assets.registry.journal import Journal
-from roman_assets_tests.registry.installation import cal, record_of, staged_entry
+from roman_assets.records.journal import Journal
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.small_products import cal, record_of, staged_entry
 
 CONTENTS = {cal(1, 1): b"one", cal(1, 2): b"two", cal(2, 1): b"three"}
 FACTS = {"survey": "HLWAS", "nexposures": 2}

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.lifecycle import Quality, State
-from roman_assets.registry.fold import fold
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.registry.installation import cal, commit_names, public_content
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.small_products import cal, commit_names, public_content
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from roman_assets.errors import AccessDeniedError
 from roman_assets.products.name import ProductName
 from roman_assets.reader import archive_reader
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.other_user import another_user, as_root, open_directory
-from roman_assets_tests.reader.installation import (
+from roman_assets_tests.reader.test_archive_reader import ALL, TRICKS
+from roman_assets_tests.support.other_user import another_user, as_root, open_directory
+from roman_assets_tests.support.small_archive import (
     CAL,
     CAT,
     COADD,
@@ -29,8 +30,7 @@ from roman_assets_tests.reader.installation import (
     UNCAL,
     small_archive,
 )
-from roman_assets_tests.reader.test_archive_reader import ALL, TRICKS
-from roman_assets_tests.registry.installation import association, exposure, sha256
+from roman_assets_tests.support.small_products import association, exposure, sha256
 
 SQUARE = "269.9 65.9 270.1 65.9 270.1 66.1 269.9 66.1"
 COMMANDS = {

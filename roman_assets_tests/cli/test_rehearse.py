@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE
-from roman_assets.observatory.plan import Pointing, VisitPlan, VisitRequest
 from roman_assets.products.observation import OpticalElement, Survey
+from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
 
 
 @pytest.fixture

@@ -11,21 +11,16 @@ from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.observatory.crds_cache import CONTEXTS
-from roman_assets.observatory.reference_delivery import deliver_reference
-from roman_assets_tests.pipelines.reprocessing import season
-from roman_assets_tests.pipelines.reprocessing.conftest import (  # noqa: F401
-    _cache_of_three,
-    cache_of_three,
-    use_cache,
-)
-from roman_assets_tests.pipelines.reprocessing.season import Season, detector_names, exposure_key
+from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.reference_delivery import deliver_reference
+from roman_assets_tests.support import reprocessed_season as season
+from roman_assets_tests.support.reprocessed_season import Season, detector_names, exposure_key
 
 
 @pytest.fixture
 def context(
     tmp_path: Path,
-    cache_of_three: Path,  # noqa: F811
+    cache_of_three: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """A visit is made, and a new photometry of one of its detectors has come since."""

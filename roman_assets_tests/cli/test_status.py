@@ -2,12 +2,12 @@
 
 from rich.console import Console
 
-from roman_assets.cli.report import status_tables
+from roman_assets.cli.status_tables import status_tables
 from roman_assets.data_root import SSC_VARIABLE, DataRoot
-from roman_assets.registry.fold import fold
-from roman_assets.registry.journal import Journal
-from roman_assets_tests.registry.installation import archived, cal, record_of
-from roman_assets_tests.s3_server import put_object
+from roman_assets.records.journal import Journal
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.s3_server import put_object
+from roman_assets_tests.support.small_products import archived, cal, record_of
 
 
 def printed(root):

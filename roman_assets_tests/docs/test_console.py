@@ -19,10 +19,10 @@ from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import fold
-from roman_assets.registry.fsck import fsck
-from roman_assets_tests.docs.console import PROJECT, Line, lines
-from roman_assets_tests.registry.installation import (
+from roman_assets.registry.store.fold import fold
+from roman_assets.upkeep.fsck import fsck
+from roman_assets_tests.support.console import PROJECT, Line, lines
+from roman_assets_tests.support.small_products import (
     commit,
     product_bytes,
     public_content,

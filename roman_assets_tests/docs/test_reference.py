@@ -11,13 +11,13 @@ from types import ModuleType
 
 import pytest
 
-from roman_assets.automation.alerts import DamageAlert
-from roman_assets.checks.in_time import AT_RISK
+from roman_assets.deadlines.alerts import DamageAlert
 from roman_assets.definitions import defs
+from roman_assets.defs.lib.in_time_check import AT_RISK
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import KINDS
-from roman_assets.registry.schema import TABLES
-from roman_assets_tests.docs.console import PROJECT
+from roman_assets.registry.catalog.schema import TABLES
+from roman_assets_tests.support.console import PROJECT
 
 _VARIABLE = re.compile(r"ROMAN_ASSETS_[A-Z_]*[A-Z]")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roman_assets.automation.alerts import (
+from roman_assets.deadlines.alerts import (
     MAIL_TO_VARIABLE,
     SMTP_VARIABLE,
     WEBHOOK_VARIABLE,

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.data_unit import (
+from roman_assets.formatting.data_unit import (
     Compression,
     DataUnit,
     Stream,
@@ -21,8 +21,8 @@ from roman_assets.pipelines.formatting.data_unit import (
     data_units,
     decode,
 )
-from roman_assets.pipelines.formatting.telemetry import FaceTelemetry, GuideWindowReadout
-from roman_assets_tests.pipelines.formatting.telemetry_samples import (
+from roman_assets.formatting.telemetry import FaceTelemetry, GuideWindowReadout
+from roman_assets_tests.support.telemetry_samples import (
     EXPOSURE,
     START,
     face,

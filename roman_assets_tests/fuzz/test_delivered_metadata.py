@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.ssc.notification import Notification, metadata_of
 from roman_assets.products.name import ProductName
-from roman_assets.registry.delivered_schema import schema_faults
-from roman_assets.registry.metadata import delivered_metadata
-from roman_assets_tests.pipelines.ssc.center import bulge, metadata
+from roman_assets.registry.catalog.delivered_schema import schema_faults
+from roman_assets.registry.catalog.metadata import delivered_metadata
+from roman_assets.ssc.notification import Notification, metadata_of
+from roman_assets_tests.support.ssc_center import bulge, metadata
 
 EVENTS = ProductName.parse(bulge("event_catalog"))
 GOOD = metadata(str(EVENTS))

@@ -13,17 +13,17 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roman_assets.archive.exchange import (
+from roman_assets.errors import BadInputError
+from roman_assets.ssc.delivery import PATIENCE, Exchanged, strays
+from roman_assets.ssc.exchange import (
     DEEPEST,
     FROM_SSC,
     DirectoryExchange,
     Exchange,
     ObjectExchange,
 )
-from roman_assets.errors import BadInputError
-from roman_assets.pipelines.ssc.delivery import PATIENCE, Exchanged, strays
-from roman_assets.pipelines.ssc.notification import NOTIFICATION
-from roman_assets_tests.s3_server import put_object
+from roman_assets.ssc.notification import NOTIFICATION
+from roman_assets_tests.support.s3_server import put_object
 
 LATE = datetime.now(UTC) + 2 * PATIENCE
 KEYS = st.text(

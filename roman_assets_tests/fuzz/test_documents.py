@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.ancillary import (
+from roman_assets.formatting.ancillary import (
     ExecutedVisit,
     content_hash,
     parse_document,
 )
 from roman_assets.products.observation import ExposureId
-from roman_assets_tests.pipelines.formatting.telemetry_samples import MA_TABLE, executed_visit
+from roman_assets_tests.support.telemetry_samples import MA_TABLE, executed_visit
 
 ODD = (
     st.none()

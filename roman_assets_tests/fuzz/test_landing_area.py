@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
-from roman_assets.pipelines.formatting.landing import LandingArea, ScanResult
-from roman_assets_tests.pipelines.formatting.telemetry_samples import MA_TABLE
-from roman_assets_tests.pipelines.formatting.test_landing import PACKETS
+from roman_assets.formatting.landing import LandingArea, ScanResult
+from roman_assets_tests.formatting.test_landing import PACKETS
+from roman_assets_tests.support.telemetry_samples import MA_TABLE
 
 GOOD = b"".join(PACKETS)
 NAMES = st.builds(

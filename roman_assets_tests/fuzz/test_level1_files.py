@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.level1_file import read_level1
-from roman_assets_tests.pipelines.formatting.foreign_level1 import NAME, foreign_level1
+from roman_assets.formatting.level1_file import read_level1
+from roman_assets_tests.support.foreign_level1 import NAME, foreign_level1
 
 
 @cache

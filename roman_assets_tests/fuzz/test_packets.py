@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting.packet import (
+from roman_assets.formatting.packet import (
     Packet,
     PacketReader,
     SequenceCounters,
     encode,
 )
-from roman_assets_tests.pipelines.formatting.telemetry_samples import EXPOSURE, telemetry_of
+from roman_assets_tests.support.telemetry_samples import EXPOSURE, telemetry_of
 
 PACKETS = [
     packet

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roman_assets.webserver.guard import Guard
+from roman_assets.defs.webserver.guard import Guard
 
 TOKEN = "a-token-of-some-length"
 NAMES = st.sampled_from(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roman_assets.registry.footprint import WIDEST_PRODUCT, Footprint
+from roman_assets.registry.catalog.footprint import WIDEST_PRODUCT, Footprint
 
 WORDS = (
     st.floats().map(str)

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.pipelines.formatting import spacecraft
-from roman_assets.pipelines.formatting.spacecraft import spacecraft_of
-from roman_assets.registry import (
+from roman_assets.formatting import spacecraft
+from roman_assets.formatting.spacecraft import spacecraft_of
+from roman_assets.settings import (
     coadd_settings,
     deadline_settings,
     retention_settings,
     retry_settings,
 )
-from roman_assets.registry.coadd_settings import prompt_pixel_scale
-from roman_assets.registry.deadline_settings import deadlines_of
-from roman_assets.registry.retention_settings import retention_periods_of
-from roman_assets.registry.retry_settings import retry_pauses_of
+from roman_assets.settings.coadd_settings import prompt_pixel_scale
+from roman_assets.settings.deadline_settings import deadlines_of
+from roman_assets.settings.retention_settings import retention_periods_of
+from roman_assets.settings.retry_settings import retry_pauses_of
 
 READERS: dict[str, Callable[[DataRoot], object]] = {
     coadd_settings.FILE_NAME: prompt_pixel_scale,

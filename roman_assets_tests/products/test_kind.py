@@ -5,7 +5,7 @@ from roman_datamodels import datamodels
 
 from roman_assets.products.kind import KINDS, Level, Maker, Step, expected_kinds
 from roman_assets.products.observation import ExposureType, Survey
-from roman_assets.registry.archive_catalog import archive_catalog
+from roman_assets.registry.catalog.archive_catalog import archive_catalog
 
 
 def names(survey: Survey, exposure_type: ExposureType, *steps: Step) -> set[str]:

@@ -14,7 +14,7 @@ from roman_assets.products.lifecycle import (
     require_possible,
 )
 from roman_assets.products.name import ProductName, parse_file_set, products_of
-from roman_assets_tests.products.strategies import names
+from roman_assets_tests.support.strategies import names
 
 COADD = "r00010_{release}_v01001001001001_270p65x01y50_f158_coadd.asdf"
 CAL = "r0001001001001001001_0001_wfi01_f158_cal.asdf"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from roman_assets.products.kind import KIND_BY_NAME, Level
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId, VisitId
-from roman_assets_tests.products.strategies import exposures, names, visits
+from roman_assets_tests.support.strategies import exposures, names, visits
 
 
 @given(names)

@@ -7,7 +7,7 @@ import pytest
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.retry import FailedRuns, RetryPauses
-from roman_assets.registry.retry_settings import retry_pauses_of
+from roman_assets.settings.retry_settings import retry_pauses_of
 
 ENDED = datetime(2027, 6, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -26,12 +26,11 @@ from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
 from roman_assets.reader import archive_reader
 from roman_assets.reader.archive_reader import ArchiveReader, open_archive
-from roman_assets.registry.fold import fold
+from roman_assets.registry.catalog.schema import search_columns
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import search_columns
-from roman_assets_tests.other_user import another_user, as_root, open_directory
-from roman_assets_tests.products.strategies import names as official_names
-from roman_assets_tests.reader.installation import (
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.other_user import another_user, as_root, open_directory
+from roman_assets_tests.support.small_archive import (
     CAL,
     CAT,
     COADD,
@@ -41,7 +40,7 @@ from roman_assets_tests.reader.installation import (
     publish,
     small_archive,
 )
-from roman_assets_tests.registry.installation import (
+from roman_assets_tests.support.small_products import (
     VISIT,
     association,
     change_of,
@@ -49,6 +48,7 @@ from roman_assets_tests.registry.installation import (
     moment,
     sha256,
 )
+from roman_assets_tests.support.strategies import names as official_names
 
 MOSAIC = {association(), COADD, COADD_CAT}
 ALL = {UNCAL, CAL, CAT, association(), COADD, COADD_CAT}

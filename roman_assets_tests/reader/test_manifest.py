@@ -13,10 +13,10 @@ from astropy.time import Time
 from roman_assets.access import Role
 from roman_assets.errors import BadInputError
 from roman_assets.reader.archive_reader import open_archive
-from roman_assets.reader.manifest import COLUMNS, write_manifest
-from roman_assets.registry.fold import fold
-from roman_assets_tests.reader.installation import FACTS, publish, small_archive
-from roman_assets_tests.registry.installation import association, cal
+from roman_assets.reader.download_list import COLUMNS, write_manifest
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.small_archive import FACTS, publish, small_archive
+from roman_assets_tests.support.small_products import association, cal
 
 
 @pytest.fixture(scope="module")

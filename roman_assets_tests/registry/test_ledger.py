@@ -17,11 +17,11 @@ from roman_assets.products.kind import (
     expected_kinds,
 )
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
-from roman_assets.registry.record import Outcome
+from roman_assets.records.record import Outcome
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
-from roman_assets_tests.registry.installation import VISIT, exposure
-from roman_assets_tests.registry.timelines import Visit, visits
+from roman_assets_tests.support.facts import L1, L2, Facts, at, exposure_names, visit_names
+from roman_assets_tests.support.small_products import VISIT, exposure
+from roman_assets_tests.support.timelines import Visit, visits
 
 EXPOSURE = exposure()
 

@@ -11,8 +11,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import Step
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.registry.facts import L1, L2, Facts, at, exposure_names, visit_names
-from roman_assets_tests.registry.installation import VISIT, exposure
+from roman_assets_tests.support.facts import L1, L2, Facts, at, exposure_names, visit_names
+from roman_assets_tests.support.small_products import VISIT, exposure
 
 EXPOSURE = exposure()
 CUT_OFF = 12

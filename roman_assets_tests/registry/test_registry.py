@@ -11,15 +11,15 @@ from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId
-from roman_assets.registry import snapshot_reader
-from roman_assets.registry.fold import fold
-from roman_assets.registry.footprint import Footprint
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import ProductInput, WorkFailure
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import ProductInput, WorkFailure
+from roman_assets.registry.catalog.footprint import Footprint
+from roman_assets.registry.catalog.schema import search_columns
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.schema import search_columns
-from roman_assets.registry.snapshot import SNAPSHOT
-from roman_assets_tests.registry.installation import (
+from roman_assets.registry.store import snapshot_reader
+from roman_assets.registry.store.fold import fold
+from roman_assets.registry.store.snapshot import SNAPSHOT
+from roman_assets_tests.support.small_products import (
     VISIT,
     association,
     cal,
@@ -415,14 +415,14 @@ def test_a_look_that_fails_half_way_does_not_keep_its_process_from_looking_again
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("roman_assets.registry.tiers.create_tables", interrupted)
+        patch.setattr("roman_assets.registry.store.tiers.create_tables", interrupted)
         with pytest.raises(KeyboardInterrupt):
             registry.find()
     assert len(registry.find()) == 2
 
 
 def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, monkeypatch):
-    monkeypatch.setattr("roman_assets.registry.fold.MOST_BYTES", 0)
+    monkeypatch.setattr("roman_assets.registry.store.fold.MOST_BYTES", 0)
     commit(root, {cal(1): b"a"})
     fold(root)
     read = snapshot_reader.read_snapshot

@@ -12,11 +12,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import State, Transition
 from roman_assets.products.observation import Survey
-from roman_assets.registry import fold as fold_module
-from roman_assets.registry.fold import fold, rebuild
-from roman_assets.registry.fsck import fsck
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import (
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import (
     CommitRecord,
     ProductInput,
     ReleasePhase,
@@ -24,7 +21,10 @@ from roman_assets.registry.record import (
     Statement,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.registry.installation import (
+from roman_assets.registry.store import fold as fold_module
+from roman_assets.registry.store.fold import fold, rebuild
+from roman_assets.upkeep.fsck import fsck
+from roman_assets_tests.support.small_products import (
     archived,
     cal,
     change_of,

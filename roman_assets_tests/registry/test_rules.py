@@ -33,13 +33,10 @@ from roman_assets.products.name import (
     SkycellFileSet,
 )
 from roman_assets.products.observation import ExposureId, OpticalElement, Survey, VisitId
-from roman_assets.products.retention import RetentionPeriods
+from roman_assets.products.retention_policy import RetentionPeriods
 from roman_assets.reader.archive_reader import ArchiveReader
-from roman_assets.registry.finding import FindingKind
-from roman_assets.registry.fold import fold, rebuild
-from roman_assets.registry.fsck import fsck
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import (
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import (
     Cause,
     Change,
     CommitRecord,
@@ -52,8 +49,11 @@ from roman_assets.registry.record import (
     Verdict,
 )
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.sweep import sweep
-from roman_assets_tests.registry.installation import (
+from roman_assets.registry.search.finding import FindingKind
+from roman_assets.registry.store.fold import fold, rebuild
+from roman_assets.upkeep.fsck import fsck
+from roman_assets.upkeep.sweep import sweep
+from roman_assets_tests.support.small_products import (
     ANY_FINGERPRINT,
     moment,
     public_content,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.rehearsal.downlink import NEVER, Downlink, receipts
 from roman_assets.rehearsal.fault import FaultRates, Faults
-from roman_assets_tests.rehearsal.plans import night
+from roman_assets.rehearsal.ground import NEVER, Downlink, receipts
+from roman_assets_tests.support.plans import night
 
 HOUR_S = 3600.0
 SLOW = Downlink(rate=1e6)

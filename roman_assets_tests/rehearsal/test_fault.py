@@ -6,7 +6,7 @@ import pytest
 from roman_assets.errors import BadInputError
 from roman_assets.products.kind import Step
 from roman_assets.rehearsal.fault import FaultRates, Faults
-from roman_assets_tests.rehearsal.plans import night
+from roman_assets_tests.support.plans import night
 
 OBSERVATIONS = night([3] * 300)
 

@@ -9,11 +9,11 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import fold
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import Attempt, Outcome
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import Attempt, Outcome
+from roman_assets.registry.store.fold import fold
 from roman_assets.rehearsal.processing import WHOLE_DETECTORS, StepTime, measured_times
-from roman_assets_tests.registry.installation import VISIT, association, cal, exposure, record_of
+from roman_assets_tests.support.small_products import VISIT, association, cal, exposure, record_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

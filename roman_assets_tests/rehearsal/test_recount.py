@@ -12,13 +12,13 @@ from hypothesis import given, settings
 
 import roman_assets
 from roman_assets.products.deadline import ProductState
-from roman_assets.rehearsal.downlink import Downlink
 from roman_assets.rehearsal.fault import FaultRates
+from roman_assets.rehearsal.ground import Downlink
 from roman_assets.rehearsal.rehearsal import Rehearsal, Scenario
 from roman_assets.rehearsal.sizing import DeadlineCount
 from roman_assets.rehearsal.verdict import verdicts
-from roman_assets_tests.rehearsal.plans import machines, night, scenarios, times
-from roman_assets_tests.rehearsal.recount import (
+from roman_assets_tests.support.plans import machines, night, scenarios, times
+from roman_assets_tests.support.recount import (
     KEPT,
     MISSED,
     NO_DEADLINE,
@@ -108,9 +108,9 @@ def test_the_last_generation_of_a_product_is_the_current_one() -> None:
 @pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
 @pytest.mark.parametrize("rate", RATES)
 def test_every_product_of_a_whole_survey_has_the_one_verdict_of_a_recount(rate: float) -> None:
-    from roman_assets.observatory.coverage import skycells_of_exposures
-    from roman_assets.observatory.plan import VisitPlan
-    from roman_assets.rehearsal.observation import Observations
+    from roman_assets.rehearsal.planned_work import Observations
+    from roman_assets.simulation.telescope.coverage import skycells_of_exposures
+    from roman_assets.simulation.telescope.survey_plan import VisitPlan
 
     plan = VisitPlan.read(SURVEY_PLAN)
     observations = Observations.of(plan.exposures, skycells_of_exposures(plan.exposures))

@@ -13,12 +13,12 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import Survey
 from roman_assets.products.visit_policy import VisitReserve
-from roman_assets.rehearsal.downlink import Downlink
 from roman_assets.rehearsal.fault import FaultRates
+from roman_assets.rehearsal.ground import Downlink
 from roman_assets.rehearsal.rehearsal import Scenario
 from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
 from roman_assets.rehearsal.run_queue import Platform
-from roman_assets_tests.rehearsal.plans import DAY_S, machines, night, scenarios, times
+from roman_assets_tests.support.plans import DAY_S, machines, night, scenarios, times
 
 
 def most_at_once(spans: list[tuple[float, float]]) -> int:

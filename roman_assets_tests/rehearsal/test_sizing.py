@@ -7,7 +7,7 @@ from roman_assets.products.observation import Survey
 from roman_assets.rehearsal.fault import FaultRates
 from roman_assets.rehearsal.rehearsal import Scenario
 from roman_assets.rehearsal.sizing import UNLIMITED_MACHINES, DeadlineCount, fewest_machines
-from roman_assets_tests.rehearsal.plans import machines, night, times
+from roman_assets_tests.support.plans import machines, night, times
 
 
 def kept(scenario: Scenario, count: int) -> int:

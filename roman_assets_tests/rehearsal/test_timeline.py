@@ -6,7 +6,7 @@ import pytest
 from roman_assets.products.kind import Step
 from roman_assets.rehearsal.rehearsal import Scenario
 from roman_assets.rehearsal.timeline import Timeline, longest_wait
-from roman_assets_tests.rehearsal.plans import machines, night, times
+from roman_assets_tests.support.plans import machines, night, times
 
 
 def test_the_hours_of_work_add_up_to_what_the_attempts_took() -> None:

@@ -6,7 +6,7 @@ from roman_assets.products.deadline import DEADLINES
 from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.rehearsal.fault import FaultRates, Faults
 from roman_assets.rehearsal.visit_board import VisitBoard
-from roman_assets_tests.rehearsal.plans import DAY_S, night
+from roman_assets_tests.support.plans import DAY_S, night
 
 HOUR_S = 3600.0
 

@@ -10,9 +10,9 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.products.pixel_scale import PixelScale
-from roman_assets.products.retention import RetentionPeriods
-from roman_assets.registry.fold import fold
-from roman_assets.registry.journal import Journal
+from roman_assets.products.retention_policy import RetentionPeriods
+from roman_assets.records.journal import Journal
+from roman_assets.registry.store.fold import fold
 from roman_assets.rehearsal.volume import (
     STATED_SIZES,
     Holding,
@@ -25,7 +25,8 @@ from roman_assets.rehearsal.volume import (
     volume_over_time,
     with_releases,
 )
-from roman_assets_tests.registry.installation import (
+from roman_assets_tests.support.plans import DETECTORS, START, night
+from roman_assets_tests.support.small_products import (
     SUPERSEDED_AT,
     commit_names,
     installed_with_release,
@@ -33,7 +34,6 @@ from roman_assets_tests.registry.installation import (
     record_of,
     skycell_set,
 )
-from roman_assets_tests.rehearsal.plans import DETECTORS, START, night
 
 MB = 1e6
 SIZES = ProductSizes(dict.fromkeys(STATED_SIZES.megabytes, 1.0), 6, "test")

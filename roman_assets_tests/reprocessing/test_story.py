@@ -28,11 +28,11 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 import roman_assets
-from roman_assets.assets.partition_work import PROPOSAL_TAG, RELEASE_TAG
-from roman_assets.assets.reprocessing import REPROCESSING_PROPOSALS
 from roman_assets.data_root import DataRoot
+from roman_assets.defs.lib.partition_work import PROPOSAL_TAG, RELEASE_TAG
+from roman_assets.defs.reprocessing.assets import REPROCESSING_PROPOSALS
 from roman_assets.products.priority import PRIORITY_TAG
-from roman_assets_tests.automation.platform import (
+from roman_assets_tests.support.platform import (
     Platform,
     command,
     default_places,

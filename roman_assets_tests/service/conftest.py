@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from roman_assets.data_root import DataRoot
-from roman_assets_tests.reader.installation import small_archive
-from roman_assets_tests.service.server import running_service
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.small_archive import small_archive
 
 
 @pytest.fixture(scope="package")

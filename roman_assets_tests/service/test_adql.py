@@ -9,12 +9,12 @@ import duckdb
 import pytest
 
 from roman_assets.data_root import DataRoot
+from roman_assets.service.archive_service import Service
 from roman_assets.service.request_error import RequestError, TooExpensiveError, UsageError
-from roman_assets.service.service import Service
-from roman_assets.service.settings import ServiceSettings
-from roman_assets.service.tap.query import tap_request, write_answer
+from roman_assets.service.tap.tap_query import tap_request, write_answer
 from roman_assets.service.vo.parameters import Parameters
-from roman_assets_tests.service.sky_archive import sky_archive
+from roman_assets.settings.service_settings import ServiceSettings
+from roman_assets_tests.support.sky_archive import sky_archive
 
 
 @pytest.fixture(scope="module")

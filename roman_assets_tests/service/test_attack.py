@@ -16,17 +16,17 @@ import requests
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import Step
-from roman_assets.registry.fold import fold
-from roman_assets.registry.journal import Journal
-from roman_assets.registry.record import WorkFailure
+from roman_assets.records.journal import Journal
+from roman_assets.records.record import WorkFailure
+from roman_assets.registry.store.fold import fold
 from roman_assets.service.mast.column import columns
 from roman_assets.service.patience import PatientProtocol
-from roman_assets.service.tap.schema import tap_tables
-from roman_assets_tests.reader.installation import CAL, UNCAL, publish, small_archive
-from roman_assets_tests.registry.installation import cal, record_of, skycell_set
-from roman_assets_tests.service.image_archive import image_archive
-from roman_assets_tests.service.server import running_service
-from roman_assets_tests.service.sky_archive import FIRST
+from roman_assets.service.tap.tap_schema import tap_tables
+from roman_assets_tests.support.image_archive import image_archive
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.sky_archive import FIRST
+from roman_assets_tests.support.small_archive import CAL, UNCAL, publish, small_archive
+from roman_assets_tests.support.small_products import cal, record_of, skycell_set
 
 HIDDEN = cal(8, 8)
 SECRETS = (

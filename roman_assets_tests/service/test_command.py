@@ -12,8 +12,8 @@ import requests
 
 from roman_assets.cli.daemon import dagster_program, services
 from roman_assets.data_root import DataRoot
-from roman_assets_tests.automation.platform import free_port
-from roman_assets_tests.reader.installation import CAL
+from roman_assets_tests.support.platform import free_port
+from roman_assets_tests.support.small_archive import CAL
 
 
 def serve(root: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -12,11 +12,11 @@ import requests
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.data_root import DataRoot
 from roman_assets.products.name import ProductName
-from roman_assets.registry.fold import fold
+from roman_assets.registry.store.fold import fold
 from roman_assets.service import public_files
-from roman_assets_tests.reader.installation import CAL, COADD, UNCAL, publish, small_archive
-from roman_assets_tests.registry.installation import cal, damage
-from roman_assets_tests.service.server import running_service
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.small_archive import CAL, COADD, UNCAL, publish, small_archive
+from roman_assets_tests.support.small_products import cal, damage
 
 
 def test_a_file_arrives_whole_with_its_sha256_as_etag(served: str) -> None:

@@ -18,7 +18,7 @@ from astropy.wcs import WCS
 from PIL import Image
 
 from roman_assets.data_root import DataRoot
-from roman_assets_tests.service.image_archive import (
+from roman_assets_tests.support.image_archive import (
     CAL,
     CENTRE,
     COADD,
@@ -29,8 +29,8 @@ from roman_assets_tests.service.image_archive import (
     planes,
     sky_wcs,
 )
-from roman_assets_tests.service.server import running_service
-from roman_assets_tests.service.sky_archive import FIRST, OTHER, SECOND, SKYCELL, sky_archive
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.sky_archive import FIRST, OTHER, SECOND, SKYCELL, sky_archive
 
 needs_stilts = pytest.mark.skipif(
     shutil.which("stilts") is None, reason="Debian's package stilts is missing"

@@ -17,8 +17,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.service.mast.client_configuration import write_client_configuration
 from roman_assets.service.mast.column import columns
-from roman_assets_tests.service.server import running_service
-from roman_assets_tests.service.sky_archive import (
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.sky_archive import (
     FILE_SETS,
     FIRST,
     OTHER,

@@ -13,9 +13,9 @@ import requests
 
 from roman_assets.data_root import DataRoot
 from roman_assets.service.sky_view import drawing_of
-from roman_assets_tests.reader.installation import CAL, CAT, COADD, UNCAL
-from roman_assets_tests.registry.installation import exposure
-from roman_assets_tests.service.server import running_service
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.small_archive import CAL, CAT, COADD, UNCAL
+from roman_assets_tests.support.small_products import exposure
 
 
 def names_on(page: str) -> set[str]:

@@ -15,12 +15,12 @@ from astropy.io.votable import parse, parse_single_table
 from astropy.table import Table
 
 from roman_assets.data_root import DataRoot
-from roman_assets.registry.fold import fold
-from roman_assets.registry.obscore import OBSCORE_COLUMNS
+from roman_assets.registry.catalog.obscore import OBSCORE_COLUMNS
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.reader.installation import publish
-from roman_assets_tests.service.server import running_service
-from roman_assets_tests.service.sky_archive import FIRST, OTHER, SECOND, SKYCELL, facts, sky_archive
+from roman_assets.registry.store.fold import fold
+from roman_assets_tests.support.service_server import running_service
+from roman_assets_tests.support.sky_archive import FIRST, OTHER, SECOND, SKYCELL, facts, sky_archive
+from roman_assets_tests.support.small_archive import publish
 
 EVERYTHING = "SELECT obs_id, dataproduct_subtype FROM ivoa.ObsCore"
 

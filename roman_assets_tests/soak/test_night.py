@@ -29,19 +29,23 @@ import pytest
 from dagster import DagsterInstance
 
 from roman_assets.archive.set_aside import SetAside
-from roman_assets.dagster_home import dagster_environment, prepare_dagster_home, workspace_file
 from roman_assets.data_root import ARCHIVE_VARIABLE, DataRoot
-from roman_assets.observatory.plan import Pointing, VisitPlan, VisitRequest
-from roman_assets.observatory.telescope import observe
+from roman_assets.defs.lib.dagster_home import (
+    dagster_environment,
+    prepare_dagster_home,
+    workspace_file,
+)
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.registry.fsck import fsck
 from roman_assets.registry.registry import Registry
-from roman_assets_tests.automation.platform import command, default_places, kill_group, tree_of
-from roman_assets_tests.clock import Clock
-from roman_assets_tests.s3_server import BUCKET, environment, running_s3_server
-from roman_assets_tests.soak.griefs import Road, SmallDisk, small_disk
-from roman_assets_tests.soak.hostile_files import GoodFiles, drop
+from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.upkeep.fsck import fsck
+from roman_assets_tests.support.clock import Clock
+from roman_assets_tests.support.griefs import Road, SmallDisk, small_disk
+from roman_assets_tests.support.hostile_files import GoodFiles, drop
+from roman_assets_tests.support.platform import command, default_places, kill_group, tree_of
+from roman_assets_tests.support.s3_server import BUCKET, environment, running_s3_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 

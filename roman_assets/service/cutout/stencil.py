@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.catalog.footprint import Footprint
 from roman_assets.service.request_error import UsageError
 from roman_assets.service.vo.parameters import Parameters
 

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
-from roman_assets.registry.generations import RegisteredProduct
-from roman_assets.registry.record import ProductInput
+from roman_assets.records.record import ProductInput
+from roman_assets.registry.search.generations import RegisteredProduct
+from roman_assets.service.archive_service import Service
 from roman_assets.service.file_endpoint import MEDIA_TYPES
-from roman_assets.service.service import Service
 from roman_assets.service.vo.descriptor import cutout_descriptor
 from roman_assets.service.vo.votable import Field, votable
 

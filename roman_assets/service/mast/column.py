@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from roman_assets.products.kind import KINDS, Scope, Step
-from roman_assets.registry.archive_catalog import archive_catalog
+from roman_assets.registry.catalog.archive_catalog import archive_catalog
 
 FILE_SET = "fileSetName"
 SEPARATION = "ang_sep"

@@ -9,9 +9,9 @@ from typing import Any
 from roman_assets.access import Role
 from roman_assets.products.kind import KIND_BY_NAME, Level
 from roman_assets.products.name import parse_file_set
-from roman_assets.registry.schema import IS_AVAILABLE
+from roman_assets.registry.catalog.schema import IS_AVAILABLE
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.snapshot import PublicSnapshots
+from roman_assets.service.sealed_snapshot import PublicSnapshots
 
 MOST_FILE_SETS = 1000
 _CATEGORIES = {

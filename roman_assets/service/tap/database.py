@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 import duckdb
 
 from roman_assets.access import Role
-from roman_assets.registry.obscore import obscore_sql
-from roman_assets.registry.schema import IS_AVAILABLE
+from roman_assets.registry.catalog.obscore import obscore_sql
+from roman_assets.registry.catalog.schema import IS_AVAILABLE
 from roman_assets.service.tap.place import HEALPIX, NAME_KEY
 from roman_assets.service.tap.region_functions import create_functions
-from roman_assets.service.tap.schema import (
+from roman_assets.service.tap.tap_schema import (
     SCHEMAS,
     TAP_SCHEMA,
     TapTable,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import duckdb
 from sqlglot import exp, parse_one
 
-from roman_assets.registry.area import Area
-from roman_assets.registry.schema import PLACES
+from roman_assets.registry.catalog.schema import PLACES
+from roman_assets.registry.search.area import Area
 
 HEALPIX, NAME_KEY = "_healpix", "_name_key"
 """Columns of the tables that queries see, which no query can name."""

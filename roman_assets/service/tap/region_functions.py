@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from roman_assets.registry.footprint import Footprint
+from roman_assets.registry.catalog.footprint import Footprint
 
 _REMEMBERED = 1 << 14
 _POINTS_OF_EDGE = 16

@@ -10,13 +10,13 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
-from roman_assets.registry.area import Area
+from roman_assets.registry.search.area import Area
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.tap import geometry
+from roman_assets.service.tap import adql_geometry as geometry
 from roman_assets.service.tap.dialect import Adql, parsed
 from roman_assets.service.tap.grammar import require_allowed
 from roman_assets.service.tap.place import PLACE_COLUMNS, Places
-from roman_assets.service.tap.schema import TapColumn, TapTable
+from roman_assets.service.tap.tap_schema import TapColumn, TapTable
 
 FUNCTIONS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "abs": ("abs", (1,)), "ceiling": ("ceiling", (1,)), "degrees": ("degrees", (1,)),

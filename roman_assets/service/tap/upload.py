@@ -7,7 +7,7 @@ import re
 import duckdb
 
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.tap.schema import TapColumn, TapTable, VoType
+from roman_assets.service.tap.tap_schema import TapColumn, TapTable, VoType
 from roman_assets.service.tap.translation import SourceTable
 from roman_assets.service.vo.parameters import Parameters
 from roman_assets.service.vo.remote_table import fetch_table

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from roman_assets.errors import PassingFaultError
+from roman_assets.service.archive_service import service_of
 from roman_assets.service.request_error import RequestError
-from roman_assets.service.service import service_of
 from roman_assets.service.template import render
 from roman_assets.service.vo.votable import MEDIA_TYPE, error_votable
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from roman_assets.service.archive_service import service_of
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.service import service_of
 
 MOST_PARAMETERS = 20_000
 _FORM = "application/x-www-form-urlencoded"

@@ -1,0 +1,1 @@
+"""Replacements of upstream functions that give the same bits in less time."""

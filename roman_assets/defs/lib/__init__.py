@@ -1,0 +1,1 @@
+"""What several features share: partition work, specs, the memory of sensors."""

@@ -1,0 +1,1 @@
+"""Notices of new, overwritten and removed products to consumers."""

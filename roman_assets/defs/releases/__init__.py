@@ -1,0 +1,1 @@
+"""Data releases (R7, R13)."""

@@ -1,0 +1,1 @@
+"""Proposals, and what is not up to date (R15)."""

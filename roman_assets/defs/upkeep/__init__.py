@@ -1,0 +1,1 @@
+"""Upkeep: folding, retention, and the window of partitions."""

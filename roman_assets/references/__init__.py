@@ -1,0 +1,1 @@
+"""Calibration references: which context applies, and what another would choose (R5, R7)."""

@@ -1,0 +1,1 @@
+"""What the registry knows of data releases: declared, made, published (R7, R13)."""

@@ -1,0 +1,1 @@
+"""Data releases: planned, made, published (R7, R8, R13)."""

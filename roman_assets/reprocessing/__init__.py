@@ -1,0 +1,1 @@
+"""What a person decides to reprocess: changes, impact, proposals (R15)."""

@@ -1,0 +1,1 @@
+"""What SOC and SSC hand each other (R12)."""

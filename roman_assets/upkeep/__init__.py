@@ -1,0 +1,1 @@
+"""What keeps archive and registry sound: checks, retention, quality (R13, R14)."""

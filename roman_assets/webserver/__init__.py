@@ -1,1 +1,0 @@
-"""Dagster's web server behind a guard: on a port or a Unix socket, with a token if wanted."""

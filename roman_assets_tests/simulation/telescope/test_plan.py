@@ -1,0 +1,164 @@
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import roman_assets
+from roman_assets.errors import BadInputError
+from roman_assets.products.observation import ExposureType, OpticalElement, Survey
+from roman_assets.simulation.telescope.detector_geometry import detector_wcs
+from roman_assets.simulation.telescope.multiaccum import FRAME_TIME, ma_table
+from roman_assets.simulation.telescope.survey_plan import (
+    DEFAULT_START,
+    PLAN_COLUMNS,
+    Pointing,
+    VisitPlan,
+    VisitRequest,
+    demo_plan,
+)
+
+SURVEY_PLAN = Path(roman_assets.__file__).parents[2] / "shared/data/roman_gps.sim.ecsv"
+
+offsets = st.floats(-200, 200)
+
+REQUESTS = [
+    VisitRequest(Survey.GAS, 7, element, Pointing(10.0, -30.0, 45.0), dither, 3)
+    for element, dither in ((OpticalElement.F129, "SUB2"), (OpticalElement.GRISM, "NONE"))
+]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A small plan as a table, to be spoiled, and how to read it back."""
+    path = tmp_path / "plan.ecsv"
+    VisitPlan.from_requests(REQUESTS).write(path)
+
+    def read(change):
+        rows = Table.read(path, format="ascii.ecsv")
+        changed = change(rows)
+        (rows if changed is None else changed).write(path, format="ascii.ecsv", overwrite=True)
+        return VisitPlan.read(path)
+
+    return read
+
+
+@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
+def test_a_whole_survey_plan_is_read():
+    plan = VisitPlan.read(SURVEY_PLAN)
+    assert (len(plan.exposures), len(plan.visits)) == (25730, 12807)
+    last = plan.exposures[-1]
+    assert last.start - plan.exposures[0].start < timedelta(days=31)
+    assert last.optical_element is OpticalElement.F087
+    assert {p.nexposures for p in plan.exposures if p.exposure.visit == last.exposure.visit} == {2}
+    spectral = {p.exposure_type for p in plan.exposures if p.optical_element.endswith("ISM")}
+    assert spectral == {ExposureType.WFI_SPECTRAL}
+
+
+@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
+def test_ma_tables_last_as_long_as_survey_plans_say():
+    rows = Table.read(SURVEY_PLAN, format="ascii.ecsv")
+    for number, seconds in set(zip(rows["MA_TABLE_NUMBER"], rows["EXPOSURE_TIME"], strict=True)):
+        assert ma_table(int(number)).exposure_time == pytest.approx(seconds, rel=2e-3)
+
+
+def test_a_plan_written_is_the_plan_read(tmp_path):
+    plan = VisitPlan.from_requests(REQUESTS)
+    plan.write(tmp_path / "plan.ecsv")
+    again = VisitPlan.read(tmp_path / "plan.ecsv")
+    assert Table.read(tmp_path / "plan.ecsv", format="ascii.ecsv").colnames == list(PLAN_COLUMNS)
+    for attribute in ("start", "duration", "pointing", "optical_element", "ma_table_number"):
+        values = [[getattr(p, attribute) for p in each.exposures] for each in (plan, again)]
+        assert values[0] == values[1]
+
+
+def test_a_table_holds_one_program(tmp_path):
+    with pytest.raises(BadInputError, match="program"):
+        demo_plan().write(tmp_path / "plan.ecsv")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda rows: rows.remove_column("PA"), "PA"),
+        (lambda rows: rows.replace_column("BANDPASS", ["F999"] * len(rows)), "BANDPASS"),
+        (lambda rows: rows.replace_column("MA_TABLE_NUMBER", [2] * len(rows)), "ma_table_number"),
+        (lambda rows: rows.replace_column("DURATION", [0] * len(rows)), "DEC, DURATION"),
+        (lambda rows: rows.replace_column("EXPOSURE", [1] * len(rows)), "EXPOSURE"),
+        (lambda rows: rows.replace_column("VISIT", [1000] * len(rows)), "PLAN to EXPOSURE"),
+        (lambda rows: rows.replace_column("VISIT", [1.5] * len(rows)), "VISIT"),
+        (lambda rows: rows.replace_column("DURATION", ["long"] * len(rows)), "DURATION"),
+        (lambda rows: rows.replace_column("RA", [np.nan] * len(rows)), "RA"),
+    ],
+)
+def test_a_spoiled_plan_is_refused_by_the_name_of_the_field(table, change, field):
+    with pytest.raises(BadInputError) as caught:
+        table(change)
+    assert caught.value.field == field
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    path = tmp_path / "plan.ecsv"
+    path.write_text("not a plan")
+    with pytest.raises(BadInputError, match="ECSV"):
+        VisitPlan.read(path)
+
+
+def test_dithered_exposures_follow_each_other_in_one_visit():
+    request = VisitRequest(
+        Survey.GAS, 7, OpticalElement.F129, Pointing(10.0, -30.0, 45.0), "SUB4", 3, visits=2
+    )
+    plan = VisitPlan.from_requests([request], detectors=["WFI05"])
+    assert [len(exposures) for exposures in plan.visits.values()] == [4, 4]
+    assert plan.exposures[0].start == DEFAULT_START
+    for before, after in zip(plan.exposures, plan.exposures[1:], strict=False):
+        assert after.start == before.start + before.duration > before.end
+    assert len({p.pointing for p in plan.exposures}) == 4
+    assert plan.head(1).exposures == plan.exposures[:4]
+
+
+def test_unknown_detectors_and_dithers_are_refused():
+    request = VisitRequest(Survey.GAS, 7, OpticalElement.F129, Pointing(0, 0, 0), "NO_SUCH")
+    with pytest.raises(BadInputError, match="dither"):
+        VisitPlan.from_requests([request])
+    with pytest.raises(BadInputError, match="WFI19"):
+        demo_plan(detectors=["WFI19"])
+
+
+@settings(deadline=None, max_examples=20)
+@given(x=offsets, y=offsets, pa=st.floats(0, 359))
+def test_a_dither_moves_along_the_axes_of_the_aperture(x, y, pa):
+    pointing = Pointing(200.0, 40.0, pa)
+    moved = pointing.offset(x, y)
+    wcs = detector_wcs("WFI01", pointing.ra, pointing.dec, pointing.pa, None)
+    v2, v3 = wcs.get_transform("world", "v2v3vacorr")(moved.ra, moved.dec)
+    v2_0, v3_0 = wcs.get_transform("world", "v2v3vacorr")(pointing.ra, pointing.dec)
+    angle = np.radians(-60.0)
+    along = -(v2 - v2_0) * np.cos(angle) + (v3 - v3_0) * np.sin(angle)
+    across = (v2 - v2_0) * np.sin(angle) + (v3 - v3_0) * np.cos(angle)
+    assert (along, across) == pytest.approx((x, y), abs=0.05)
+
+
+@pytest.mark.parametrize("number", [3, 4, 12, 17, 110, 1001, 1033, 1038])
+def test_reads_of_ma_tables_ascend_without_gaps_at_the_ends(number):
+    table = ma_table(number)
+    reads = [read for resultant in table.read_pattern for read in resultant]
+    assert reads == sorted(set(reads))
+    assert reads[0] == 1
+    assert 0 < table.effective_exposure_time < table.exposure_time
+
+
+def test_the_usual_table_is_that_of_the_flight_plan():
+    table = ma_table(4)
+    assert (table.nresultants, table.exposure_time) == (9, 44 * FRAME_TIME)
+
+
+def test_the_demonstration_shows_imaging_bulge_and_spectra():
+    plan = demo_plan()
+    kinds = [(v[0].survey, v[0].exposure_type, len(v)) for v in plan.visits.values()]
+    assert [count for survey, _, count in kinds if survey is Survey.GBTDS] == [1]
+    assert [kind for *_, kind in kinds[:2]] == [2, 2]
+    assert kinds[-1][1] is ExposureType.WFI_SPECTRAL
