@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import stat
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -30,14 +29,11 @@ from roman_assets.formatting.ancillary import (
     read_document,
 )
 from roman_assets.formatting.data_unit import (
-    DataUnit,
     Stream,
     UnitHeader,
     UnitId,
     decode,
     decode_received,
-    join_beginning,
-    join_chunks,
 )
 from roman_assets.formatting.inventory import (
     EphemerisContent,
@@ -55,13 +51,8 @@ from roman_assets.formatting.listing import (
     DirectoryListing,
     status_of,
 )
-from roman_assets.formatting.packet import (
-    Packet,
-    PacketReader,
-    checksum_is_right,
-    packet_size,
-    read_packet,
-)
+from roman_assets.formatting.packet import PacketReader
+from roman_assets.formatting.packet_files import REDELIVER, PacketFiles
 from roman_assets.formatting.receipt import (
     Ancillary,
     HeldUnit,
@@ -87,7 +78,6 @@ _PACKETS_AT_ONCE = 2000
 _MOST_UNITS = 500_000
 """In one file: the packets of some 400 exposures."""
 
-_REDELIVER = "deliver the packets again"
 _REDELIVER_FILE = "deliver it again"
 _LATEST_ARRIVAL_NS = 2**63 - 1
 """The index holds no later one: April 2262."""
@@ -365,11 +355,11 @@ class LandingArea:
         """
         located = self._inventory.located(exposure, stream, detector)
         chosen = _chosen_units(located, exposure, stream, detector)
-        files = _PacketFiles(self.path)
-        return decode(
-            files.unit(header, [part for part in located if part.header == header])
-            for header in sorted(chosen, key=lambda header: header.unit.index)
-        )
+        with PacketFiles(self.path) as files:
+            return decode(
+                files.unit(header, [part for part in located if part.header == header])
+                for header in sorted(chosen, key=lambda header: header.unit.index)
+            )
 
     def received_readout(self, exposure: ExposureId, detector: str) -> DetectorReadout:
         """Decode what came down of a detector's resultants; see `decode_received`.
@@ -382,19 +372,21 @@ class LandingArea:
             If packets contradict each other or are damaged since they arrived.
         """
         located = self._inventory.located(exposure, Stream.SCIENCE, detector)
-        files = _PacketFiles(self.path)
         histories = _histories(located).values()
         if not histories:
             raise _nothing_in(exposure, Stream.SCIENCE, detector)
         if not any(history.valid for history in histories):
             raise LostPacketsError(
                 exposure, f"{detector} {Stream.SCIENCE.name}", "not one resultant is whole",
-                _REDELIVER,
+                REDELIVER,
             )  # fmt: skip
         chosen = [history.valid or history.fullest for history in histories]
-        return decode_received(
-            files.received(one.header, one.beginning, located) for one in chosen if one.beginning
-        )
+        with PacketFiles(self.path) as files:
+            return decode_received(
+                files.received(one.header, one.beginning, located)
+                for one in chosen
+                if one.beginning
+            )
 
 
 def executed_visits(root: DataRoot, visits: Iterable[VisitId]) -> dict[VisitId, ExecutedVisit]:
@@ -427,63 +419,8 @@ def _histories(located: Iterable[LocatedUnit]) -> dict[UnitId, UnitHistory]:
 
 def _nothing_in(exposure: ExposureId, stream: Stream, detector: str | None) -> LostPacketsError:
     return LostPacketsError(
-        exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", _REDELIVER
+        exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", REDELIVER
     )
-
-
-@dataclass
-class _PacketFiles:
-    """Packet files opened for reading at known places."""
-
-    directory: Path
-    _maps: dict[str, memoryview] = field(default_factory=dict)
-
-    def unit(self, header: UnitHeader, parts: Iterable[LocatedUnit]) -> DataUnit:
-        """Read a data unit of which the parts hold all chunks."""
-        places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
-        packets = [self._packet(header, chunk, *places[chunk]) for chunk in sorted(places)]
-        return join_chunks(header, packets[0].time, (packet.payload for packet in packets))
-
-    def received(
-        self, header: UnitHeader, nchunks: int, located: Iterable[LocatedUnit]
-    ) -> DataUnit:
-        """Read the first chunks of a data unit, all of which are in."""
-        parts = [part for part in located if part.header == header]
-        if nchunks == header.nchunks:
-            return self.unit(header, parts)
-        places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
-        packets = [self._packet(header, chunk, *places[chunk]) for chunk in range(nchunks)]
-        return join_beginning(header, packets[0].time, (packet.payload for packet in packets))
-
-    def _packet(self, header: UnitHeader, chunk: int, file: FileVersion, offset: int) -> Packet:
-        buffer = self._map(file)
-        size = packet_size(buffer, offset)
-        if checksum_is_right(buffer[offset : offset + size]):
-            packet = read_packet(buffer, offset, self.directory / file.name)
-            if (packet.header, packet.chunk) == (header, chunk):
-                return packet
-        raise BadInputError(
-            self.directory / file.name, f"packet at byte {offset}",
-            "it is not what arrived: the file was damaged or changed since", _REDELIVER,
-        )  # fmt: skip
-
-    def _map(self, file: FileVersion) -> memoryview:
-        if file.name not in self._maps:
-            try:
-                self._maps[file.name] = _mapped(self.directory / file.name)
-            except (FileNotFoundError, PermissionError) as error:
-                raise BadInputError(
-                    self.directory / file.name, "file",
-                    f"it is not there to be read since it arrived: {error.strerror}", _REDELIVER,
-                ) from error  # fmt: skip
-        return self._maps[file.name]
-
-
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as stream:
-        if not path.stat().st_size:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _is_text(name: str) -> bool:
@@ -603,26 +540,27 @@ def _read_until(end: float, reading: Reading) -> FileContent | None:
 
 
 def _read_packets(path: Path, _: Spacecraft) -> Reading:
-    reader = PacketReader(_mapped(path), path)
     units: dict[UnitHeader, dict[int, int]] = {}
     duplicates = 0
-    for number, packet in enumerate(reader, 1):
-        chunks = units.setdefault(packet.header, {})
-        duplicates += packet.chunk in chunks
-        chunks.setdefault(packet.chunk, packet.offset)
-        if len(units) > _MOST_UNITS:
-            raise BadInputError(
-                path, f"packet at byte {packet.offset}", f"more than {_MOST_UNITS} data units",
-                "deliver the packets in smaller files",
-            )  # fmt: skip
-        if number % _PACKETS_AT_ONCE == 0:
-            yield
+    with path.open("rb") as stream:
+        reader = PacketReader(stream, path)
+        for number, packet in enumerate(reader, 1):
+            chunks = units.setdefault(packet.header, {})
+            duplicates += packet.chunk in chunks
+            chunks.setdefault(packet.chunk, packet.offset)
+            if len(units) > _MOST_UNITS:
+                raise BadInputError(
+                    path, f"packet at byte {packet.offset}", f"more than {_MOST_UNITS} data units",
+                    "deliver the packets in smaller files",
+                )  # fmt: skip
+            if number % _PACKETS_AT_ONCE == 0:
+                yield
     if not units:
         raise BadInputError(
             path, "packets",
-            f"not one good packet of the instrument in {len(reader.buffer)} bytes "
+            f"not one good packet of the instrument in {reader.content.size} bytes "
             f"({reader.crc_failures} with a wrong checksum)",
-            f"check how the file was made (docs/l0.md) and {_REDELIVER}",
+            f"check how the file was made (docs/l0.md) and {REDELIVER}",
         )  # fmt: skip
     return PacketContent(
         units,

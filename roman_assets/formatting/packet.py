@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import BinaryIO
 
 from spacepackets.ccsds.spacepacket import (
     CCSDS_HEADER_LEN,
@@ -35,6 +36,7 @@ from roman_assets.formatting.data_unit import (
     UnitId,
     data_units,
 )
+from roman_assets.formatting.file_window import FileWindow
 from roman_assets.formatting.telemetry import Telemetry
 from roman_assets.products.observation import DETECTORS, ExposureId, VisitId
 
@@ -67,6 +69,9 @@ _CDS_EPOCH = datetime(1958, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DAY = timedelta(days=1)
 
+PACKET_HEADER_SIZE = CCSDS_HEADER_LEN
+"""Bytes of a primary header, which says how long the packet is."""
+
 MAX_PACKET_SIZE = CCSDS_HEADER_LEN + 65536
 """Bytes of the largest packet the standard allows."""
 
@@ -75,6 +80,8 @@ _READ_AGAIN = 64
 
 _OURS = re.compile(rb"\x09[\x00-\x5f].{4}\x40.{6}RW\x01", re.DOTALL)
 _OURS_OR_IDLE = re.compile(rb"\x07\xff|" + _OURS.pattern, re.DOTALL)
+_OURS_WIDTH = 16
+"""Bytes that `_OURS` matches."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Packet:
     sequence_count
         14-bit count of its APID.
     payload
-        The chunk; a view into the file.
+        The chunk; a view into the bytes that were read.
     offset, size
         Where the packet lies in the file.
     """
@@ -108,7 +115,7 @@ class Packet:
 
 @dataclass
 class PacketReader:
-    """Good packets of a buffer, with a count of everything else.
+    """Good packets of a file, with a count of everything else.
 
     A packet with a wrong checksum counts as missing. After damage to a length the next packet is
     searched for, so one bad packet costs itself only. Idle packets and those of other
@@ -116,13 +123,15 @@ class PacketReader:
 
     Parameters
     ----------
-    buffer
-        Whole file or stream section, for instance a memory map.
+    stream
+        The file, opened for reading; a part of it at a time is in memory.
     source
         Its name in errors.
 
     Attributes
     ----------
+    content
+        The bytes of the file.
     npackets, crc_failures, foreign
         Packets that were good, bad, of others.
     discontinuities
@@ -130,10 +139,17 @@ class PacketReader:
         gaps, repetition or another order.
     skipped_bytes
         Bytes that belong to no packet.
+
+    Raises
+    ------
+    BadInputError
+        While it is iterated over, if headers of a packet contradict each other, or the file is
+        truncated.
     """
 
-    buffer: memoryview
+    stream: BinaryIO
     source: object
+    content: FileWindow = field(init=False)
     npackets: int = 0
     crc_failures: int = 0
     foreign: int = 0
@@ -142,35 +158,43 @@ class PacketReader:
     _counts: dict[int, int] = field(default_factory=dict, repr=False)
     _read_in_vain: int = field(default=0, repr=False)
 
+    def __post_init__(self) -> None:
+        self.content = FileWindow(self.stream, self.source)
+
     def __iter__(self) -> Iterator[Packet]:
-        offset, end = 0, len(self.buffer)
+        offset, end = 0, self.content.size
         while offset < end:
             size = self._packet_size(offset)
             if size is None:
                 offset = self._resume(offset)
-            elif not _OURS.match(self.buffer, offset):
+                continue
+            packet = self.content.at(offset, size)
+            if not _OURS.match(packet):
                 self.foreign += 1
                 offset += size
-            elif not checksum_is_right(self.buffer[offset : offset + size]):
+            elif not checksum_is_right(packet):
                 self.crc_failures += 1
                 follows = self._packet_size(offset + size) or offset + size == end
                 offset = offset + size if follows else self._beyond_damage(offset, size)
             else:
-                packet = read_packet(self.buffer, offset, self.source)
-                self._count(packet)
-                yield packet
+                found = read_packet(packet, offset, self.source)
+                self._count(found)
+                yield found
                 offset += size
 
     def _packet_size(self, offset: int) -> int | None:
         """Return the size of the packet at an offset, None if none can be there."""
-        size = packet_size(self.buffer, offset)
-        if not size or self.buffer[offset] >> 5 or offset + size > len(self.buffer):
+        head = self.content.at(offset, _OURS_WIDTH)
+        size = packet_size(head)
+        after = offset + size
+        if not size or head[0] >> 5 or after > self.content.size:
             return None
-        if _OURS.match(self.buffer, offset):
+        if _OURS.match(head):
             return size if size > _OVERHEAD else None
         # A packet of others is believed only if a packet, or the end, follows it.
-        after = offset + size
-        believed = after == len(self.buffer) or _OURS_OR_IDLE.match(self.buffer, after)
+        believed = after == self.content.size or _OURS_OR_IDLE.match(
+            self.content.at(after, _OURS_WIDTH)
+        )
         return size if believed else None
 
     def _beyond_damage(self, offset: int, size: int) -> int:
@@ -186,8 +210,7 @@ class PacketReader:
 
     def _resume(self, offset: int) -> int:
         """Find the next packet behind damage."""
-        found = _OURS.search(self.buffer, offset + 1)
-        after = found.start() if found else len(self.buffer)
+        after = self.content.search(_OURS, offset + 1, _OURS_WIDTH)
         self.skipped_bytes += after - offset
         return after
 
@@ -200,10 +223,10 @@ class PacketReader:
         self._counts[application] = packet.sequence_count
 
 
-def packet_size(buffer: memoryview, offset: int) -> int:
-    """Return the size that the packet at an offset claims, 0 where not even a header fits."""
-    head = bytes(buffer[offset : offset + CCSDS_HEADER_LEN])
-    if len(head) < CCSDS_HEADER_LEN:
+def packet_size(beginning: bytes | memoryview) -> int:
+    """Return the size that a packet claims by its first bytes, 0 if a header is longer."""
+    head = bytes(beginning[:PACKET_HEADER_SIZE])
+    if len(head) < PACKET_HEADER_SIZE:
         return 0
     return int(SpacePacketHeader.unpack(head).packet_len)
 
@@ -213,27 +236,33 @@ def checksum_is_right(packet: memoryview) -> bool:
     return binascii.crc_hqx(packet, 0xFFFF) == 0
 
 
-def read_packet(buffer: memoryview, offset: int, source: object) -> Packet:
-    """Read the packet at an offset; its checksum has been tested.
+def read_packet(content: memoryview, offset: int, source: object) -> Packet:
+    """Read a packet whose checksum has been tested.
+
+    Parameters
+    ----------
+    content
+        The whole packet.
+    offset, source
+        Where it lies in which file.
 
     Raises
     ------
     BadInputError
         If its headers contradict each other.
     """
-    primary = SpacePacketHeader.unpack(bytes(buffer[offset : offset + CCSDS_HEADER_LEN]))
-    size = int(primary.packet_len)
     try:
-        header = _unpack_header(bytes(buffer[offset + _UNIT_OFFSET : offset + _CHUNK_OFFSET]))
-        (chunk,) = _CHUNK.unpack_from(buffer, offset + _CHUNK_OFFSET)
+        primary = SpacePacketHeader.unpack(bytes(content[:PACKET_HEADER_SIZE]))
+        header = _unpack_header(bytes(content[_UNIT_OFFSET:_CHUNK_OFFSET]))
+        (chunk,) = _CHUNK.unpack_from(content, _CHUNK_OFFSET)
         _check_against_primary(primary, header, chunk)
-        time = _unpack_time(bytes(buffer[offset + CCSDS_HEADER_LEN : offset + _UNIT_OFFSET]))
-    except (ValueError, OverflowError) as error:
+        time = _unpack_time(bytes(content[PACKET_HEADER_SIZE:_UNIT_OFFSET]))
+    except (ValueError, OverflowError, struct.error) as error:
         raise BadInputError(
             source, f"packet at byte {offset}", str(error), "make the packets as docs/l0.md says"
         ) from error
-    payload = buffer[offset + _PAYLOAD_OFFSET : offset + size - _CRC.size]
-    return Packet(header, chunk, time, primary.seq_count, payload, offset, size)
+    payload = content[_PAYLOAD_OFFSET : -_CRC.size]
+    return Packet(header, chunk, time, primary.seq_count, payload, offset, len(content))
 
 
 def _pack_header(header: UnitHeader) -> bytes:

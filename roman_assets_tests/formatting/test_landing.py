@@ -6,6 +6,7 @@ import random
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_however_packets_arrive_the_exposure_is_the_same(reference, rng, repeate
 @given(number=st.integers(0, len(PACKETS) - 1))
 @settings(max_examples=15, deadline=None)
 def test_a_lost_packet_keeps_the_exposure_open_and_the_gap_is_named(number):
-    lost = landing_module.PacketReader(memoryview(PACKETS[number]), "one packet")
+    lost = landing_module.PacketReader(BytesIO(PACKETS[number]), "one packet")
     (packet,) = lost
     with tempfile.TemporaryDirectory() as directory:
         area = LandingArea(DataRoot(Path(directory)))

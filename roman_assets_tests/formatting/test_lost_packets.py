@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class Night:
         sent = [
             packet
             for packet in self._packets
-            if wanted(next(iter(PacketReader(memoryview(packet), name))))
+            if wanted(next(iter(PacketReader(BytesIO(packet), name))))
         ]
         draft = self.landing.path / f".{name}.l0"
         draft.write_bytes(b"".join(sent))

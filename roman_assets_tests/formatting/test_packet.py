@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from collections import defaultdict
 from datetime import timedelta
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def packets_of(sent: Telemetry, size: int = SMALL) -> list[bytes]:
 
 
 def read(data: bytes) -> tuple[list[Packet], PacketReader]:
-    reader = PacketReader(memoryview(data), "test.l0")
+    reader = PacketReader(BytesIO(data), "test.l0")
     return list(reader), reader
 
 

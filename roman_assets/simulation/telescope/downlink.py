@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -243,7 +244,7 @@ class Downlink:
         if not self._delivery.losses:
             return
         for number, packet in enumerate(packets):
-            (read,) = PacketReader(memoryview(packet), "downlink")
+            (read,) = PacketReader(BytesIO(packet), "downlink")
             if any(loss.takes(read) for loss in self._delivery.losses):
                 yield number
 
