@@ -92,13 +92,23 @@ class Provenance:
         )  # fmt: skip
 
 
-def trace(registry: Registry, subject: RegisteredProduct) -> Provenance:
-    """Follow a product's inputs to their origins, and what was made from it to the end."""
+def trace(registry: Registry, subject: RegisteredProduct, most: int | None = None) -> Provenance:
+    """Follow a product's inputs to their origins, and what was made from it to the end.
+
+    Parameters
+    ----------
+    registry
+        Knows the products.
+    subject
+        The product.
+    most
+        Products that are followed further at each step, all by default.
+    """
     generations = _Generations(registry)
     edges = dict.fromkeys(
         edge
         for step in (generations.sources, generations.derived)
-        for edge in _reached(subject, step)
+        for edge in _reached(subject, step, most)
     )
     files = {_identity(subject): subject}
     for edge in edges:
@@ -112,8 +122,8 @@ def trace(registry: Registry, subject: RegisteredProduct) -> Provenance:
 _Step = Callable[[list[RegisteredProduct]], Iterable[tuple[Derivation, RegisteredProduct | None]]]
 
 
-def _reached(subject: RegisteredProduct, step: _Step) -> Iterator[Derivation]:
-    """Go step by step to all that can be reached, each product once."""
+def _reached(subject: RegisteredProduct, step: _Step, most: int | None) -> Iterator[Derivation]:
+    """Go step by step to all that can be reached, each product once, and on from `most`."""
     seen = {(subject.name, subject.record_id)}
     reached = [subject]
     while reached:
@@ -123,6 +133,8 @@ def _reached(subject: RegisteredProduct, step: _Step) -> Iterator[Derivation]:
             if product is not None and (product.name, product.record_id) not in seen:
                 seen.add((product.name, product.record_id))
                 following.append(product)
+        if most is not None:
+            following = sorted(following, key=lambda product: product.name)[:most]
         reached = following
 
 

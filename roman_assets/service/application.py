@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.service import page
+from roman_assets.service import page, product_page
 from roman_assets.service.archive_service import Service, service_of
+from roman_assets.service.arrivals_page import ARRIVAL_ROUTES
 from roman_assets.service.cutout.soda_endpoint import CUTOUT_ROUTES, Pictures
 from roman_assets.service.datalink.datalink_endpoint import DATALINK_ROUTES
 from roman_assets.service.file_endpoint import file
@@ -51,6 +52,11 @@ INTERFACES = (
         "Files",
         "files/<name>",
         "Product files by official name, with ranges; the ETag is the SHA-256.",
+    ),
+    (
+        "Atom feed",
+        "feed.atom?program=<number>",
+        "What is new, was reprocessed or removed; also by survey, level and event.",
     ),
 )
 """What programs can use: title, path and meaning."""
@@ -128,9 +134,10 @@ def _routes() -> list[BaseRoute]:
         Route("/", page.home),
         Route("/style.css", page.style),
         Route("/products", page.products),
-        Route("/products/{name}", page.product),
+        Route("/products/{name}", product_page.product),
         Route("/interfaces", page.interfaces),
         Route("/health", health),
+        *ARRIVAL_ROUTES,
         *SEARCH_ROUTES,
         *TAP_ROUTES,
         *SIA_ROUTES,

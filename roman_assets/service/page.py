@@ -12,19 +12,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from roman_assets.products.kind import KIND_BY_NAME, Level
-from roman_assets.products.name import ProductName
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.records.record import ProductInput
-from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.service.archive_service import Service, service_of
-from roman_assets.service.datalink.links import IMAGES
-from roman_assets.service.request_error import NotFoundError, UsageError
+from roman_assets.service.archive_service import service_of
+from roman_assets.service.request_error import UsageError
 from roman_assets.service.sky_view import drawing_of
 from roman_assets.service.template import render
 
 _SHOWN = 100
 _NEWEST = 15
-_MOST_USES = 200
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "survey": tuple(Survey),
     "level": tuple(Level),
@@ -66,7 +61,7 @@ async def home(request: Request) -> Response:
     service = service_of(request)
     found = await service.run(functools.partial(service.reader.find, limit=_NEWEST))
     rows = found.sort_values("committed_at", ascending=False, kind="stable")
-    values = {"rows": _rows(rows), "asked": _asked({}), "choices": _CHOICES}
+    values = {"rows": rows_of(rows), "asked": _asked({}), "choices": _CHOICES}
     return html(request, "home.html", values)
 
 
@@ -82,7 +77,7 @@ async def products(request: Request) -> Response:
         fault = str(error)
     if not rows.empty:
         rows = rows.sort_values("committed_at", ascending=False, kind="stable")
-    shown = _rows(rows[:_SHOWN])
+    shown = rows_of(rows[:_SHOWN])
     values = {
         "rows": shown,
         "drawing": drawing_of(shown, request.scope.get("root_path", "").rstrip("/")),
@@ -92,15 +87,6 @@ async def products(request: Request) -> Response:
         "choices": _CHOICES,
     }
     return html(request, "products.html", values, status=200 if fault is None else 400)
-
-
-async def product(request: Request) -> Response:
-    """Answer with what is known of a product, each of its generations included."""
-    service, name = service_of(request), request.path_params["name"]
-    facts = await service.run(functools.partial(_facts, service, name))
-    url = service.url(request, f"files/{name}")
-    snippets = {"url": url, "shell": _shell(url, facts), "python": _python(url, facts)}
-    return html(request, "product.html", facts | snippets)
 
 
 async def interfaces(request: Request) -> Response:
@@ -144,7 +130,8 @@ def _conditions(asked: Mapping[str, str]) -> dict[str, Any]:
     return conditions
 
 
-def _rows(found: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a search; missing numbers are None."""
     return [
         {
             str(field): None if isinstance(value, float) and math.isnan(value) else value
@@ -152,55 +139,3 @@ def _rows(found: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for row in found.to_dict("records")
     ]
-
-
-def _facts(service: Service, name: str) -> dict[str, Any]:
-    generations: tuple[RegisteredProduct, ...] = ()
-    try:
-        kind = ProductName.parse(name).kind
-        generations = service.registry.generations([name]).get(name, ())
-    except ValueError:
-        pass
-    if not generations:
-        raise NotFoundError(f"{name[:200]!r} is not a product of this archive")
-    newest = generations[-1]
-    used = service.registry.made_from([ProductInput(name=name, sha256=newest.sha256)])
-    uses = sorted({user for found in used.values() for user, _ in found})[:_MOST_USES]
-    known = service.registry.generations(item.name for item in newest.inputs)
-    rows = _rows(service.reader.find(name=name))
-    return {
-        "name": name,
-        "description": kind.description,
-        "has_preview": kind.name in IMAGES,
-        "row": rows[0] if rows else None,
-        "generations": generations[::-1],
-        "inputs": [{"name": item.name, "known": item.name in known} for item in newest.inputs],
-        "uses": uses,
-    }
-
-
-def _shell(url: str, facts: Mapping[str, Any]) -> str:
-    row = facts["row"]
-    if row is None:
-        return ""
-    return (
-        f"curl --fail --remote-name {url}\n"
-        f"echo '{row['sha256']}  {facts['name']}' | sha256sum --check"
-    )
-
-
-def _python(url: str, facts: Mapping[str, Any]) -> str:
-    fetch = (
-        "from urllib.request import urlretrieve\n\n"
-        f'path, _ = urlretrieve("{url}", "{facts["name"]}")\n'
-    )
-    return fetch + _OPENED[ProductName.parse(facts["name"]).kind.extension]
-
-
-_OPENED = {
-    "asdf": "import asdf\n\nwith asdf.open(path) as file:\n    print(file.info())",
-    "parquet": ('from astropy.table import Table\n\nprint(Table.read(path, format="parquet"))'),
-    "png": "from PIL import Image\n\nImage.open(path).show()",
-    "json": "import json\nfrom pathlib import Path\n\nprint(json.loads(Path(path).read_text()))",
-}
-"""How each form of file is opened, by extension."""

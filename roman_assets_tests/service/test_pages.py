@@ -14,7 +14,7 @@ import requests
 from roman_assets.data_root import DataRoot
 from roman_assets.service.sky_view import drawing_of
 from roman_assets_tests.support.service_server import running_service
-from roman_assets_tests.support.small_archive import CAL, CAT, COADD, UNCAL
+from roman_assets_tests.support.small_archive import CAL, CAT, COADD, COADD_CAT, PACKETS, UNCAL
 from roman_assets_tests.support.small_products import exposure
 
 
@@ -95,7 +95,29 @@ def test_a_search_that_cannot_be_is_explained(served: str, query: dict[str, str]
 def test_a_product_page_tells_its_generations_and_where_it_came_from(served: str) -> None:
     page = requests.get(f"{served}/products/{CAL}").text
     assert UNCAL in names_on(page)
-    assert "roman_0001.pmap" in page and "roman_0002.pmap" in page and "overwritten" in page
+    assert "roman_0001.pmap" in page and "roman_0002.pmap" in page and "Overwritten" in page
+
+
+def test_a_product_page_says_what_each_generation_changed(served: str) -> None:
+    page = html.unescape(requests.get(f"{served}/products/{CAL}").text)
+    assert "CRDS context roman_0001.pmap → roman_0002.pmap" in page
+    assert "roman_assets 0.1.0+g1234567 → none" in page
+    first = requests.get(f"{served}/products/{UNCAL}").text
+    assert "first generation" in first and "→" not in first
+
+
+def test_a_product_page_draws_the_lineage_up_to_the_packets_and_down_to_the_catalogues(
+    served: str,
+) -> None:
+    page = requests.get(f"{served}/products/{UNCAL}").text
+    graph = page[page.index('<svg class="lineage"') : page.index("</svg>")]
+    assert PACKETS.name in graph
+    assert {CAL, CAT, COADD, COADD_CAT} <= names_on(graph)
+    x = {
+        name: int(re.search(rf"<title>{re.escape(name)}</title>\s*<rect x=\"(\d+)\"", graph)[1])
+        for name in (PACKETS.name, UNCAL, CAL, COADD, COADD_CAT)
+    }
+    assert list(x.values()) == sorted(x.values()) and len(set(x.values())) == len(x)
 
 
 def test_the_snippets_run_as_they_stand(served: str, tmp_path: Path) -> None:
