@@ -104,6 +104,7 @@ def running(root: DataRoot) -> Iterator[int]:
         port = int(listener.getsockname()[1])
     program = str(Path(sys.executable).with_name("roman-assets"))
     command = [program, "--data", str(root.path), "dev", "--port", str(port)]
+    command += ["--archive-port", "0"]
     environment = dagster_environment(root) | {ROLE_VARIABLE: str(Role.OPERATIONS)}
     with (root.path / "dev.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

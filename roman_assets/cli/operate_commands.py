@@ -6,15 +6,18 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import create_server
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from roman_assets.cli.service_commands import ARCHIVE_PORT
 from roman_assets.cli.simulate_commands import HOURS_BEFORE_NOW, SEED, downlink
 from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
-from roman_assets.errors import PassingFaultError
+from roman_assets.errors import BadInputError, PassingFaultError
+from roman_assets.settings.service_settings import SERVICE_VARIABLE
 
 DEMO_WINDOW = 512
 """Active pixels along a side of the demo's detectors."""
@@ -51,11 +54,11 @@ def dev(
     token_file: TokenFileOption = None,
     allow_host: AllowHostOption = None,
     archive_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Serve the archive's public pages on this port too."),
-    ] = None,
+        int,
+        typer.Option(min=0, max=65535, help="Port of the archive's public pages; 0 for none."),
+    ] = ARCHIVE_PORT,
 ) -> None:
-    """Run Dagster's UI and daemon on this installation until interrupted."""
+    """Run Dagster's UI and daemon, and the archive service, until interrupted."""
     from roman_assets.cli.daemon import run_until_stopped, services, sole_daemon
     from roman_assets.defs.webserver.ui_server import Listening
 
@@ -67,9 +70,30 @@ def dev(
                 f"Dagster's daemon already runs on {root.path}: use the UI of that one, or stop it"
             )
         terminal().print(listening.told, soft_wrap=True)
-        archive = None if archive_port is None else ["--port", str(archive_port)]
+        archive = None
+        if archive_port:
+            os.environ.setdefault(SERVICE_VARIABLE, _free_address(archive_port))
+            archive = ["--port", str(archive_port)]
         with services(listening.arguments, archive) as (commands, ready):
             raise typer.Exit(run_until_stopped(commands, root, claim, ready))
+
+
+def _free_address(port: int) -> str:
+    """Return the address of the archive's pages on this machine.
+
+    Raises
+    ------
+    BadInputError
+        If something else listens on the port.
+    """
+    try:
+        create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise BadInputError(
+            "roman-assets dev", "--archive-port", f"port {port} cannot be used: {error.strerror}",
+            "name a free port, or 0 to serve no pages of the archive",
+        ) from error  # fmt: skip
+    return f"http://127.0.0.1:{port}"
 
 
 def webserver(

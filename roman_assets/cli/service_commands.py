@@ -11,12 +11,13 @@ from roman_assets.cli.terminal import terminal
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
 
-_PORT = 8765
+ARCHIVE_PORT = 8765
+"""Port of the archive service."""
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = _PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = ARCHIVE_PORT,
     url: Annotated[
         str | None,
         typer.Option(help="Address under which users reach the service, through a proxy say."),

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +18,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.settings.settings_file import read_settings
 
 FILE_NAME = "service.toml"
+SERVICE_VARIABLE = "ROMAN_ASSETS_SERVICE"
+"""Address of the archive service, for links from Dagster's UI; ``dev`` sets it."""
 _REMEDY = "correct the field as docs/service.md describes, or remove the file for the defaults"
 
 _Count = Annotated[int, Field(ge=1)]
@@ -60,6 +64,25 @@ class ServiceSettings(BaseModel):
     """Largest body of a request."""
     body_seconds: _Seconds = 30.0
     """Longest time in which a request must arrive."""
+
+
+def service_address(root: DataRoot, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the address under which users reach the archive service, None if nothing says it.
+
+    Parameters
+    ----------
+    root
+        The installation: the address in its settings comes first.
+    environment
+        Names it otherwise.
+
+    Raises
+    ------
+    BadInputError
+        If the settings file is there and cannot be used.
+    """
+    address = service_settings_of(root).url or environment.get(SERVICE_VARIABLE)
+    return address.rstrip("/") if address else None
 
 
 def service_settings_of(root: DataRoot) -> ServiceSettings:

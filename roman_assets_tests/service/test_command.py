@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,7 +46,17 @@ def test_a_missing_data_root_is_named(tmp_path: Path) -> None:
     assert b"nowhere" in told and b"--data" in told
 
 
-def test_dev_serves_the_archive_to_the_public_only_when_asked() -> None:
+def test_dev_names_the_option_when_the_port_of_the_archive_is_taken(tmp_path: Path) -> None:
+    program = dagster_program("roman-assets")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, program, "--data", str(tmp_path), "dev", "--archive-port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert port in done.stderr and "--archive-port" in done.stderr
+
+
+def test_dev_serves_the_archive_as_the_public_sees_it() -> None:
     with services(["--port", "1"]) as (commands, _):
         assert not any("serve" in command for command in commands)
     with services(["--port", "1"], ["--port", "2"]) as (commands, _):

@@ -127,7 +127,8 @@ def running_dev(root: DataRoot, **environment: str) -> Iterator[Platform]:
     port = free_port()
     with log.open("ab") as output:
         process = start_program(
-            ["roman-assets", "--data", str(root.path), "dev", "--port", str(port)],
+            ["roman-assets", "--data", str(root.path), "dev", "--port", str(port),
+             "--archive-port", "0"],
             root, output, **environment,
         )  # fmt: skip
     platform = Platform(root, port, process, log)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import dagster as dg
 from rich.filesize import decimal
 
+from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.defs.lib.astrometry_check import ImagePointing
 from roman_assets.defs.lib.in_time_check import in_time, ledger_rows, standings
@@ -22,6 +24,7 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.pixel_scale import PIXEL_SCALE
 from roman_assets.products.pointing import ALIGNED, PointingSource
 from roman_assets.products.visit_policy import MISSING
+from roman_assets.settings.service_settings import service_address
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,10 +106,11 @@ def materialized(root: DataRoot, step: Step, report: StepReport) -> dict[dg.Asse
     """Return the materialization of each asset of a step that has products, upstream first."""
     from roman_assets.archive.store import Archive
 
-    archive = Archive.of(root)
+    archive, service = Archive.of(root), service_address(root)
     return {
         asset_key(step, kind): Materialized(
-            _metadata(archive, kind, report.products[kind.name], report),
+            _metadata(archive, kind, report.products[kind.name], report)
+            | _pages(service, report.products[kind.name]),
             content_version(report.products[kind.name]),
         )
         for kind in kinds_of(step)
@@ -148,6 +152,15 @@ def _metadata(
         **_pictures(archive, kind, entries, report),
         PRODUCTS_METADATA: dg.MetadataValue.json([_summary(archive, entry) for entry in entries]),
     }
+
+
+def _pages(service: str | None, entries: Sequence[RegisteredProduct]) -> dict[str, Any]:
+    """Return links to the pages of public products in the archive service, if it has an address."""
+    public = [entry for entry in entries if entry.access is Role.PUBLIC]
+    if service is None or not public:
+        return {}
+    links = (f"- [{entry.name}]({service}/products/{quote(entry.name)})" for entry in public)
+    return {"archive_pages": dg.MetadataValue.md("\n".join(links))}
 
 
 def _links(archive: Archive, entries: Iterable[RegisteredProduct]) -> str:
