@@ -15,8 +15,17 @@ WINDOW_VARIABLE = "ROMAN_ASSETS_PARTITION_WINDOW_DAYS"
 SSC_RESERVE_VARIABLE = "ROMAN_ASSETS_SSC_RESERVE_HOURS"
 """Hours left to its deadline when the SSC gets a partial visit, 72 by default."""
 
+SSC_RUN_VARIABLE = "ROMAN_ASSETS_SSC_RUN_HOURS"
+"""Hours after which a run is ended that takes in deliveries of the SSC, or runs a command in its
+place; 6 by default."""
+RUN_HISTORY_VARIABLE = "ROMAN_ASSETS_RUN_HISTORY_DAYS"
+"""Days after which Dagster's runs of exposures and visits that are put away are deleted, 180 by
+default."""
+
 DEFAULT_WINDOW = timedelta(days=60)
 DEFAULT_SSC_RESERVE = timedelta(hours=72)
+DEFAULT_SSC_RUN = timedelta(hours=6)
+DEFAULT_RUN_HISTORY = timedelta(days=180)
 
 
 def visit_reserve() -> VisitReserve:
@@ -46,6 +55,18 @@ def ssc_reserve() -> timedelta:
     return DEFAULT_SSC_RESERVE if hours is None else timedelta(hours=hours)
 
 
+def longest_ssc_run() -> timedelta:
+    """Return after which time run monitoring ends a run that serves the SSC.
+
+    Raises
+    ------
+    BadInputError
+        If the variable is not a positive number.
+    """
+    hours = _positive(SSC_RUN_VARIABLE)
+    return DEFAULT_SSC_RUN if hours is None else timedelta(hours=hours)
+
+
 def partition_window() -> timedelta:
     """Return how long Dagster keeps the keys of exposures and visits that are done.
 
@@ -56,6 +77,18 @@ def partition_window() -> timedelta:
     """
     days = _positive(WINDOW_VARIABLE)
     return DEFAULT_WINDOW if days is None else timedelta(days=days)
+
+
+def run_history() -> timedelta:
+    """Return how long Dagster keeps the runs of exposures and visits that are put away.
+
+    Raises
+    ------
+    BadInputError
+        If the variable is not a positive number.
+    """
+    days = _positive(RUN_HISTORY_VARIABLE)
+    return DEFAULT_RUN_HISTORY if days is None else timedelta(days=days)
 
 
 def _positive(variable: str) -> float | None:

@@ -33,6 +33,7 @@ from roman_assets.products.kind import (
     expected_kinds,
 )
 from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY, run_priority
+from roman_assets.settings.automation_settings import longest_ssc_run
 
 if TYPE_CHECKING:
     from roman_assets.data_root import DataRoot
@@ -52,8 +53,12 @@ DELIVERIES_PER_TICK = 100
 LONGEST_READING = timedelta(seconds=20)
 """Time of one look for reading notifications; each version of one is read once."""
 
-LONGEST_INTAKE = 6 * 3600
-"""Seconds after which run monitoring ends a run that takes deliveries in."""
+SSC_TAG = "roman_assets/ssc"
+"""Tag of the runs that take in deliveries or run a command.
+
+They read what others wrote and run what others programmed. ``dagster.yaml`` admits one at a time,
+so that one that hangs leaves a slot to everything else.
+"""
 MAX_RUNTIME_SECONDS_TAG = "dagster/max_runtime"
 
 
@@ -191,9 +196,15 @@ def run_request(delivery: Delivery, address: Address) -> dg.RunRequest:
         tags={
             PARTITION_TAG: address.partition,
             "roman_assets/delivery": delivery.name,
-            MAX_RUNTIME_SECONDS_TAG: str(LONGEST_INTAKE),
+            **_limits(),
         },
     )
+
+
+def _limits() -> dict[str, str]:
+    """Return the tags that limit the number and the time of runs for the SSC."""
+    longest = int(longest_ssc_run() / timedelta(seconds=1))
+    return {SSC_TAG: "true", MAX_RUNTIME_SECONDS_TAG: str(max(longest, 1))}
 
 
 def commissioned(
@@ -220,7 +231,7 @@ def commissioned(
                 run_key=due[work],
                 job_name=COMMAND_JOBS[step].name,
                 partition_key=partition,
-                tags={PARTITION_TAG: partition, WORK_TAG: work},
+                tags={PARTITION_TAG: partition, WORK_TAG: work, **_limits()},
             )
             for partition, work, step in islice(commanded, DELIVERIES_PER_TICK)
         ]

@@ -1,1 +1,1 @@
-"""Upkeep: folding, retention, and the window of partitions."""
+"""Upkeep: folding, retention, the window of partitions, and old runs."""

@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from roman_assets.data_root import DataRoot
 from roman_assets.definitions import build_defs, defs
+from roman_assets.defs.lib.dagster_home import project_directory
 from roman_assets.defs.lib.in_progress import WILL_RETRY_TAG
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.defs.lib.specs import RELEASE_HANDOVER
@@ -31,6 +34,7 @@ from roman_assets.products.priority import PRIORITY_TAG, run_priority
 from roman_assets.publishing.attempt import Run, StepAttempt
 from roman_assets.registry.registry import Registry
 from roman_assets.releases.run import calibrate_for_release
+from roman_assets.settings.automation_settings import SSC_RUN_VARIABLE
 from roman_assets.ssc.command import Mode, command_for, commission, deliver
 from roman_assets.ssc.handover import hand_over, ready_images
 from roman_assets.ssc.intake import take_in
@@ -468,3 +472,26 @@ def look_at_releases(
     result = release_sensor(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
+
+
+def test_two_runs_for_the_ssc_that_hang_leave_a_slot_and_are_ended(
+    root: DataRoot,
+    instance: dg.DagsterInstance,
+    center: Center,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told(root)
+    configure(root, '["sleep", "1000000"]')
+    center.deliver([EVENTS], images())
+    monkeypatch.setenv(SSC_RUN_VARIABLE, "2")
+    requests = look(root, instance)
+    jobs = {request.job_name for request in requests}
+    assert jobs == {"microlensing_delivery", "microlensing_command"}
+    assert {request.tags["dagster/max_runtime"] for request in requests} == {"7200"}
+    settings = yaml.safe_load((project_directory() / "dagster.yaml").read_text())
+    runs = [dg.DagsterRun(str(one.job_name), tags=dict(one.tags)) for one in requests]
+    admitted = TagConcurrencyLimitsCounter(
+        settings["concurrency"]["runs"]["tag_concurrency_limits"], runs[:1]
+    )
+    assert admitted.is_blocked(runs[1])
+    assert not admitted.is_blocked(dg.DagsterRun("exposure_products"))
