@@ -84,7 +84,7 @@ benchmark: $(READY)
 lock: $(READY)
 	cp requirements.lock $(VENV)/requirements.former
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --upgrade \
-	    --python-version 3.11 --extra observatory --group dev --group docs \
+	    --python-version 3.11 --all-extras --group dev --group docs \
 	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@$(VENV)/bin/python .ci/lock_changes.py $(VENV)/requirements.former requirements.lock
 

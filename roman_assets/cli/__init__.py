@@ -14,6 +14,7 @@ from roman_assets.build import build
 from roman_assets.cli import deadlines_commands as deadlines
 from roman_assets.cli import diff_commands as diff
 from roman_assets.cli import formatting_commands as formatting
+from roman_assets.cli import metrics_commands as metrics
 from roman_assets.cli import operate_commands as operate
 from roman_assets.cli import products_commands as products
 from roman_assets.cli import quality_commands as quality
@@ -81,6 +82,7 @@ def installation(
 app.command(rich_help_panel="Run the platform")(operate.demo)
 app.command(rich_help_panel="Run the platform")(operate.dev)
 app.command(rich_help_panel="Run the platform")(operate.webserver)
+app.command(rich_help_panel="Run the platform")(metrics.metrics)
 app.command(rich_help_panel="Run the platform")(simulate.simulate)
 app.command(rich_help_panel="Run the platform")(simulate.new_reference)
 app.command(rich_help_panel="Run the platform")(rehearse.rehearse)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
+from prometheus_client.parser import text_string_to_metric_families
 
 from roman_assets.data_root import DataRoot
 from roman_assets.defs.notices.sensors import NoticeFile
@@ -18,6 +19,7 @@ from roman_assets.simulation.telescope.telescope import observe
 from roman_assets_tests.support.platform import (
     PLAN,
     Platform,
+    command,
     default_places,
     running_platform,
 )
@@ -177,6 +179,26 @@ def test_the_ssc_is_left_its_share(platform: Platform, landed: tuple[DataRoot, s
         visits = set(instance.get_dynamic_partitions("visit"))
         assert visits <= {str(ExposureId.parse(exposure).visit)}
         assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+
+
+def test_prometheus_is_told_of_what_was_made_and_of_the_sensors(
+    platform: Platform, landed: tuple[DataRoot, str]
+) -> None:
+    text = command(landed[0], "metrics", "--print")
+    told = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    failed = [part for (name, *part), value in told.items() if "success" in name and not value]
+    assert not failed
+    assert told["roman_assets_publications_total", "exposure"] >= 1
+    assert told["roman_assets_publication_latency_seconds_bucket", "+Inf", "GBTDS", "L2"] == 2
+    ticking = {
+        labels[0] for (name, *labels) in told if name.endswith("last_tick_timestamp_seconds")
+    }
+    assert {"landing_sensor", "registry_fold_sensor"} <= ticking
+    assert told["roman_assets_registry_work_seconds", "1.0", "fold"] > 0
 
 
 def products(root: DataRoot) -> set[tuple[str, str, int]]:

@@ -55,6 +55,7 @@ from roman_assets.registry.store.snapshot import (
     require_tiers,
 )
 from roman_assets.registry.store.tiers import TieredDatabase
+from roman_assets.registry.store.timing import TimedWork, timed
 
 _RECORDS_AT_ONCE = 2_000
 _SEGMENTS_AT_ONCE = 64
@@ -185,13 +186,14 @@ def _is_published(root: DataRoot, journal: Journal) -> bool:
 
 
 def _fold_pending(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:
-    try:
-        return _fold_into_registry(root, journal, fence)
-    except (duckdb.Error, SnapshotError) as error:
-        require_repairable(root, error)
-        damaged = _rebuild_registry(root, journal, fence)
-        report = _fold_into_registry(root, journal, fence)
-        return replace(report, damaged=(*damaged, *report.damaged))
+    with timed(root, TimedWork.FOLD):
+        try:
+            return _fold_into_registry(root, journal, fence)
+        except (duckdb.Error, SnapshotError) as error:
+            require_repairable(root, error)
+            damaged = _rebuild_registry(root, journal, fence)
+            report = _fold_into_registry(root, journal, fence)
+            return replace(report, damaged=(*damaged, *report.damaged))
 
 
 def _fold_into_registry(root: DataRoot, journal: Journal, fence: Fence) -> FoldReport:

@@ -24,6 +24,7 @@ from roman_assets.registry.store.snapshot import (
     read_snapshot,
     refresh_snapshot,
 )
+from roman_assets.registry.store.timing import TimedWork, timed
 
 _LOCK = "merge"
 _LOWEST_PRIORITY = 19
@@ -85,6 +86,13 @@ def _merge_once(root: DataRoot, largest: int | None, progress: Callable[[], None
     chosen = due_to_merge(root, snapshot.tiers, largest)
     if not chosen:
         return 0
+    with timed(root, TimedWork.MERGE):
+        return _merge(root, snapshot, chosen, progress)
+
+
+def _merge(
+    root: DataRoot, snapshot: Snapshot, chosen: Sequence[str], progress: Callable[[], None]
+) -> int:
     end = snapshot.tiers.index(chosen[0]) + len(chosen)
     older = snapshot.tiers[end:]
     with draft_tier(root) as tier:

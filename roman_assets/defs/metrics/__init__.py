@@ -1,0 +1,1 @@
+"""Dagster's part of the figures for Prometheus, and the program that serves all of them."""
