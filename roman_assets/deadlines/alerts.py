@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -160,7 +160,22 @@ class DamageAlert:
         return f"registry: {self.source}: {self.reason}. Remedy: {self.remedy} ({self.when})"
 
 
-AnyAlert = Alert | DamageAlert
+class Message(Protocol):
+    """What a sender brings to someone: a dataclass, each field of which a webhook gets."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def alert_id(self) -> str:
+        """The same as long as it holds: it is told once to everyone."""
+
+    @property
+    def line(self) -> str:
+        """It in one line for people."""
+
+    @property
+    def state(self) -> str:
+        """What messages are counted by."""
 
 
 class AlertSender(Protocol):
@@ -170,7 +185,7 @@ class AlertSender(Protocol):
     def name(self) -> str:
         """Whom it tells: what it has delivered is remembered by this name."""
 
-    def send(self, alerts: Sequence[AnyAlert]) -> None:
+    def send(self, alerts: Sequence[Message]) -> None:
         """Deliver alerts in one message; must not return before they are.
 
         Raises
@@ -180,17 +195,17 @@ class AlertSender(Protocol):
         """
 
 
-def summary(alerts: Sequence[AnyAlert]) -> str:
+def summary(alerts: Sequence[Message]) -> str:
     """Return one line that counts alerts by state."""
     counts = Counter(alert.state for alert in alerts)
     return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
-def text(alerts: Sequence[AnyAlert]) -> str:
+def text(alerts: Sequence[Message]) -> str:
     """Return the body of a message."""
     lines = [alert.line for alert in alerts[:MOST_LINES]]
     if left := len(alerts) - len(lines):
-        lines.append(f"... and {left} more: see roman-assets deadlines")
+        lines.append(f"... and {left} more")
     return "\n".join(lines)
 
 
@@ -255,7 +270,7 @@ class MailSender:
         """Whom it tells."""
         return f"mail to {self.recipient}"
 
-    def send(self, alerts: Sequence[AnyAlert]) -> None:
+    def send(self, alerts: Sequence[Message]) -> None:
         """Send one message."""
         message = EmailMessage()
         message["Subject"] = f"[roman-assets] {summary(alerts)}"
@@ -300,7 +315,7 @@ class WebhookSender:
         """Whom it tells, without what may be secret in the address."""
         return f"webhook {urlsplit(self.url).hostname}"
 
-    def send(self, alerts: Sequence[AnyAlert]) -> None:
+    def send(self, alerts: Sequence[Message]) -> None:
         """Post one message; any answer but success counts as not delivered."""
         message = {
             "text": f"{summary(alerts)}\n{text(alerts)}",
@@ -357,34 +372,74 @@ def senders_from_environment(environment: Mapping[str, str] = os.environ) -> Set
 
 def _webhooks(environment: Mapping[str, str]) -> list[AlertSender]:
     url = environment.get(WEBHOOK_VARIABLE)
-    if not url:
-        return []
-    _require_address(WEBHOOK_VARIABLE, url, _WEB_SCHEMES)
-    return [WebhookSender(url)]
+    return [webhook_sender("environment", WEBHOOK_VARIABLE, url)] if url else []
+
+
+def webhook_sender(source: object, field: str, url: str) -> WebhookSender:
+    """Return the sender to a webhook.
+
+    Parameters
+    ----------
+    source, field
+        Where the address is stated.
+    url
+        The address.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be used; the error does not repeat it.
+    """
+    _require_address(source, field, url, _WEB_SCHEMES)
+    return WebhookSender(url)
 
 
 def _mails(environment: Mapping[str, str]) -> list[AlertSender]:
-    address = environment.get(SMTP_VARIABLE)
-    if not address:
+    server = mail_server(environment)
+    if server is None:
         return []
-    parts = _require_address(SMTP_VARIABLE, address, _SMTP_SCHEMES)
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise _unusable(SMTP_VARIABLE, "something follows its host and port")
     recipients = _addresses(environment, MAIL_TO_VARIABLE)
     if not recipients:
         raise BadInputError(
             "environment", MAIL_TO_VARIABLE, "nobody is named",
             "set addresses, separated by commas",
         )  # fmt: skip
-    sender = next(iter(_addresses(environment, MAIL_FROM_VARIABLE)), recipients[0])
-    server = MailServer(
+    sender = mail_sender(environment) or recipients[0]
+    return [MailSender(server, sender, recipient) for recipient in recipients]
+
+
+def mail_server(environment: Mapping[str, str] = os.environ) -> MailServer | None:
+    """Return the mail server that the operator has set up, None without one.
+
+    Raises
+    ------
+    BadInputError
+        If its address cannot be used; the error does not repeat it.
+    """
+    address = environment.get(SMTP_VARIABLE)
+    if not address:
+        return None
+    parts = _require_address("environment", SMTP_VARIABLE, address, _SMTP_SCHEMES)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise _unusable("environment", SMTP_VARIABLE, "something follows its host and port")
+    return MailServer(
         parts.scheme,
         str(parts.hostname),
         parts.port,
         None if parts.username is None else unquote(parts.username),
         None if parts.password is None else unquote(parts.password),
     )
-    return [MailSender(server, sender, recipient) for recipient in recipients]
+
+
+def mail_sender(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the address that mails come from, None if none is named.
+
+    Raises
+    ------
+    BadInputError
+        If it is not a mail address.
+    """
+    return next(iter(_addresses(environment, MAIL_FROM_VARIABLE)), None)
 
 
 def _addresses(environment: Mapping[str, str], variable: str) -> list[str]:
@@ -400,26 +455,28 @@ def _addresses(environment: Mapping[str, str], variable: str) -> list[str]:
     return found
 
 
-def _require_address(variable: str, address: str, schemes: Sequence[str]) -> SplitResult:
+def _require_address(
+    source: object, field: str, address: str, schemes: Sequence[str]
+) -> SplitResult:
     """Return the parts of an address that can be used; an error repeats none of them."""
     if not _PRINTABLE.fullmatch(address):
-        raise _unusable(variable, "it holds a blank or a character that is not ASCII")
+        raise _unusable(source, field, "it holds a blank or a character that is not ASCII")
     try:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise _unusable(variable, "its host or port cannot be read") from None
+        raise _unusable(source, field, "its host or port cannot be read") from None
     if parts.scheme not in schemes:
         begins = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise _unusable(variable, f"it does not begin with {begins}")
+        raise _unusable(source, field, f"it does not begin with {begins}")
     if not parts.hostname:
-        raise _unusable(variable, "it names no host")
+        raise _unusable(source, field, "it names no host")
     return parts
 
 
-def _unusable(variable: str, reason: str) -> BadInputError:
+def _unusable(source: object, field: str, reason: str) -> BadInputError:
     return BadInputError(
-        "environment", variable, f"{reason} (it is not shown, since it may hold a password)",
+        source, field, f"{reason} (it is not shown, since it may hold a password)",
         "correct it; in a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, "
         ": as %3A and a blank as %20",
     )  # fmt: skip
@@ -487,7 +544,7 @@ class Deliveries:
 
 
 def deliver(
-    alerts: Sequence[AnyAlert], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
+    alerts: Sequence[Message], senders: Sequence[AlertSender], log: AlertLog, *, all_known: bool
 ) -> Deliveries:
     """Deliver to every sender, in parallel and in one message each, the alerts it has not sent yet.
 
@@ -535,7 +592,7 @@ def deliver(
     return Deliveries(sent, tuple(faults))
 
 
-def _fault(sender: AlertSender, alerts: Sequence[AnyAlert]) -> str | None:
+def _fault(sender: AlertSender, alerts: Sequence[Message]) -> str | None:
     """Send alerts; return the fault, None if the sender delivered them."""
     try:
         sender.send(alerts)

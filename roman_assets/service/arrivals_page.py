@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from roman_assets.products.arrival import ArrivalEvent, Interest
 from roman_assets.products.kind import Level
 from roman_assets.products.observation import Survey
+from roman_assets.registry.search.arrivals import Arrival, arrivals, days_beside
 from roman_assets.service.archive_service import Service, service_of
-from roman_assets.service.arrivals import Arrival, ArrivalEvent, Interest, arrivals, days_beside
 from roman_assets.service.page import html
 from roman_assets.service.request_error import UsageError
 from roman_assets.service.template import render

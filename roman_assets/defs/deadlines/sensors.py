@@ -24,8 +24,8 @@ from roman_assets.data_root import DataRoot
 from roman_assets.deadlines.alerts import (
     Alert,
     AlertLog,
-    AnyAlert,
     DamageAlert,
+    Message,
     deliver,
     senders_from_environment,
 )
@@ -227,7 +227,7 @@ def alert_sensor(
     try:
         with memory.look(context, AlertWatch, installation.root, hands_over=True) as watch:
             watch.look(datetime.now(UTC))
-        alerts: list[AnyAlert] = [*damage, *watch.alerts()]
+        alerts: list[Message] = [*damage, *watch.alerts()]
     except Exception as error:
         # The ledger cannot be read in a damaged registry, which people must know of all the same.
         for fault in deliver(damage, setup.senders, log, all_known=False).faults:

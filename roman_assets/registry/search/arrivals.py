@@ -7,49 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from typing import Any
 
 import duckdb
 
 from roman_assets.access import Role
-from roman_assets.products.kind import Level
+from roman_assets.products.arrival import ArrivalEvent, Interest
 from roman_assets.products.lifecycle import State
-from roman_assets.products.observation import Survey
+from roman_assets.products.name import PROMPT_RELEASE
 
 _NAMES_SHOWN = 4
-
-
-class ArrivalEvent(StrEnum):
-    """What happened to products."""
-
-    NEW = "new"
-    REPROCESSED = "reprocessed"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True)
-class Interest:
-    """What someone wants to hear of; None is anything.
-
-    Parameters
-    ----------
-    program
-        Program number.
-    survey
-        Survey.
-    level
-        Level of the products.
-    events
-        What happened to them.
-    """
-
-    program: int | None = None
-    survey: Survey | None = None
-    level: Level | None = None
-    events: frozenset[ArrivalEvent] = field(default=frozenset(ArrivalEvent))
 
 
 @dataclass(frozen=True)
@@ -97,7 +66,7 @@ class Arrival:
         """The arrival in one line."""
         what = f"{self.level} of {self.subject}"
         about = ", ".join(filter(None, (self.survey, self.optical_element)))
-        release = "" if self.release == "p" else f" in release {self.release}"
+        release = "" if self.release == PROMPT_RELEASE else f" in release {self.release}"
         return f"{what} {self.event}{release}" + (f" ({about})" if about else "")
 
 
