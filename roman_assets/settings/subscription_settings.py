@@ -1,4 +1,4 @@
-"""Who is told when products of a program are new, were reprocessed or removed.
+"""Subscriptions to products of a program: new, reprocessed and removed ones.
 
 ``subscriptions.toml`` below the data root::
 

@@ -114,7 +114,7 @@ class Post:
 def tell_subscribers(
     root: DataRoot, subscriptions: Mapping[str, Subscription], post: Post, now: datetime
 ) -> Deliveries:
-    """Tell each subscriber what happened and was not told yet.
+    """Send each subscriber what happened and was not sent before.
 
     Parameters
     ----------
