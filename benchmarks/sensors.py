@@ -47,27 +47,27 @@ from roman_assets.defs.lib.in_time_check import evaluation, ledger_rows, standin
 from roman_assets.defs.lib.memory import SensorMemory
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.defs.visit import sensors as visits
-from roman_assets.formatting.ancillary import (
+from roman_assets.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
+from roman_assets.formatting.ephemeris import EphemerisKind
+from roman_assets.formatting.executed_visit import (
     DetectorAperture,
-    EphemerisKind,
     ExecutedExposure,
     ExecutedVisit,
     GuideMode,
     GuideStar,
     GuideWindowTable,
     Guiding,
-    MATable,
     Pointing,
     Program,
 )
-from roman_assets.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
-from roman_assets.formatting.inventory import (
+from roman_assets.formatting.file_content import (
     EphemerisContent,
     FileContent,
     FileVersion,
-    Inventory,
     PacketContent,
 )
+from roman_assets.formatting.inventory import Inventory
+from roman_assets.formatting.ma_table import MATable
 from roman_assets.formatting.receipt import Receipt
 from roman_assets.formatting.receipt_record import statement_of
 from roman_assets.products.deadline import ClockEvent

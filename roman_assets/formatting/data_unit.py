@@ -7,17 +7,13 @@ of an exposure. It is compressed without loss, and a CRC-32 of the compressed by
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
-import math
-import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -25,20 +21,16 @@ from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
 from roman_assets.formatting.telemetry import (
-    EARLIEST,
-    LATEST,
     MOST_COLUMNS,
     MOST_RESULTANTS,
     MOST_ROWS,
     REFERENCE_OUTPUT_COLUMNS,
     DetectorReadout,
     FaceTelemetry,
-    GuideWindowPhase,
     GuideWindowReadout,
     Telemetry,
-    Times,
-    check_moment,
 )
+from roman_assets.formatting.telemetry_record import pack_record, read_record, rounded
 from roman_assets.products.observation import ExposureId
 
 
@@ -177,18 +169,6 @@ class DataUnit:
 MOST_COMPRESSED_BYTES = 1 << 27
 """Of a data unit: more than those of a whole detector in which nothing can be compressed."""
 
-MOST_RECORD_BYTES = 1 << 27
-"""Of a guide window or FACE record: those of an hour of guiding."""
-
-_MOST_INDEX_BYTES = 1 << 16
-_EPOCH = datetime(1958, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-def _rounded(time: datetime) -> datetime:
-    rounded: datetime = _EPOCH + round((time - _EPOCH) / _MILLISECOND) * _MILLISECOND
-    return rounded
-
 
 def data_units(telemetry: Telemetry, chunk_size: int) -> Iterator[DataUnit]:
     """Cut telemetry into compressed data units, times rounded to milliseconds.
@@ -213,10 +193,10 @@ def data_units(telemetry: Telemetry, chunk_size: int) -> Iterator[DataUnit]:
         if isinstance(telemetry, FaceTelemetry)
         else (Stream.GUIDE_WINDOW, telemetry.detector)
     )
-    content = zlib.compress(_pack_record(telemetry))
+    content = zlib.compress(pack_record(telemetry))
     unit = UnitId(telemetry.exposure, stream, detector, 0)
     header = _header(unit, 1, Compression.ZLIB, (0, 0, 0), content, chunk_size)
-    yield DataUnit(header, _rounded(telemetry.start_time), content)
+    yield DataUnit(header, rounded(telemetry.start_time), content)
 
 
 def _resultant_units(readout: DetectorReadout, chunk_size: int) -> Iterator[DataUnit]:
@@ -233,7 +213,7 @@ def _resultant_units(readout: DetectorReadout, chunk_size: int) -> Iterator[Data
         unit = UnitId(readout.exposure, Stream.SCIENCE, readout.detector, index)
         shape = (rows, columns, reference_columns)
         header = _header(unit, nresultants, Compression.AEC, shape, content, chunk_size)
-        yield DataUnit(header, _rounded(readout.start_time), content)
+        yield DataUnit(header, rounded(readout.start_time), content)
 
 
 def _header(
@@ -385,129 +365,19 @@ def _aec_decode(unit: DataUnit) -> NDArray[np.uint16]:
         ) from error  # fmt: skip
 
 
-_LENGTH = struct.Struct(">I")
-
-
-def _pack_record(telemetry: GuideWindowReadout | FaceTelemetry) -> bytes:
-    """Lay out a record: length of an index, the index as JSON, then its arrays, big-endian."""
-    scalars: dict[str, Any] = {}
-    arrays: dict[str, NDArray[Any]] = {}
-    _flatten(telemetry, "", scalars, arrays)
-    index = json.dumps(
-        {
-            "fields": scalars,
-            "arrays": [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()],
-        }
-    ).encode()
-    return b"".join(
-        (_LENGTH.pack(len(index)), index, *(array.tobytes() for array in arrays.values()))
-    )
-
-
-def _flatten(
-    part: Any, prefix: str, scalars: dict[str, Any], arrays: dict[str, NDArray[Any]]
-) -> None:
-    for name in (
-        f.name for f in dataclasses.fields(part) if f.name not in ("exposure", "detector")
-    ):
-        value = getattr(part, name)
-        if dataclasses.is_dataclass(value):
-            _flatten(value, f"{prefix}{name}.", scalars, arrays)
-        elif isinstance(value, np.ndarray):
-            arrays[prefix + name] = _portable(value)
-        elif isinstance(value, datetime):
-            scalars[prefix + name] = _rounded(value).isoformat()
-        elif value is not None:
-            scalars[prefix + name] = value
-
-
-def _portable(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind == "M":
-        array = array.astype("datetime64[ms]").astype("i8")
-    elif array.dtype.kind == "U":
-        array = np.char.encode(array, "utf-8")
-    return array.astype(array.dtype.newbyteorder(">"))
-
-
 def _decode_record(unit: DataUnit) -> GuideWindowReadout | FaceTelemetry:
     identity = unit.header.unit
     try:
-        values = _unpack_record(_decompressed(unit.content))
-        values["exposure"] = identity.exposure
-        if identity.detector is not None:
-            values["detector"] = identity.detector
         if identity.stream is Stream.FACE:
-            return _unflatten(FaceTelemetry, "", values)
-        return _unflatten(GuideWindowReadout, "", values)
+            return read_record(FaceTelemetry, unit.content, exposure=identity.exposure)
+        return read_record(
+            GuideWindowReadout,
+            unit.content,
+            exposure=identity.exposure,
+            detector=identity.detector,
+        )
     except Exception as error:  # a record may hold anything
         raise BadInputError(
             identity.exposure, str(identity), f"no record: {error!r}",
             "make the record as docs/l0.md says",
         ) from error  # fmt: skip
-
-
-def _decompressed(content: bytes) -> bytes:
-    """Decompress a record, as far as one can be long."""
-    stream = zlib.decompressobj()
-    data = stream.decompress(content, MOST_RECORD_BYTES)
-    if not stream.eof:
-        what = f"more than {MOST_RECORD_BYTES} B" if stream.unconsumed_tail else "it is cut off"
-        raise ValueError(f"{what} when decompressed")
-    return data
-
-
-def _unpack_record(data: bytes) -> dict[str, Any]:
-    (length,) = _LENGTH.unpack_from(data)
-    if length > _MOST_INDEX_BYTES:
-        raise ValueError(f"an index of {length} B, at most {_MOST_INDEX_BYTES} can be")
-    offset = _LENGTH.size + length
-    index = json.loads(data[_LENGTH.size : offset])
-    values: dict[str, Any] = dict(index["fields"])
-    for name, dtype_name, shape in index["arrays"]:
-        dtype = np.dtype(dtype_name)
-        count = math.prod(shape)
-        if count < 0 or offset + count * dtype.itemsize > len(data):
-            raise ValueError(f"{name}: there is no array of {shape} {dtype_name}")
-        values[name] = np.frombuffer(data, dtype, count, offset).reshape(shape)
-        offset += count * dtype.itemsize
-    return values
-
-
-_PHASES = frozenset({"acquisition", "tracking", "edge_acquisition"})
-_Part = TypeVar("_Part", GuideWindowReadout, FaceTelemetry, GuideWindowPhase)
-
-
-def _unflatten(kind: type[_Part], prefix: str, values: Mapping[str, Any]) -> _Part:
-    arguments: dict[str, Any] = {}
-    for name, hint in _hints(kind).items():
-        key = prefix + name
-        if name in _PHASES:
-            if any(other.startswith(f"{key}.") for other in values):
-                arguments[name] = _unflatten(GuideWindowPhase, f"{key}.", values)
-        elif key in values:
-            arguments[name] = _native(values[key], hint, name)
-    return kind(**arguments)
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _native(value: Any, hint: Any, name: str) -> Any:
-    if isinstance(value, np.ndarray):
-        if name.endswith("_times"):
-            return _times(value, name)
-        if value.dtype.kind == "S":
-            return np.char.decode(value, "utf-8")
-        return value.astype(value.dtype.newbyteorder("="))
-    return check_moment(datetime.fromisoformat(value)) if hint is datetime else value
-
-
-def _times(value: NDArray[Any], name: str) -> Times:
-    if value.dtype.kind != "i":
-        raise ValueError(f"{name}: times are integers, not {value.dtype}")
-    times = value.astype("i8").astype("datetime64[ms]")
-    first, last = (np.datetime64(moment.replace(tzinfo=None)) for moment in (EARLIEST, LATEST))
-    if not np.all((first <= times) & (times < last)):
-        raise ValueError(f"{name}: a time is not between {EARLIEST:%Y} and {LATEST:%Y}")
-    return times

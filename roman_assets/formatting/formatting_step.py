@@ -2,65 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-from asdf.exceptions import ValidationError
 
 from roman_assets.archive.durability import disk_space
 from roman_assets.archive.store import Archive, sha256_of
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import BadInputError, LostPacketsError, PlatformError
-from roman_assets.formatting.ancillary import (
-    ExecutedExposure,
-    ExecutedVisit,
-    MATable,
-    open_ephemeris,
-)
-from roman_assets.formatting.data_unit import Stream
+from roman_assets.errors import BadInputError
 from roman_assets.formatting.delivered_step import publish_delivered, published_before
+from roman_assets.formatting.formatting_work import FormattingWork
 from roman_assets.formatting.landing import LandingArea
-from roman_assets.formatting.level1 import (
-    Observation,
-    check_shape,
-    face_model,
-    guide_window_model,
-    science_raw,
-)
+from roman_assets.formatting.level1_maker import Level1Maker
 from roman_assets.formatting.receipt import Receipt, SenderReceipt
 from roman_assets.formatting.receipt_record import record_receipts
-from roman_assets.formatting.telemetry import (
-    DetectorReadout,
-    FaceTelemetry,
-    GuideWindowReadout,
-)
 from roman_assets.products.deadline import Clock, ClockEvent, utc_now
 from roman_assets.products.kind import Step
-from roman_assets.products.name import FileSet, ProductName, level0_name
 from roman_assets.products.observation import ExposureId
 from roman_assets.products.origin import Origin
-from roman_assets.products.packet_policy import FACE, formatted_from
+from roman_assets.products.packet_policy import formatted_from
 from roman_assets.products.visit_policy import MISSING
 from roman_assets.publishing.attempt import Run, StepAttempt
-from roman_assets.publishing.provenance import file_input
 from roman_assets.publishing.scratch import scratch_directory
-from roman_assets.publishing.step import Output, StepResult, publish_step, reusable
-from roman_assets.records.record import (
-    ProductEntry,
-    ProductInput,
-    WorkFailure,
-    fingerprint,
-)
+from roman_assets.publishing.step import StepResult, publish_step, reusable
+from roman_assets.records.record import ProductEntry, ProductInput
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.software import deciding_software, installed_software
-
-_T = TypeVar("_T", DetectorReadout, GuideWindowReadout, FaceTelemetry)
-_DETECTOR_KINDS = ("uncal", "guide_window")
+from roman_assets.software import deciding_software
 
 
 def format_exposure(
@@ -120,13 +88,13 @@ def format_exposure(
         receipt, senders = _formattable(landing, exposure, clock)
         if receipt.origin is Origin.DELIVERED:
             return publish_delivered(root, receipt, attempt)
-        work = _Work.plan(landing, receipt, _best_ephemeris(receipt), senders)
+        work = FormattingWork.plan(landing, receipt, _best_ephemeris(receipt), senders)
         with Registry(root) as registry:
             current = registry.current(work.names)
         kept: dict[str, ProductEntry] = {**reusable(root, work.fingerprints, force)}
         kept |= _standing(root, work, current, same_packets=routine and not force)
         with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
-            maker = _Maker(work, scratch, kept, {name for name in current if "_gw." in name})
+            maker = Level1Maker(work, scratch, kept, {name for name in current if "_gw." in name})
             maker.make()
             return publish_step(
                 root,
@@ -156,7 +124,7 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
     receipt, senders = _formattable(landing, exposure, utc_now)
     if receipt.origin is Origin.DELIVERED:
         return ()
-    work = _Work.plan(landing, receipt, _best_ephemeris(receipt), senders)
+    work = FormattingWork.plan(landing, receipt, _best_ephemeris(receipt), senders)
     with Registry(root) as registry:
         current = registry.current(work.fingerprints)
     reasons = [
@@ -171,7 +139,7 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reasons))
 
 
-def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
+def _differences(made: ProductEntry, work: FormattingWork) -> Iterator[str]:
     if made.fingerprint == work.fingerprints[made.name]:
         return
     packets = work.packets[work.senders_of[made.name]]
@@ -189,7 +157,7 @@ def _differences(made: ProductEntry, work: _Work) -> Iterator[str]:
 
 def _standing(
     root: DataRoot,
-    work: _Work,
+    work: FormattingWork,
     current: Mapping[str, RegisteredProduct],
     *,
     same_packets: bool,
@@ -263,7 +231,7 @@ def make_level1(
     receipt = landing.receipt(exposure)
     packets, ephemeris = wanted.inputs
     orbit = retained_ephemeris(landing, ephemeris)
-    work = _Work.plan(landing, receipt, orbit, frozenset(receipt.senders))
+    work = FormattingWork.plan(landing, receipt, orbit, frozenset(receipt.senders))
     sender = work.senders_of.get(wanted.name, "")
     now = work.packets.get(sender)
     if now != packets:
@@ -273,7 +241,7 @@ def make_level1(
             f"landing area has {now.sha256 if now else 'none'} now",
             "bring back into the landing area what was there when it was made",
         )  # fmt: skip
-    maker = _Maker(work, scratch, {})
+    maker = Level1Maker(work, scratch, {})
     maker.make_again(wanted, sender)
     made = {str(output.name): output.path for output in maker.outputs}
     if wanted.name not in made:
@@ -337,95 +305,6 @@ def _cut_off(root: DataRoot, exposure: ExposureId) -> datetime | None:
     return moments.get(ClockEvent.CUT_OFF)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is to be made of an exposure, and from what."""
-
-    landing: LandingArea
-    receipt: Receipt
-    observation: Observation
-    senders: frozenset[str]
-    packets: Mapping[str, ProductInput]
-    ephemeris: ProductInput
-    software: Mapping[str, str]
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def plan(
-        cls, landing: LandingArea, receipt: Receipt, orbit_file: Path, senders: frozenset[str]
-    ) -> _Work:
-        visit, executed, table = _documents(landing, receipt.exposure)
-        ephemeris = open_ephemeris(orbit_file)
-        middle = executed.start_time + (executed.end_time - executed.start_time) / 2
-        observation = Observation(
-            receipt.exposure, visit, executed, table, ephemeris.state(middle), ephemeris.kind
-        )
-        packets = {
-            sender: ProductInput(
-                name=level0_name(receipt.exposure, sender),
-                sha256=receipt.senders[sender].content_version,
-            )
-            for sender in senders
-        }
-        facts = {
-            "survey": str(visit.survey),
-            "exposure_type": str(visit.exposure_type),
-            "nexposures": visit.nexposures,
-        }
-        orbit = file_input(orbit_file)
-        software = installed_software(Step.FORMATTING)
-        return cls(landing, receipt, observation, senders, packets, orbit, software, facts)
-
-    def inputs(self, sender: str) -> tuple[ProductInput, ...]:
-        return self.packets[sender], self.ephemeris
-
-    def fingerprint(self, sender: str) -> str:
-        return fingerprint(
-            Step.FORMATTING,
-            self.inputs(sender),
-            None,
-            self.software,
-            ephemeris=str(self.observation.ephemeris_kind),
-        )
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of all L1 of the exposure."""
-        return tuple(
-            str(name)
-            for sender in (*self.observation.executed.detectors, FACE)
-            for name in self.names_of(sender)
-        )
-
-    def names_of(self, sender: str) -> tuple[ProductName, ...]:
-        if sender == FACE:
-            return (self.observation.name("face"),)
-        return tuple(self.observation.name(kind, sender) for kind in _DETECTOR_KINDS)
-
-    @cached_property
-    def senders_of(self) -> dict[str, str]:
-        """The sender of the packets of each product that is made now, by name."""
-        return {str(name): sender for sender in self.senders for name in self.names_of(sender)}
-
-    @cached_property
-    def fingerprints(self) -> dict[str, str]:
-        return {name: self.fingerprint(sender) for name, sender in self.senders_of.items()}
-
-
-def _documents(
-    landing: LandingArea, exposure: ExposureId
-) -> tuple[ExecutedVisit, ExecutedExposure, MATable]:
-    ancillary = landing.ancillary(exposure)
-    visit, table = ancillary.visit, ancillary.ma_table
-    executed = None if visit is None else visit.executed(exposure)
-    if visit is None or executed is None or table is None:
-        raise BadInputError(
-            exposure, "ancillary", "a document is gone since all was received",
-            "deliver the executed visit and the MA table again",
-        )  # fmt: skip
-    return visit, executed, table.truncated(executed.nresultants)
-
-
 def _best_ephemeris(receipt: Receipt) -> Path:
     """Return the definitive ephemeris if there is one, else the predicted (R3)."""
     path = receipt.definitive_ephemeris or receipt.ephemeris
@@ -435,177 +314,3 @@ def _best_ephemeris(receipt: Receipt) -> Path:
             "deliver an ephemeris that covers the exposure",
         )  # fmt: skip
     return path
-
-
-class _Maker:
-    """Makes the files of an exposure, one detector after the other.
-
-    Parameters
-    ----------
-    work
-        What is to be made.
-    scratch
-        Where.
-    kept
-        Products that are there and stay, by name.
-    windows
-        Names of guide-window files that are there.
-    """
-
-    def __init__(
-        self,
-        work: _Work,
-        scratch: Path,
-        kept: Mapping[str, ProductEntry],
-        windows: Collection[str] = (),
-    ) -> None:
-        self._work = work
-        self._scratch = scratch
-        self._windows = windows
-        self.kept = dict(kept)
-        self.outputs: list[Output] = []
-        self.failures: list[WorkFailure] = []
-
-    def make(self) -> None:
-        observation = self._work.observation
-        for detector in observation.executed.detectors:
-            if detector in self._work.senders:
-                make = partial(self._detector, detector, _DETECTOR_KINDS)
-                self._attempt(detector, observation.file_set(detector), make)
-        face = observation.name("face")
-        if FACE in self._work.senders:
-            missing = self._missing_windows()
-            kept = self.kept.get(str(face))
-            if kept is not None and kept.metadata.get(MISSING, []) != missing:
-                del self.kept[str(face)]
-            if str(face) not in self.kept:
-                self._attempt(FACE, face.file_set, partial(self._face, face, missing))
-
-    def make_again(self, wanted: ProductEntry, sender: str) -> None:
-        """Make one product, as its record says."""
-        name = wanted.product_name
-        make = (
-            partial(self._face, name, list(wanted.metadata.get(MISSING, ())))
-            if sender == FACE
-            else partial(self._detector, sender, (name.kind.name,))
-        )
-        self._attempt(sender, name.file_set, make)
-
-    def _attempt(self, sender: str, file_set: FileSet, make: Callable[[], None]) -> None:
-        """Make files; whatever is wrong with them is the failure of their file set alone."""
-        try:
-            make()
-        except BadInputError as error:
-            self._fail(sender, file_set, error, str(error))
-        except ValidationError as error:
-            place = ".".join(str(part) for part in error.absolute_path)
-            self._fail(sender, file_set, error, f"not valid by rad: {place}: {error.message}")
-        except (OSError, PlatformError):
-            raise  # not of the data
-        except Exception as error:
-            self._fail(sender, file_set, error, f"it cannot be made: {error!r}")
-
-    def _fail(self, sender: str, file_set: FileSet, error: Exception, message: str) -> None:
-        self.failures.append(
-            WorkFailure(
-                file_set=str(file_set),
-                error=type(error).__name__,
-                message=message,
-                content=self._work.packets[sender].sha256,
-            )
-        )
-
-    def _detector(self, detector: str, kinds: Collection[str]) -> None:
-        observation = self._work.observation
-        names = {kind: observation.name(kind, detector) for kind in kinds}
-        wanted = [kind for kind, name in names.items() if str(name) not in self.kept]
-        if not wanted:
-            return
-        models: dict[str, Callable[[], Any]] = {}
-        window = self._received(
-            detector,
-            partial(self._telemetry, GuideWindowReadout, Stream.GUIDE_WINDOW, detector),
-        )
-        if window is not None:
-            models["guide_window"] = partial(guide_window_model, observation, window)
-        if "uncal" in wanted:
-            readout = self._received(detector, partial(self._readout, detector))
-            if readout is not None:
-                models["uncal"] = partial(science_raw, observation, readout, window)
-        missing = {"uncal": list(self._work.receipt.senders[detector].missing)}
-        made = [kind for kind in wanted if kind in models]
-        written = [
-            self._write(names[kind], models[kind](), detector, missing.get(kind, []))
-            for kind in made
-        ]
-        self.outputs.extend(written)
-        if len(made) < len(wanted):
-            raise self._lost(detector)
-
-    def _readout(self, detector: str) -> DetectorReadout:
-        landing, observation = self._work.landing, self._work.observation
-        shape = landing.readout_shape(observation.exposure, detector)
-        check_shape(observation, detector, shape)
-        if self._work.receipt.senders[detector].missing:
-            return landing.received_readout(observation.exposure, detector)
-        return self._telemetry(DetectorReadout, Stream.SCIENCE, detector)
-
-    def _received(self, detector: str, read: Callable[[], _T]) -> _T | None:
-        """Read telemetry; return None if it is lost."""
-        try:
-            return read()
-        except LostPacketsError:
-            return None
-
-    def _lost(self, sender: str) -> LostPacketsError:
-        missing = "; ".join(self._work.receipt.senders[sender].missing)
-        return LostPacketsError(
-            self._work.observation.exposure, sender,
-            f"packets have not come down: {missing or 'they are gone from the landing area'}",
-            "have them sent again: it is reprocessed when they arrive",
-        )  # fmt: skip
-
-    def _face(self, name: ProductName, missing: list[str]) -> None:
-        if self._work.receipt.senders[FACE].missing:
-            raise self._lost(FACE)
-        observation = self._work.observation
-        face = self._telemetry(FaceTelemetry, Stream.FACE)
-        made = [
-            detector
-            for detector in observation.executed.detectors
-            if _window_of(detector) not in missing
-        ]
-        model = face_model(observation, face, made)
-        self.outputs.append(self._write(name, model, FACE, missing))
-
-    def _missing_windows(self) -> list[str]:
-        """Name the guide windows of which there is no file."""
-        observation = self._work.observation
-        there = {str(output.name) for output in self.outputs} | set(self._windows)
-        return [
-            _window_of(detector)
-            for detector in observation.executed.detectors
-            if str(observation.name("guide_window", detector)) not in there
-        ]
-
-    def _telemetry(self, kind: type[_T], stream: Stream, detector: str | None = None) -> _T:
-        found = self._work.landing.telemetry(self._work.observation.exposure, stream, detector)
-        if not isinstance(found, kind):
-            raise TypeError(f"{stream.name} holds {type(found).__name__}")
-        return found
-
-    def _write(self, name: ProductName, model: Any, sender: str, missing: list[str]) -> Output:
-        path = self._scratch / str(name)
-        model.save(path)
-        return Output(
-            name,
-            path,
-            self._work.fingerprint(sender),
-            inputs=self._work.inputs(sender),
-            software=self._work.software,
-            metadata={**self._work.facts, **({MISSING: missing} if missing else {})},
-        )
-
-
-def _window_of(detector: str) -> str:
-    return f"{detector} guide window"

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from roman_assets.formatting.inventory import FileVersion
+from roman_assets.formatting.file_content import FileVersion
 
 ALL_ASKED_EVERY_S = 600.0
 

@@ -10,9 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets.formatting.data_unit import DataUnit, UnitHeader, join_beginning, join_chunks
-from roman_assets.formatting.inventory import FileVersion, LocatedUnit
+from roman_assets.errors import BadInputError, LostPacketsError, PassingFaultError
+from roman_assets.formatting.data_unit import (
+    DataUnit,
+    Stream,
+    UnitHeader,
+    UnitId,
+    join_beginning,
+    join_chunks,
+)
+from roman_assets.formatting.file_content import FileVersion, LocatedUnit
 from roman_assets.formatting.listing import NOT_OF_THE_FILE
 from roman_assets.formatting.packet import (
     PACKET_HEADER_SIZE,
@@ -21,8 +28,36 @@ from roman_assets.formatting.packet import (
     packet_size,
     read_packet,
 )
+from roman_assets.formatting.packet_history import HeldUnit, UnitHistory, unit_histories
+from roman_assets.products.observation import ExposureId
 
 REDELIVER = "deliver the packets again"
+
+
+def chosen_units(
+    located: Iterable[LocatedUnit], exposure: ExposureId, stream: Stream, detector: str | None
+) -> list[UnitHeader]:
+    """Return the valid version of each data unit; raise `BadInputError` if one has none."""
+    histories = histories_of(located).values()
+    chosen = [history.valid.header for history in histories if history.valid]
+    if not chosen:
+        raise nothing_in(exposure, stream, detector)
+    return chosen
+
+
+def histories_of(located: Iterable[LocatedUnit]) -> dict[UnitId, UnitHistory]:
+    """Sort located data units by unit and version."""
+    return unit_histories(
+        HeldUnit(part.header, part.file.arrival, sum(1 << chunk for chunk in part.offsets))
+        for part in located
+    )
+
+
+def nothing_in(exposure: ExposureId, stream: Stream, detector: str | None) -> LostPacketsError:
+    """Return the fault of a sender of which nothing is in."""
+    return LostPacketsError(
+        exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", REDELIVER
+    )
 
 
 @dataclass
@@ -54,8 +89,10 @@ class PacketFiles:
         self._streams.clear()
         self._opened.close()
 
-    def unit(self, header: UnitHeader, parts: Iterable[LocatedUnit]) -> DataUnit:
-        """Read a data unit of which the parts hold all chunks.
+    def unit(
+        self, header: UnitHeader, located: Iterable[LocatedUnit], nchunks: int | None = None
+    ) -> DataUnit:
+        """Read the first chunks of a data unit, all by default; they are in.
 
         Raises
         ------
@@ -64,20 +101,12 @@ class PacketFiles:
         PassingFaultError
             If a file cannot be read at present.
         """
+        parts = (part for part in located if part.header == header)
         places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
-        packets = [self._packet(header, chunk, *places[chunk]) for chunk in sorted(places)]
-        return join_chunks(header, packets[0].time, (packet.payload for packet in packets))
-
-    def received(
-        self, header: UnitHeader, nchunks: int, located: Iterable[LocatedUnit]
-    ) -> DataUnit:
-        """Read the first chunks of a data unit, all of which are in; raises as `unit` does."""
-        parts = [part for part in located if part.header == header]
-        if nchunks == header.nchunks:
-            return self.unit(header, parts)
-        places = {chunk: (part.file, at) for part in parts for chunk, at in part.offsets.items()}
-        packets = [self._packet(header, chunk, *places[chunk]) for chunk in range(nchunks)]
-        return join_beginning(header, packets[0].time, (packet.payload for packet in packets))
+        count = header.nchunks if nchunks is None else nchunks
+        packets = [self._packet(header, chunk, *places[chunk]) for chunk in range(count)]
+        join = join_chunks if count == header.nchunks else join_beginning
+        return join(header, packets[0].time, (packet.payload for packet in packets))
 
     def _packet(self, header: UnitHeader, chunk: int, file: FileVersion, offset: int) -> Packet:
         content = self._content(file, offset)

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from roman_assets.archive.durability import locked, make_directory
 from roman_assets.data_root import DataRoot
-from roman_assets.formatting.receipt import RECEIPT_EVENTS, Receipt
+from roman_assets.formatting.receipt import Receipt
+from roman_assets.formatting.receipt_evaluation import RECEIPT_EVENTS
 from roman_assets.products.deadline import Clock, ClockEvent, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureId

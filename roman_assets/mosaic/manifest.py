@@ -10,7 +10,7 @@ from datetime import datetime
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ancillary import ExecutedVisit, VisitStatus
+from roman_assets.formatting.executed_visit import ExecutedVisit, VisitStatus
 from roman_assets.formatting.landing import executed_visits
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import ProductKind, Step, expected_kinds

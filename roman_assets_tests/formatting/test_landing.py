@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, PassingFaultError
-from roman_assets.formatting import inventory, listing
 from roman_assets.formatting import landing as landing_module
+from roman_assets.formatting import listing
 from roman_assets.formatting.data_unit import Stream
-from roman_assets.formatting.landing import LandingArea
-from roman_assets.formatting.packet import SequenceCounters, encode
+from roman_assets.formatting.landing import LandingArea, ScanResult
+from roman_assets.formatting.packet import PacketReader, SequenceCounters, encode
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.observation import ExposureId, OpticalElement, Survey
 from roman_assets_tests.support.telemetry_samples import (
@@ -128,7 +128,7 @@ def test_however_packets_arrive_the_exposure_is_the_same(reference, rng, repeate
 @given(number=st.integers(0, len(PACKETS) - 1))
 @settings(max_examples=15, deadline=None)
 def test_a_lost_packet_keeps_the_exposure_open_and_the_gap_is_named(number):
-    lost = landing_module.PacketReader(BytesIO(PACKETS[number]), "one packet")
+    lost = PacketReader(BytesIO(PACKETS[number]), "one packet")
     (packet,) = lost
     with tempfile.TemporaryDirectory() as directory:
         area = LandingArea(DataRoot(Path(directory)))
@@ -411,9 +411,9 @@ def test_each_file_is_read_once(complete, monkeypatch):
     def refuse(path, spacecraft):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr(landing_module, "_read", refuse)
-    assert complete.scan() == landing_module.ScanResult()
-    assert LandingArea(complete.root).scan() == landing_module.ScanResult()
+    monkeypatch.setattr(landing_module, "begin_reading", refuse)
+    assert complete.scan() == ScanResult()
+    assert LandingArea(complete.root).scan() == ScanResult()
 
 
 def test_a_budget_ends_a_scan_between_files_and_the_next_goes_on(area):
@@ -439,7 +439,7 @@ def test_a_budget_ends_a_scan_within_a_large_file_and_the_next_goes_on(area, ref
     assert next(result.taken for result in results if result.taken) == (path.name,)
     assert sum(len(result.taken) for result in results) == 4
     assert area.receipt(EXPOSURE).content_version == reference
-    assert area.scan() == landing_module.ScanResult()
+    assert area.scan() == ScanResult()
 
 
 def test_only_the_operator_can_look_into_the_landing_area(area):
@@ -448,7 +448,7 @@ def test_only_the_operator_can_look_into_the_landing_area(area):
 
 def test_unfinished_files_are_not_looked_at(area):
     (area.path / ".contact.l0").write_bytes(b"".join(PACKETS)[:1000])
-    assert area.scan() == landing_module.ScanResult()
+    assert area.scan() == ScanResult()
 
 
 def test_a_file_taken_away_no_longer_counts(complete):
@@ -484,14 +484,14 @@ def test_several_scans_at_once_take_every_file_in_once(area):
     assert area.receipt(EXPOSURE).complete
     contents = [case.content for case in SetAside(area.root).list() if case.content]
     assert [path.name for path in contents] == ["noise.l0"]
-    assert area.scan() == landing_module.ScanResult()
+    assert area.scan() == ScanResult()
 
 
 def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monkeypatch):
     place_ancillary(area)
     for number, packet in enumerate(PACKETS):
         place(area, f"{number:03d}.l0", packet)
-    read = landing_module._read
+    read = landing_module.begin_reading
     crashed = 0
     for after in range(0, len(PACKETS), 7):
         calls = iter(range(after + 1))
@@ -501,7 +501,7 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
                 raise KeyboardInterrupt
             return read(path, spacecraft)
 
-        monkeypatch.setattr(landing_module, "_read", dying)
+        monkeypatch.setattr(landing_module, "begin_reading", dying)
         try:
             LandingArea(area.root).scan()
         except KeyboardInterrupt:
@@ -513,7 +513,7 @@ def test_a_scan_killed_at_any_file_is_finished_by_the_next(area, reference, monk
 
 
 def test_an_index_that_cannot_be_used_is_a_passing_fault(area):
-    (area.path / f".inventory-v{inventory._VERSION}.sqlite").mkdir()
+    area._inventory.database.path.mkdir()
     with pytest.raises(PassingFaultError, match="index"):
         area.scan()
 
@@ -526,7 +526,7 @@ def test_a_file_replaced_under_its_name_is_read_again(area, monkeypatch):
     place(area, "b.l0", PACKETS[1])
     place(area, "a.l0", PACKETS[2])
     assert set(area.scan().taken) == {"a.l0", "b.l0"}
-    assert area.scan() == landing_module.ScanResult()
+    assert area.scan() == ScanResult()
 
 
 def test_directories_of_the_landing_area_count_and_files_in_them_are_read_and_set_aside(area):
@@ -560,8 +560,8 @@ def test_what_another_process_took_in_is_not_read_again(area, monkeypatch):
     area.scan()
     place(area, "b.l0", PACKETS[1])
     assert LandingArea(area.root).scan().taken == ("b.l0",)
-    monkeypatch.setattr(landing_module, "_read", None)
-    assert area.scan() == landing_module.ScanResult()
+    monkeypatch.setattr(landing_module, "begin_reading", None)
+    assert area.scan() == ScanResult()
 
 
 def test_a_scan_out_of_time_goes_on_with_the_next(area):

@@ -8,7 +8,7 @@ import pytest
 
 from roman_assets.errors import BadInputError
 from roman_assets.formatting.data_unit import UnitHeader, decode
-from roman_assets.formatting.inventory import FileVersion, LocatedUnit
+from roman_assets.formatting.file_content import FileVersion, LocatedUnit
 from roman_assets.formatting.packet import PacketReader, SequenceCounters, encode
 from roman_assets.formatting.packet_files import PacketFiles
 from roman_assets_tests.support.telemetry_samples import readout

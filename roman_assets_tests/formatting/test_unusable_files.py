@@ -179,17 +179,17 @@ def test_whatever_is_raised_while_one_file_is_read_the_index_stays_and_the_rest_
     first(place(area, "odd.l0", GOOD))
     place(area, "good.l0", GOOD)
     (area.path / "visit.json").write_text(executed_visit().model_dump_json())
-    index = area._inventory.identity
-    read = landing_module._read
+    index = area._inventory.database.identity
+    read = landing_module.begin_reading
 
     def reading(path: Path, spacecraft):
         if path.name == "odd.l0":
             raise error
         return read(path, spacecraft)
 
-    monkeypatch.setattr(landing_module, "_read", reading)
+    monkeypatch.setattr(landing_module, "begin_reading", reading)
     assert set(area.scan().taken) == {"good.l0", "visit.json"}
-    assert area._inventory.identity == index
+    assert area._inventory.database.identity == index
     (case,) = SetAside(area.root).list()
     assert case.content.name == "odd.l0"
 
@@ -200,7 +200,7 @@ def test_a_process_with_too_many_open_files_sets_nothing_aside(area, monkeypatch
     def reading(path: Path, spacecraft):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(landing_module, "_read", reading)
+    monkeypatch.setattr(landing_module, "begin_reading", reading)
     with pytest.raises(PassingFaultError, match="open files"):
         area.scan()
     monkeypatch.undo()
@@ -211,7 +211,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again_and_not_set_asid
     area, monkeypatch
 ):
     place(area, "contact.l0", b"noise")
-    read = landing_module._read
+    read = landing_module.begin_reading
 
     def reading(path: Path, spacecraft):
         try:
@@ -219,7 +219,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again_and_not_set_asid
         finally:
             place(area, "contact.l0", GOOD)
 
-    monkeypatch.setattr(landing_module, "_read", reading)
+    monkeypatch.setattr(landing_module, "begin_reading", reading)
     assert area.scan() == ScanResult()
     monkeypatch.undo()
     assert area.scan().taken == ("contact.l0",)

@@ -10,11 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ancillary import (
-    ExecutedVisit,
-    content_hash,
-    parse_document,
-)
+from roman_assets.formatting.ancillary import content_hash, parse_document
+from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.products.observation import ExposureId
 from roman_assets_tests.support.telemetry_samples import MA_TABLE, executed_visit
 

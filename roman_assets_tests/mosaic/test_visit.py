@@ -12,7 +12,7 @@ from roman_datamodels import datamodels
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.formatting.ancillary import ExecutedVisit, VisitStatus
+from roman_assets.formatting.executed_visit import ExecutedVisit, VisitStatus
 from roman_assets.formatting.landing import LandingArea
 from roman_assets.mosaic import coadd as mosaic_pipeline
 from roman_assets.mosaic.manifest import visit_manifest

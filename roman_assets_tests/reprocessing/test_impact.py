@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ancillary import EphemerisKind
+from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.products.kind import Step
 from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.registry import Registry

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from roman_assets.formatting.ancillary import (
+from roman_assets.formatting.executed_visit import (
     DetectorAperture,
     ExecutedExposure,
     ExecutedVisit,
@@ -17,10 +17,10 @@ from roman_assets.formatting.ancillary import (
     GuideStar,
     GuideWindowTable,
     Guiding,
-    MATable,
     Pointing,
     Program,
 )
+from roman_assets.formatting.ma_table import MATable
 from roman_assets.formatting.telemetry import (
     DetectorReadout,
     FaceTelemetry,

@@ -27,14 +27,11 @@ from roman_assets.archive.durability import (
     temporary_name,
 )
 from roman_assets.data_root import DataRoot
-from roman_assets.formatting.ancillary import ExecutedVisit, MATable
 from roman_assets.formatting.data_unit import Stream
-from roman_assets.formatting.landing import (
-    DOCUMENT_SUFFIX,
-    EPHEMERIS_SUFFIX,
-    PACKET_SUFFIX,
-    LandingArea,
-)
+from roman_assets.formatting.executed_visit import ExecutedVisit
+from roman_assets.formatting.file_reading import DOCUMENT_SUFFIX, EPHEMERIS_SUFFIX, PACKET_SUFFIX
+from roman_assets.formatting.landing import LandingArea
+from roman_assets.formatting.ma_table import MATable
 from roman_assets.formatting.packet import (
     MAX_PACKET_SIZE,
     Packet,

@@ -9,16 +9,16 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from roman_assets.formatting.ancillary import (
+from roman_assets.formatting.executed_visit import (
     DetectorAperture,
     Dither,
     ExecutedExposure,
     ExecutedVisit,
     GuideStar,
-    MATable,
     Pointing,
     Program,
 )
+from roman_assets.formatting.ma_table import MATable
 from roman_assets.products.observation import ExposureId, Survey
 from roman_assets.simulation.telescope import survey_plan as plan
 from roman_assets.simulation.telescope.detector_geometry import (

@@ -19,12 +19,7 @@ from astropy.table import Table
 from gwcs import WCS
 from numpy.typing import NDArray
 
-from roman_assets.formatting.ancillary import (
-    GuideMode,
-    GuideStar,
-    GuideWindowTable,
-    Guiding,
-)
+from roman_assets.formatting.executed_visit import GuideMode, GuideStar, GuideWindowTable, Guiding
 from roman_assets.formatting.telemetry import (
     FaceTelemetry,
     GuideWindowPhase,

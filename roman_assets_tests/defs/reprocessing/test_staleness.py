@@ -22,7 +22,7 @@ from roman_assets.defs.reprocessing.staleness import (
     changed_versions,
     first_version,
 )
-from roman_assets.formatting.ancillary import EphemerisKind
+from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.landing import LandingArea
 from roman_assets.simulation.telescope.crds_cache import CONTEXTS
 from roman_assets.simulation.telescope.ephemeris import orbit_message

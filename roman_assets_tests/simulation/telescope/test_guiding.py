@@ -4,7 +4,8 @@ import numpy as np
 import pysiaf
 import pytest
 
-from roman_assets.formatting.ancillary import VisitStatus, parse_document
+from roman_assets.formatting.ancillary import parse_document
+from roman_assets.formatting.executed_visit import VisitStatus
 from roman_assets.formatting.packet import SequenceCounters, encode
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.simulation.telescope.effective_psf import effective_psf
