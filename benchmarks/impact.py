@@ -45,7 +45,8 @@ from roman_assets.registry.store.new_tier import new_tier
 from roman_assets.registry.store.snapshot import Snapshot, publish_snapshot
 from roman_assets.registry.store.tiers import TieredDatabase
 from roman_assets.reprocessing.impact import impact_of
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS, build_crds_cache
+from roman_assets.simulation.telescope.crds_cache import build_crds_cache
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 from roman_assets.simulation.telescope.scene import SkyCircle
 

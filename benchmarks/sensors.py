@@ -48,7 +48,6 @@ from roman_assets.defs.lib.memory import SensorMemory
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.defs.visit import sensors as visits
 from roman_assets.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import (
     DetectorAperture,
     ExecutedExposure,
@@ -68,6 +67,7 @@ from roman_assets.formatting.file_content import (
 )
 from roman_assets.formatting.inventory import Inventory
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.receipt import Receipt
 from roman_assets.formatting.receipt_record import statement_of
 from roman_assets.products.deadline import ClockEvent

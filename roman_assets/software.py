@@ -86,7 +86,7 @@ _FORMATTING = Recipe(
         "formatting/ancillary.py",
         "formatting/data_unit.py",
         "formatting/document.py",
-        "formatting/ephemeris.py",
+        "formatting/orbit_ephemeris.py",
         "formatting/executed_visit.py",
         "formatting/file_window.py",
         "formatting/formatting_step.py",
@@ -114,7 +114,7 @@ _CALIBRATION = Recipe(
         "calibration/common_pointing.py",
         # the definitive ephemeris of a supplement
         "formatting/document.py",
-        "formatting/ephemeris.py",
+        "formatting/orbit_ephemeris.py",
         "formatting/telemetry.py",
     ),
     (*_PIPELINES, "oem"),

@@ -16,7 +16,7 @@ from typing import Any, Self
 from roman_assets.archive.durability import disk_space
 from roman_assets.calibration.preview import try_previews
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import open_ephemeris
+from roman_assets.formatting.orbit_ephemeris import open_ephemeris
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import ProductName
 from roman_assets.products.pointing import ALIGNED, ALIGNMENT_FAILED, PointingSource
@@ -299,7 +299,7 @@ def _refine_ephemeris(supplement: Path, orbit_file: Path) -> None:
     from astropy.time import Time
     from roman_datamodels import datamodels
 
-    from roman_assets.formatting.ephemeris import ephemeris_metadata
+    from roman_assets.formatting.orbit_ephemeris import ephemeris_metadata
 
     ephemeris = open_ephemeris(orbit_file)
     with datamodels.open(supplement) as model:

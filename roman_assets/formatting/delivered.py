@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedExposure, VisitStatus
 from roman_assets.formatting.level1_file import Level1File
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.receipt import Ancillary, DeliveredFile, Receipt, SenderReceipt
 from roman_assets.formatting.receipt_evaluation import newest_ephemeris
 from roman_assets.products.deadline import ClockEvent

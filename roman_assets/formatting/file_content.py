@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from roman_assets.formatting.data_unit import UnitHeader
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.formatting.level1_file import Level1File
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ class PacketContent:
 
 @dataclass(frozen=True)
 class EphemerisContent:
-    """What an ephemeris file covers; see `ephemeris.Ephemeris`."""
+    """What an ephemeris file covers; see `orbit_ephemeris.Ephemeris`."""
 
     kind: EphemerisKind
     start: datetime

@@ -11,7 +11,6 @@ from pathlib import Path
 from roman_assets.errors import BadInputError, PassingFaultError, PlatformError, printable
 from roman_assets.formatting.ancillary import read_document
 from roman_assets.formatting.data_unit import UnitHeader
-from roman_assets.formatting.ephemeris import Ephemeris
 from roman_assets.formatting.file_content import (
     EphemerisContent,
     FileContent,
@@ -20,6 +19,7 @@ from roman_assets.formatting.file_content import (
 )
 from roman_assets.formatting.level1_file import read_level1
 from roman_assets.formatting.listing import NOT_OF_THE_FILE
+from roman_assets.formatting.orbit_ephemeris import Ephemeris
 from roman_assets.formatting.packet import PacketReader
 from roman_assets.formatting.packet_files import REDELIVER
 from roman_assets.formatting.spacecraft import Spacecraft

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import open_ephemeris
 from roman_assets.formatting.executed_visit import ExecutedExposure, ExecutedVisit
 from roman_assets.formatting.landing import LandingArea
 from roman_assets.formatting.level1_metadata import Observation
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import open_ephemeris
 from roman_assets.formatting.receipt import Receipt
 from roman_assets.products.kind import Step
 from roman_assets.products.name import ProductName, level0_name

@@ -19,7 +19,6 @@ from roman_assets.errors import BadInputError
 from roman_assets.formatting.ancillary import content_hash
 from roman_assets.formatting.data_unit import Stream
 from roman_assets.formatting.delivered import evaluate_delivered, require_agreement, span_of
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.formatting.file_content import (
     FileContent,
@@ -46,6 +45,7 @@ from roman_assets.formatting.inventory_rows import (
 )
 from roman_assets.formatting.level1_file import Level1File
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.receipt import Ancillary, Receipt
 from roman_assets.formatting.receipt_evaluation import evaluate
 from roman_assets.products.deadline import ClockEvent

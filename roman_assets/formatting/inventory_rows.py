@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from roman_assets.formatting.ancillary import content_hash, parse_document
 from roman_assets.formatting.data_unit import Compression, Stream, UnitHeader, UnitId
 from roman_assets.formatting.delivered import HeldLevel1
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.formatting.file_content import (
     EphemerisContent,
@@ -27,6 +26,7 @@ from roman_assets.formatting.file_content import (
 )
 from roman_assets.formatting.level1_file import Level1File
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.packet_history import HeldUnit
 from roman_assets.formatting.receipt import HeldEphemeris, Receipt
 from roman_assets.formatting.receipt_evaluation import RECEIPT_EVENTS

@@ -15,7 +15,6 @@ from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError, LostPacketsError
 from roman_assets.formatting.data_unit import Stream, decode, decode_received
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.formatting.file_content import FileVersion
 from roman_assets.formatting.file_reading import (
@@ -30,6 +29,7 @@ from roman_assets.formatting.file_reading import (
 from roman_assets.formatting.inventory import Inventory, ReceiptChanges, made_of_packets
 from roman_assets.formatting.level1_file import Level1File
 from roman_assets.formatting.listing import DirectoryListing, status_of
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.packet_files import (
     REDELIVER,
     PacketFiles,

@@ -15,7 +15,6 @@ from stcal.alignment.util import compute_s_region_keyword
 from stcal.velocity_aberration import compute_va_effects
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import SpacecraftState, ephemeris_metadata
 from roman_assets.formatting.executed_visit import DetectorAperture, ExecutedVisit
 from roman_assets.formatting.level1_guiding import window_of
 from roman_assets.formatting.level1_metadata import (
@@ -26,6 +25,7 @@ from roman_assets.formatting.level1_metadata import (
     instrument_metadata,
     utc_time,
 )
+from roman_assets.formatting.orbit_ephemeris import SpacecraftState, ephemeris_metadata
 from roman_assets.formatting.telemetry import (
     REFERENCE_OUTPUT_COLUMNS,
     DetectorReadout,

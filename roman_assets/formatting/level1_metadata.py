@@ -17,9 +17,9 @@ from astropy.time import Time
 from romancal.assign_wcs.assign_wcs import v23tosky
 
 from roman_assets.build import build
-from roman_assets.formatting.ephemeris import EphemerisKind, SpacecraftState
 from roman_assets.formatting.executed_visit import ExecutedExposure, ExecutedVisit
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind, SpacecraftState
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.name import DetectorFileSet, ExposureFileSet, ProductName
 from roman_assets.products.observation import ExposureId

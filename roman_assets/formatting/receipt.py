@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedVisit
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement, Survey
 from roman_assets.products.origin import Origin
@@ -16,7 +16,7 @@ from roman_assets.products.origin import Origin
 
 @dataclass(frozen=True)
 class HeldEphemeris:
-    """An ephemeris file of the landing area; see `ephemeris.Ephemeris`."""
+    """An ephemeris file of the landing area; see `orbit_ephemeris.Ephemeris`."""
 
     path: Path
     kind: EphemerisKind

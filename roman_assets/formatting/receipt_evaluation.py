@@ -18,9 +18,9 @@ from pathlib import Path
 
 from roman_assets.formatting.ancillary import content_hash
 from roman_assets.formatting.data_unit import Stream, UnitId
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import ExecutedExposure, VisitStatus
 from roman_assets.formatting.ma_table import MATable
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.packet_history import HeldUnit, UnitHistory, unit_histories
 from roman_assets.formatting.receipt import Ancillary, HeldEphemeris, Receipt, SenderReceipt
 from roman_assets.products.deadline import ClockEvent

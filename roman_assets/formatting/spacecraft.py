@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import Ephemeris
+from roman_assets.formatting.orbit_ephemeris import Ephemeris
 from roman_assets.settings.settings_file import read_settings
 
 FILE_NAME = "spacecraft.toml"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind, open_ephemeris
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind, open_ephemeris
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import DETECTORS, ExposureId
 from roman_assets.products.pixel_scale import PixelScale

@@ -11,7 +11,7 @@ from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 from roman_assets_tests.support import reprocessed_season as season
 from roman_assets_tests.support.reprocessed_season import Season, detector_names, exposure_key

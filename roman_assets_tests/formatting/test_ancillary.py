@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from roman_assets.errors import BadInputError
 from roman_assets.formatting.ancillary import content_hash, parse_document, read_document
-from roman_assets.formatting.ephemeris import Ephemeris, EphemerisKind, open_ephemeris
+from roman_assets.formatting.orbit_ephemeris import Ephemeris, EphemerisKind, open_ephemeris
 from roman_assets.products.observation import Survey
 from roman_assets_tests.support.telemetry_samples import (
     EXPOSURE,

@@ -16,12 +16,9 @@ from roman_assets.archive.file_archive import FileArchive
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import sha256_of
 from roman_assets.data_root import DataRoot
-from roman_assets.defs.exposure.sensors import (
-    ExposureState,
-    LandingWatch,
-    delivered_exposures,
-    run_request,
-)
+from roman_assets.defs.exposure.exposure_state import ExposureState, delivered_exposures
+from roman_assets.defs.exposure.landing_watch import LandingWatch
+from roman_assets.defs.exposure.sensors import run_request
 from roman_assets.errors import BadInputError
 from roman_assets.formatting.formatting_step import format_exposure, make_level1, why_again
 from roman_assets.formatting.landing import LandingArea

@@ -11,11 +11,11 @@ from stcal.alignment.util import sregion_to_footprint
 
 import roman_assets
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind, SpacecraftState
 from roman_assets.formatting.executed_visit import GuideWindowTable
 from roman_assets.formatting.level1 import science_raw
 from roman_assets.formatting.level1_guiding import face_model, guide_window_model
 from roman_assets.formatting.level1_metadata import Observation
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind, SpacecraftState
 from roman_assets.products.observation import DETECTORS, ExposureType
 from roman_assets_tests.support.telemetry_samples import (
     EXPOSURE,

@@ -9,8 +9,8 @@ from roman_assets.archive.set_aside import SetAside
 from roman_assets.cli.status_tables import status_tables
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import Ephemeris, EphemerisKind
 from roman_assets.formatting.landing import LandingArea
+from roman_assets.formatting.orbit_ephemeris import Ephemeris, EphemerisKind
 from roman_assets.formatting.spacecraft import FILE_NAME, Spacecraft
 from roman_assets.simulation.telescope.ephemeris import orbit_message
 from roman_assets_tests.support.telemetry_samples import (

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import Ephemeris
+from roman_assets.formatting.orbit_ephemeris import Ephemeris
 from roman_assets.formatting.spacecraft import Spacecraft
 from roman_assets.formatting.telemetry import EARLIEST, LATEST
 from roman_assets_tests.support.telemetry_samples import write_oem

@@ -16,7 +16,7 @@ from roman_assets.references.context_comparison import (
     ReferenceChange,
     ReferenceSelection,
 )
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 
 TRUE = CONTEXTS[1]

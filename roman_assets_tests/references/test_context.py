@@ -17,7 +17,8 @@ from roman_assets.references.context import (
     require_context,
     use_context,
 )
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS, set_operational_context
+from roman_assets.simulation.telescope.crds_cache import set_operational_context
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 VARIABLES = ("CRDS_PATH", "CRDS_OBSERVATORY", "CRDS_SERVER_URL", "CRDS_READONLY_CACHE")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roman_assets.calibration.exposure import calibrate_exposure
-from roman_assets.defs.visit.sensors import visit_states
+from roman_assets.defs.visit.visit_state import visit_states
 from roman_assets.errors import BadInputError
 from roman_assets.mosaic.manifest import visit_manifests
 from roman_assets.mosaic.visit import mosaic_visit

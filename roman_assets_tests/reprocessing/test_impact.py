@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.products.kind import Step
 from roman_assets.products.pixel_scale import PixelScale
 from roman_assets.registry.registry import Registry
@@ -22,7 +22,7 @@ from roman_assets.reprocessing.change import (
 )
 from roman_assets.reprocessing.impact import Impact, impact_of
 from roman_assets.reprocessing.impact_text import impact_lines
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.ephemeris import orbit_message
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 from roman_assets.software import installed_version

@@ -34,7 +34,7 @@ from roman_assets.reprocessing.proposal import (
     require_as_approved,
     state_of,
 )
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 from roman_assets_tests.support.reprocessed_season import (
     Season,

@@ -35,7 +35,7 @@ from roman_assets.defs.lib.memory import Remembered, SensorMemory
 from roman_assets.defs.lib.partitions import PARTITIONS
 from roman_assets.defs.lib.registry_changes import RegistryChanges
 from roman_assets.defs.lib.resources import Installation
-from roman_assets.defs.visit.sensors import visit_of_key
+from roman_assets.defs.visit.visit_watch import visit_of_key
 from roman_assets.errors import PassingFaultError
 from roman_assets.products.deadline import Deadline, ProductState
 from roman_assets.products.kind import KIND_BY_NAME, Level

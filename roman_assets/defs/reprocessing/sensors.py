@@ -28,7 +28,8 @@ from roman_assets.defs.lib.partitions import exposure_partitions, visit_of, visi
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.defs.lib.run_history import WORK_TAG, due_run_keys, keys_to_try_again
 from roman_assets.defs.reprocessing.assets import REPROCESSING_PROPOSALS, proposals_markdown
-from roman_assets.defs.visit.sensors import Approval, approval_tags
+from roman_assets.defs.visit.sensors import approval_tags
+from roman_assets.defs.visit.visit_state import Approval
 from roman_assets.products.kind import Step
 from roman_assets.products.retry import RetryPauses
 

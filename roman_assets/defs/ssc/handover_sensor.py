@@ -23,7 +23,7 @@ from roman_assets.defs.lib.partitions import exposure_partitions, is_exposure, s
 from roman_assets.defs.lib.registry_changes import RegistryChanges
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.defs.lib.specs import EXPOSURE_HANDOVER, RELEASE_HANDOVER, VISIT_HANDOVER
-from roman_assets.defs.visit.sensors import visit_of_key
+from roman_assets.defs.visit.visit_watch import visit_of_key
 from roman_assets.errors import BadInputError
 from roman_assets.products.deadline import CLOCK_START, Deadline
 from roman_assets.products.kind import Level
@@ -44,7 +44,7 @@ VISITS_PER_TICK = 200
 class HandoverWatch(Remembered):
     """The visits of an installation that are still to be handed over to the SSC.
 
-    Like `roman_assets.defs.visit.sensors.VisitWatch` it is a memory that spares work and decides
+    Like `defs.visit.visit_watch.VisitWatch` it is a memory that spares work and decides
     nothing; empty after a restart, when everything is compared.
 
     Parameters

@@ -25,7 +25,7 @@ from roman_assets.defs.lib.in_progress import partitions_in_progress
 from roman_assets.defs.lib.in_time_check import ledger_rows
 from roman_assets.defs.lib.partitions import OBSERVED_PARTITIONS
 from roman_assets.defs.lib.resources import Installation
-from roman_assets.defs.visit.sensors import visit_of_key
+from roman_assets.defs.visit.visit_watch import visit_of_key
 from roman_assets.products.deadline import ProductState
 from roman_assets.products.observation import VisitId
 from roman_assets.settings.automation_settings import partition_window

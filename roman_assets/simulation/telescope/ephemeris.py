@@ -24,7 +24,7 @@ from oem import OrbitEphemerisMessage
 from oem.components import EphemerisSegment, HeaderSection, MetaDataSection
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 
 ORBIT_FILE = "RST_103026.oem"
 SHORTEST_STEP = timedelta(minutes=10)

@@ -18,11 +18,9 @@ from roman_assets.archive.durability import disk_space, locked, write_durably
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import OpticalElement
 from roman_assets.references.context import known_contexts
-from roman_assets.simulation.telescope.crds_cache import (
-    MAPPINGS,
-    REFERENCES,
-    set_operational_context,
-)
+from roman_assets.simulation.telescope.crds_cache import set_operational_context
+from roman_assets.simulation.telescope.crds_ledger import REFERENCES
+from roman_assets.simulation.telescope.crds_mappings import MAPPINGS
 
 _INSTRUMENT = "WFI"
 FIRST_DATE = datetime(2020, 1, 1, tzinfo=UTC)

@@ -21,8 +21,8 @@ from stcal.velocity_aberration import compute_va_effects
 
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import PassingFaultError
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.executed_visit import GuideStar
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.formatting.telemetry import (
     DetectorReadout,
     GuideWindowReadout,

@@ -8,6 +8,7 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from roman_assets.defs.exposure import landing_watch
 from roman_assets.defs.exposure import sensors as landing
 from roman_assets.defs.lib import in_progress
 from roman_assets.defs.lib.in_progress import WILL_RETRY_TAG
@@ -141,7 +142,7 @@ def test_receipt_is_reported_once_with_its_content_as_version(sky: Sky) -> None:
 
 
 def test_many_exposures_are_requested_in_the_order_of_their_receipt(sky: Sky, monkeypatch) -> None:
-    monkeypatch.setattr(landing, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(landing_watch, "RUNS_PER_TICK", 2)
     keys = [exposure_key(number) for number in (3, 1, 2)]
     for key in keys:
         sky.receive(key)
@@ -348,7 +349,7 @@ def test_a_run_that_somebody_cancelled_is_left_to_people(sky: Sky, clock: ClockO
 def test_after_an_outage_the_earliest_deadlines_come_first_and_not_all_at_once(
     sky: Sky, clock: ClockOfTests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landing, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(landing_watch, "RUNS_PER_TICK", 2)
     keys = [exposure_key(number) for number in (3, 1, 5, 2, 4)]
     for key in keys:
         sky.receive(key)

@@ -11,7 +11,7 @@ from roman_assets.archive.file_archive import FileArchive
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.defs.exposure.assets import level1
-from roman_assets.defs.exposure.sensors import LandingWatch
+from roman_assets.defs.exposure.landing_watch import LandingWatch
 from roman_assets.defs.lib.partitions import exposure_partitions
 from roman_assets.defs.lib.resources import Installation
 from roman_assets.products.deadline import utc_now

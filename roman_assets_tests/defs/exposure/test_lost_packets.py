@@ -21,8 +21,8 @@ from roman_datamodels.dqflags import pixel
 from roman_assets.archive.file_archive import FileArchive
 from roman_assets.calibration.exposure import calibrate_exposure
 from roman_assets.data_root import DataRoot
-from roman_assets.defs.exposure.sensors import LandingWatch
-from roman_assets.defs.visit.sensors import VisitWatch
+from roman_assets.defs.exposure.landing_watch import LandingWatch
+from roman_assets.defs.visit.visit_watch import VisitWatch
 from roman_assets.formatting.formatting_step import format_exposure
 from roman_assets.mosaic.visit import mosaic_visit
 from roman_assets.products.deadline import Blame, ProductState, utc_now

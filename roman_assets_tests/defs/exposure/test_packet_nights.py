@@ -13,8 +13,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from roman_assets.defs.exposure.sensors import LandingWatch
-from roman_assets.defs.visit.sensors import VisitState, VisitWatch
+from roman_assets.defs.exposure.landing_watch import LandingWatch
+from roman_assets.defs.visit.visit_state import VisitState
+from roman_assets.defs.visit.visit_watch import VisitWatch
 from roman_assets.formatting.formatting_step import format_exposure
 from roman_assets.products.deadline import Blame, ProductState, utc_now
 from roman_assets.products.kind import Step

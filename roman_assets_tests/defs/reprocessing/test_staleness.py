@@ -22,9 +22,9 @@ from roman_assets.defs.reprocessing.staleness import (
     changed_versions,
     first_version,
 )
-from roman_assets.formatting.ephemeris import EphemerisKind
 from roman_assets.formatting.landing import LandingArea
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.ephemeris import orbit_message
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
 from roman_assets_tests.support.reprocessed_season import Season, start_of, visit_key

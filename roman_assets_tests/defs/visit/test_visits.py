@@ -8,7 +8,9 @@ from dagster import DagsterEventType
 
 from roman_assets.defs.lib import in_progress
 from roman_assets.defs.visit import sensors as visits
-from roman_assets.defs.visit.sensors import VisitState, VisitWatch, run_request
+from roman_assets.defs.visit.sensors import run_request
+from roman_assets.defs.visit.visit_state import VisitState
+from roman_assets.defs.visit.visit_watch import VisitWatch
 from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.products.kind import Step
 from roman_assets.products.observation import ExposureType, Survey, VisitId

@@ -18,7 +18,7 @@ from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.releases.publication import publish_release
 from roman_assets.releases.run import begin_release, state_of, work_on_release
 from roman_assets.simulation.ssc.program import run
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
 from roman_assets.simulation.telescope.telescope import observe
 from roman_assets.software import installed_version

@@ -13,7 +13,8 @@ from romancal.pipeline import ExposurePipeline
 
 from roman_assets.products.observation import ExposureId, ExposureType, OpticalElement, Survey
 from roman_assets.references.context import use_context
-from roman_assets.simulation.telescope.crds_cache import CONTEXTS, build_crds_cache
+from roman_assets.simulation.telescope.crds_cache import build_crds_cache
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.detector_geometry import wcsinfo
 from roman_assets.simulation.telescope.effective_psf import JITTER_MAS
 from roman_assets.simulation.telescope.response import DetectorResponse

@@ -15,12 +15,12 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.observation import ExposureType, OpticalElement
 from roman_assets.references.context import ASTROMETRIC_CATALOG, best_references
 from roman_assets.simulation.telescope.crds_cache import (
-    CONTEXTS,
-    CacheSettings,
     cache_settings,
     set_operational_context,
     stored_epsf,
 )
+from roman_assets.simulation.telescope.crds_ledger import CacheSettings
+from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.effective_psf import effective_psf
 from roman_assets.simulation.telescope.scene import SkyCircle
 from roman_assets_tests.support.small_crds_cache import SEED, build_small

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from roman_assets.errors import BadInputError
-from roman_assets.formatting.ephemeris import EphemerisKind, open_ephemeris
+from roman_assets.formatting.orbit_ephemeris import EphemerisKind, open_ephemeris
 from roman_assets.simulation.telescope.ephemeris import barycentric_velocity, orbit_message
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
