@@ -42,8 +42,8 @@ def simulate(root: Path, detectors: int, window: int | None) -> None:
     from roman_assets.formatting.formatting_step import format_exposure
     from roman_assets.formatting.landing import LandingArea
     from roman_assets.products.observation import DETECTORS
+    from roman_assets.simulation.telescope.observing import observe
     from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-    from roman_assets.simulation.telescope.telescope import observe
 
     data = DataRoot(root)
     plan = VisitPlan.from_requests([DEMO_REQUESTS[0]], detectors=DETECTORS[:detectors])

@@ -37,7 +37,7 @@ def downlink(
     lost: Collection[int] = (),
 ) -> None:
     """Observe a plan and land its packets and ancillary files, with progress bars."""
-    from roman_assets.simulation.telescope.telescope import observe
+    from roman_assets.simulation.telescope.observing import observe
 
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
@@ -134,7 +134,8 @@ def simulate(
     themselves.
     """
     from roman_assets.simulation.telescope.downlink import Downlink
-    from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+    from roman_assets.simulation.telescope.planned_exposure import Pointing
+    from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 
     root = DataRoot.from_environment()
     if held_back:

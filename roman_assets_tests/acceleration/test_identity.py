@@ -27,8 +27,8 @@ from roman_assets.references.context import (
     operational_context,
 )
 from roman_assets.registry.registry import Registry
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan, VisitRequest
-from roman_assets.simulation.telescope.telescope import observe
 from roman_assets_tests.support.own_crds_cache import own_crds_cache
 from roman_assets_tests.support.product_identity import difference_of_products
 

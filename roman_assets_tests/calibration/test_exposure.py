@@ -28,8 +28,8 @@ from roman_assets.records.record import ProductEntry
 from roman_assets.references.context import operational_context
 from roman_assets.registry.registry import Registry
 from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-from roman_assets.simulation.telescope.telescope import observe
 from roman_assets.software import installed_software
 from roman_assets_tests.support.observed_visit import Observed
 

@@ -20,8 +20,8 @@ from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId
 from roman_assets.registry.registry import Registry
 from roman_assets.simulation.telescope.downlink import Delivery, Downlink, Loss
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-from roman_assets.simulation.telescope.telescope import observe
 from roman_assets_tests.support.observed_visit import DETECTOR, Observed
 
 

@@ -27,8 +27,10 @@ from roman_assets.registry.search.generations import RegisteredProduct
 from roman_assets.reproduction import reproduce
 from roman_assets.simulation.telescope import telescope
 from roman_assets.simulation.telescope.detector_geometry import detector_wcs
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure
 from roman_assets.simulation.telescope.scene import SourceKind
-from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, PlannedExposure, VisitPlan
+from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
 from roman_assets.simulation.telescope.truth import read_truth
 
 SPARSE = ("WFI03", "WFI08", "WFI12", "WFI16")
@@ -58,7 +60,7 @@ def test_all_18_images_lie_within_5_mas_though_four_see_fewer_than_ten_stars(
     root = DataRoot(tmp_path / "data")
     plan = VisitPlan.from_requests([replace(DEMO_REQUESTS[0], dither="NONE")], detectors=DETECTORS)
     (planned,) = plan.exposures
-    telescope.observe(plan, root, window=WINDOW, processes=1)
+    observe(plan, root, window=WINDOW, processes=1)
     LandingArea(root).scan()
     assert not format_exposure(root, planned.exposure).failures
     assert not calibrate_exposure(root, planned.exposure).failures

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 
 
 @pytest.fixture

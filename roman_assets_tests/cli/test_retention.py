@@ -9,7 +9,8 @@ from typer.testing import CliRunner, Result
 from roman_assets.cli import app
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.products.observation import OpticalElement, Survey
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 from roman_assets_tests.support.small_products import (
     installed_with_release,
     public_content,

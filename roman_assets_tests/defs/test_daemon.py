@@ -15,7 +15,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.defs.notices.sensors import NoticeFile
 from roman_assets.products.observation import ExposureId
 from roman_assets.registry.registry import Registry
-from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets_tests.support.platform import (
     PLAN,
     Platform,

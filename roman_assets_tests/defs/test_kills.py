@@ -25,7 +25,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.defs.lib.launcher import RunProcess
 from roman_assets.formatting.formatting_step import format_exposure
 from roman_assets.registry.registry import Registry
-from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets_tests.support.platform import (
     PLAN,
     Platform,

@@ -17,8 +17,8 @@ from roman_assets.mosaic.visit import mosaic_visit
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import OpticalElement
 from roman_assets.registry.registry import Registry
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-from roman_assets.simulation.telescope.telescope import observe
 from roman_assets.simulation.telescope.truth import (
     APERTURE,
     PSF,

@@ -38,8 +38,9 @@ from roman_assets.defs.lib.dagster_home import (
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.registry.registry import Registry
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
-from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 from roman_assets.upkeep.fsck import fsck
 from roman_assets_tests.support.clock import Clock
 from roman_assets_tests.support.griefs import Road, SmallDisk, small_disk

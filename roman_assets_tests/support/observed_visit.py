@@ -25,13 +25,13 @@ from roman_assets.publishing.step import Output, StepResult, publish_step
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
 from roman_assets.simulation.telescope.crds_cache import build_crds_cache
-from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-from roman_assets.simulation.telescope.telescope import (
-    DEFAULT_SEED,
+from roman_assets.simulation.telescope.observing import (
     observe,
     send_definitive_ephemeris,
     sky_fields,
 )
+from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
+from roman_assets.simulation.telescope.telescope import DEFAULT_SEED
 from roman_assets_tests.support.own_crds_cache import own_crds_cache
 
 DETECTOR = "WFI02"

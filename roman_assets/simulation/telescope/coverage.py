@@ -14,8 +14,8 @@ from roman_assets.simulation.telescope.detector_geometry import (
     distortion,
     wcsinfo,
 )
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure, Pointing
 from roman_assets.simulation.telescope.skymap import skycells_at
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure, Pointing
 
 _SAMPLES = 7
 """Points along the side of a detector, 75 arcsec apart: a corner that a skycell covers by less may

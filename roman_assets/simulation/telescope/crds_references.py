@@ -27,7 +27,7 @@ import numpy as np
 from roman_datamodels import datamodels
 
 from roman_assets.products.observation import OpticalElement
-from roman_assets.simulation.telescope import references
+from roman_assets.simulation.telescope import references, sky_references
 from roman_assets.simulation.telescope.crds_ledger import REFERENCES, CacheLedger
 from roman_assets.simulation.telescope.effective_psf import EpsfGrid, effective_psf
 from roman_assets.simulation.telescope.response import DetectorResponse
@@ -79,11 +79,11 @@ def cache_references(
     yield PlannedReference(
         "skycells",
         purpose_of_fields(ledger),
-        lambda: references.skycells(*skymap(ledger.fields)),
+        lambda: sky_references.skycells(*skymap(ledger.fields)),
     )
     yield PlannedReference("matable", "", references.matable)
     for pole, sign in GALACTIC_POLES.items():
-        yield PlannedReference("dustmap", pole, _bound(references.dustmap, sign), "fits")
+        yield PlannedReference("dustmap", pole, _bound(sky_references.dustmap, sign), "fits")
     yield from parameter_references(ledger)
     for detector, filters in sorted(coverage.items()):
         response = DetectorResponse(detector, window, seed)
@@ -120,7 +120,7 @@ def _detector_references(response: DetectorResponse) -> Iterator[PlannedReferenc
         "linearity": references.linearity,
         "inverselinearity": references.inverselinearity,
         "integralnonlinearity": references.integralnonlinearity,
-        "photom": references.photom,
+        "photom": sky_references.photom,
         "ipc": references.ipc,
     }
     if window is None:
@@ -130,12 +130,12 @@ def _detector_references(response: DetectorResponse) -> Iterator[PlannedReferenc
     yield PlannedReference(
         "photom",
         f"{detector} early",
-        lambda: references.photom(response, scale=_EARLY_PHOTOM_SCALE),
+        lambda: sky_references.photom(response, scale=_EARLY_PHOTOM_SCALE),
     )
     yield PlannedReference(
         "distortion",
         detector,
-        lambda: references.distortion_reference(detector, OpticalElement.F158, window),
+        lambda: sky_references.distortion_reference(detector, OpticalElement.F158, window),
     )
 
 
@@ -151,7 +151,7 @@ def _epsf(detector: str, element: OpticalElement, window: int | None) -> Planned
     return PlannedReference(
         "epsf",
         f"{detector} {element}",
-        lambda: references.epsf(detector, element, effective_psf(detector, element, window)),
+        lambda: sky_references.epsf(detector, element, effective_psf(detector, element, window)),
     )
 
 
@@ -163,7 +163,7 @@ def _apcorr(
             element: read_epsf(path / REFERENCES / ledger.files[f"epsf {detector} {element}"])
             for element in filters
         }
-        return references.apcorr(detector, grids)
+        return sky_references.apcorr(detector, grids)
 
     return PlannedReference("apcorr", apcorr_purpose(detector, filters), make)
 

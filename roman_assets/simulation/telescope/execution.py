@@ -20,7 +20,7 @@ from roman_assets.formatting.executed_visit import (
 )
 from roman_assets.formatting.ma_table import MATable
 from roman_assets.products.observation import ExposureId, Survey
-from roman_assets.simulation.telescope import survey_plan as plan
+from roman_assets.simulation.telescope import planned_exposure as plan
 from roman_assets.simulation.telescope.detector_geometry import (
     active_pixels,
     array_pixels,
@@ -30,7 +30,8 @@ from roman_assets.simulation.telescope.detector_geometry import (
 )
 from roman_assets.simulation.telescope.guiding import guiding
 from roman_assets.simulation.telescope.multiaccum import MultiAccumTable
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure
+from roman_assets.simulation.telescope.survey_plan import DITHERS
 
 PRD_VERSION = "PRDROMAN_SIMULATED"
 
@@ -107,7 +108,7 @@ def executed_visit(
 def _dither(name: str | None) -> Dither:
     if name is None:
         return Dither()
-    offsets = tuple(value for offset in plan.DITHERS[name] for value in offset)
+    offsets = tuple(value for offset in DITHERS[name] for value in offset)
     return Dither(primary_name=name, executed_pattern=offsets)
 
 

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from zlib import crc32
 
 import numpy as np
-from astropy.table import Table
-from gwcs import WCS
 from numpy.typing import NDArray
 
 from roman_assets.formatting.executed_visit import GuideMode, GuideStar, GuideWindowTable, Guiding
@@ -26,13 +24,11 @@ from roman_assets.formatting.telemetry import (
     GuideWindowReadout,
     Times,
 )
-from roman_assets.products.observation import ExposureType, OpticalElement
+from roman_assets.products.observation import ExposureType
 from roman_assets.simulation.telescope.detector_geometry import BORDER_PIXELS, active_pixels
-from roman_assets.simulation.telescope.light import ILLUMINATION
-from roman_assets.simulation.telescope.point_spread import PIXEL_SCALE, PointSpread, pixel_positions
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure
+from roman_assets.simulation.telescope.point_spread import PIXEL_SCALE, PointSpread
 from roman_assets.simulation.telescope.response import DetectorResponse, detector_number
-from roman_assets.simulation.telescope.scene import SourceKind
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure
 
 ACQUISITION_PAIRS = 8
 ACQUISITION_STEP = 1.2
@@ -42,9 +38,6 @@ WANDER = 0.008
 """Rms wander of each axis, arcsec: the jitter that the ePSFs hold."""
 ROLL_WANDER = 0.05
 """Rms wander of the roll angle, arcsec."""
-MAGNITUDE_LIMITS = (15.0, 20.5)
-"""Brightest and faintest AB magnitude of guide stars."""
-
 _PEDESTAL_LEVEL = 5000.0
 _READ_NOISE = 6.0
 _ARCSEC = float(np.radians(1 / 3600))
@@ -82,41 +75,6 @@ _EDGE_PHASE = "WSM_ACQ_VC"
 def is_spectral(planned: PlannedExposure) -> bool:
     """Return whether an exposure is guided on spectra."""
     return planned.exposure_type is ExposureType.WFI_SPECTRAL
-
-
-def guide_star(planned: PlannedExposure, detector: str, sources: Table, wcs: WCS) -> GuideStar:
-    """Choose the guide star of one detector: the brightest within `MAGNITUDE_LIMITS`.
-
-    Parameters
-    ----------
-    planned
-        The exposure; without light from the sky there are only pseudo stars.
-    detector
-        ``WFI01`` to ``WFI18``.
-    sources
-        Truth table of the scene.
-    wcs
-        Active pixels to sky at the planned pointing.
-
-    Returns
-    -------
-    GuideStar
-        A pseudo star at the centre if there is no suitable one.
-    """
-    size = wcs.array_shape[0]
-    found = _suitable(planned, sources, wcs, size)
-    if found is None:
-        ra, dec = wcs((size - 1) / 2, (size - 1) / 2)
-        centre = (size - 1) / 2 + BORDER_PIXELS
-        return _guide_star(f"PSEUDO{detector[3:]}", ra, dec, 99.0, 0.0, centre, centre, pseudo=True)
-    row, x, y = found
-    name = str(row["name"])
-    identifier = name if len(name) <= 11 else f"S{crc32(name.encode()):010d}"
-    magnitude = float(-2.5 * np.log10(row["F158"]))
-    rate = 10 ** (-0.4 * (magnitude - 26.0))
-    return _guide_star(
-        identifier, row["ra"], row["dec"], magnitude, rate, x + BORDER_PIXELS, y + BORDER_PIXELS
-    )
 
 
 def guiding(planned: PlannedExposure, stars: Mapping[str, GuideStar]) -> Guiding:
@@ -298,49 +256,6 @@ def _phases(planned: PlannedExposure) -> tuple[str, ...]:
         acquisition, tracking = _SPECTRAL_PHASES
         return acquisition, _EDGE_PHASE, tracking
     return _IMAGING_PHASES
-
-
-def _suitable(
-    planned: PlannedExposure, sources: Table, wcs: WCS, size: int
-) -> tuple[Table.Row, float, float] | None:
-    light = ILLUMINATION[planned.exposure_type]
-    if not light.sky or planned.optical_element is OpticalElement.DARK:
-        return None
-    x, y = pixel_positions(sources, wcs)
-    magnitude = -2.5 * np.log10(sources["F158"])
-    margin = ACQUISITION.size
-    fits = (np.minimum(x, y) > margin) & (np.maximum(x, y) < size - margin)
-    fits &= (magnitude > MAGNITUDE_LIMITS[0]) & (magnitude < MAGNITUDE_LIMITS[1])
-    fits &= sources["kind"] != str(SourceKind.GALAXY)
-    if not np.any(fits):
-        return None
-    index = int(np.argmin(np.where(fits, magnitude, np.inf)))
-    return sources[index], float(x[index]), float(y[index])
-
-
-def _guide_star(
-    identifier: str,
-    ra: float,
-    dec: float,
-    magnitude: float,
-    rate: float,
-    x: float,
-    y: float,
-    *,
-    pseudo: bool = False,
-) -> GuideStar:
-    return GuideStar(
-        gsc_id=identifier,
-        predicted_ra=float(ra),
-        predicted_dec=float(dec),
-        predicted_fgs_mag=magnitude,
-        predicted_fgs_bright_mag=magnitude - 0.2,
-        predicted_fgs_faint_mag=magnitude + 0.2,
-        predicted_count_rate=rate,
-        predicted_x=x,
-        predicted_y=y,
-        pseudo_star=pseudo,
-    )
 
 
 def _phase(

@@ -20,8 +20,8 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from roman_assets.products.observation import Survey
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure
 from roman_assets.simulation.telescope.scene import FILTERS, SourceKind
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure
 
 LENSED_FRACTION: Mapping[str, float] = {SourceKind.STAR: 0.4, SourceKind.BULGE: 0.02}
 """Of the simulated stars, by kind of source."""

@@ -16,9 +16,9 @@ from roman_assets.formatting.telemetry import (
 from roman_assets.simulation.telescope.detector_geometry import detector_wcs
 from roman_assets.simulation.telescope.light import electron_rates
 from roman_assets.simulation.telescope.multiaccum import MultiAccumTable
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure, Pointing
 from roman_assets.simulation.telescope.point_spread import PointSpread
 from roman_assets.simulation.telescope.response import DetectorResponse, detector_number
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure, Pointing
 
 REFERENCE_OUTPUT_LEVEL = 5000.0
 """DN of the reference output."""

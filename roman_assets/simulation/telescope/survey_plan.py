@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import (
@@ -25,18 +20,13 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
-from roman_assets.simulation.telescope.multiaccum import MultiAccumTable, ma_table
-
-PLAN_COLUMNS: tuple[str, ...] = (
-    "RA", "DEC", "PA", "BANDPASS", "MA_TABLE_NUMBER", "DURATION", "PLAN", "PASS", "SEGMENT",
-    "OBSERVATION", "VISIT", "EXPOSURE", "EXPOSURE_TIME", "TARGET_NAME",
-)  # fmt: skip
-"""Columns of the survey plans that APT exports (``.sim.ecsv``)."""
-
-_INTEGERS = frozenset(
-    {"MA_TABLE_NUMBER", "PLAN", "PASS", "SEGMENT", "OBSERVATION", "VISIT", "EXPOSURE"}
+from roman_assets.simulation.telescope.multiaccum import ma_table
+from roman_assets.simulation.telescope.plan_table import PLAN_COLUMNS, check_columns, planned_rows
+from roman_assets.simulation.telescope.planned_exposure import (
+    TYPE_OF_ELEMENT,
+    PlannedExposure,
+    Pointing,
 )
-_NUMBERS = _INTEGERS | {"RA", "DEC", "PA", "DURATION"}
 
 DEFAULT_START = datetime(2027, 6, 1, tzinfo=UTC)
 """Epoch of the Gaia positions of the simulated sky."""
@@ -53,99 +43,7 @@ DITHERS: Mapping[str, tuple[tuple[float, float], ...]] = {
 ``SUB2`` and ``SUB4`` move by a few pixels and a fraction, so that windows of a detector keep
 overlapping; the others step over the gaps between detectors.
 """
-
-INTERNAL_TARGET = "INTERNAL"
-"""Target name of exposures that look at no sky."""
-
-TYPE_OF_ELEMENT: Mapping[OpticalElement, ExposureType] = {
-    **dict.fromkeys(OpticalElement, ExposureType.WFI_IMAGE),
-    OpticalElement.GRISM: ExposureType.WFI_SPECTRAL,
-    OpticalElement.PRISM: ExposureType.WFI_SPECTRAL,
-    OpticalElement.DARK: ExposureType.WFI_IM_DARK,
-}
-"""The exposure type an element is used for, unless the plan says another."""
-
 _DEFAULT_OVERHEAD = timedelta(seconds=21)
-
-
-@dataclass(frozen=True)
-class Pointing:
-    """Where WFI_CEN points.
-
-    Parameters
-    ----------
-    ra, dec
-        ICRS, degrees.
-    pa
-        Position angle of the aperture's ideal y axis, degrees east of north.
-    """
-
-    ra: float
-    dec: float
-    pa: float
-
-    def offset(self, x: float, y: float, roll: float = 0.0) -> Pointing:
-        """Move by arcsec along the ideal x and y axes, then roll by degrees."""
-        # Of parity -1: seen on the sky the aperture's x axis lies 90 degrees west of its y axis.
-        angle = self.pa - np.degrees(np.arctan2(x, y))
-        moved = SkyCoord(self.ra, self.dec, unit="deg").directional_offset_by(
-            angle * u.deg, np.hypot(x, y) * u.arcsec
-        )
-        return Pointing(float(moved.ra.deg), float(moved.dec.deg), (self.pa + roll) % 360)
-
-
-@dataclass(frozen=True)
-class PlannedExposure:
-    """One row of the plan.
-
-    Parameters
-    ----------
-    exposure
-        Its identity.
-    survey
-        The survey of its program.
-    exposure_type, optical_element
-        As in ``meta.exposure.type`` and ``meta.instrument.optical_element``.
-    pointing
-        Planned pointing of WFI_CEN; the true one differs by the pointing error.
-    ma_table_number
-        The MA table.
-    start
-        Start of the exposure (UTC).
-    duration
-        Time until the next exposure can start.
-    target
-        Name of the target.
-    nexposures
-        Planned number of exposures of the visit.
-    detectors
-        Detectors that are read out.
-    dither
-        Name of the dither pattern, None if the plan does not say.
-    """
-
-    exposure: ExposureId
-    survey: Survey
-    exposure_type: ExposureType
-    optical_element: OpticalElement
-    pointing: Pointing
-    ma_table_number: int
-    start: datetime
-    duration: timedelta
-    target: str
-    nexposures: int
-    detectors: tuple[str, ...] = DETECTORS
-    dither: str | None = None
-
-    @property
-    def ma_table(self) -> MultiAccumTable:
-        """The MA table; raises `BadInputError` if there is none of that number."""
-        return ma_table(self.ma_table_number)
-
-    @property
-    def end(self) -> datetime:
-        """End of the last read (UTC)."""
-        return self.start + timedelta(seconds=self.ma_table.exposure_time)
 
 
 @dataclass(frozen=True)
@@ -338,8 +236,8 @@ class VisitPlan:
             table = Table.read(path, format="ascii.ecsv")
         except (ValueError, TypeError) as error:
             raise BadInputError(path, "table", str(error), "give an ECSV table") from error
-        _check_columns(path, table)
-        return cls(tuple(_rows(path, table, program, survey, start, tuple(detectors))))
+        check_columns(path, table)
+        return cls(tuple(planned_rows(path, table, program, survey, start, tuple(detectors))))
 
     def write(self, path: Path) -> None:
         """Write the plan as a table with the columns `PLAN_COLUMNS`.
@@ -400,73 +298,3 @@ def _check_detectors(detectors: Sequence[str]) -> None:
         raise BadInputError(
             "visit plan", "detectors", f"unknown or none: {unknown}", "use WFI01 to WFI18"
         )
-
-
-def _check_columns(path: Path, table: Table) -> None:
-    missing = [name for name in PLAN_COLUMNS if name not in table.colnames]
-    if missing:
-        raise BadInputError(path, ", ".join(missing), "column is missing", "export the plan again")
-    for name in PLAN_COLUMNS:
-        if getattr(table[name], "mask", None) is not None and np.any(table[name].mask):
-            raise BadInputError(path, name, "a value is missing", "fill every row")
-        _check_type(path, name, np.asarray(table[name]))
-    elements = set(table["BANDPASS"].tolist())
-    unknown = sorted(elements - set(OpticalElement))
-    if unknown:
-        raise BadInputError(
-            path, "BANDPASS", f"unknown optical elements {unknown}",
-            f"use {', '.join(OpticalElement)}",
-        )  # fmt: skip
-    for number in set(table["MA_TABLE_NUMBER"].tolist()):
-        ma_table(number)
-    if np.any(np.abs(table["DEC"]) > 90) or np.any(table["DURATION"] <= 0):
-        raise BadInputError(path, "DEC, DURATION", "a value is out of range", "correct the plan")
-
-
-def _check_type(path: Path, name: str, values: NDArray[Any]) -> None:
-    if name in _INTEGERS and values.dtype.kind not in "iu":
-        raise BadInputError(path, name, f"{values.dtype} values", "give integers")
-    if name in _NUMBERS and (values.dtype.kind not in "iuf" or not np.all(np.isfinite(values))):
-        raise BadInputError(path, name, "a value is not a number", "give finite numbers")
-
-
-def _rows(
-    path: Path,
-    table: Table,
-    program: int,
-    survey: Survey,
-    start: datetime,
-    detectors: tuple[str, ...],
-) -> list[PlannedExposure]:
-    columns = {name: table[name].tolist() for name in PLAN_COLUMNS}
-    starts = np.concatenate([[0.0], np.cumsum(table["DURATION"])]).tolist()
-    keys = list(
-        zip(*(columns[n] for n in ("PLAN", "PASS", "SEGMENT", "OBSERVATION", "VISIT")), strict=True)
-    )
-    counts: dict[tuple[int, ...], int] = {}
-    for key in keys:
-        counts[key] = counts.get(key, 0) + 1
-    try:
-        visits = {key: VisitId(program, *key) for key in counts}
-        ids = [ExposureId(visits[k], n) for k, n in zip(keys, columns["EXPOSURE"], strict=True)]
-    except ValueError as error:
-        raise BadInputError(path, "PLAN to EXPOSURE", str(error), "correct the plan") from error
-    if len(set(ids)) != len(ids):
-        raise BadInputError(path, "EXPOSURE", "an exposure appears twice", "number them anew")
-    elements = {name: OpticalElement(name) for name in set(columns["BANDPASS"])}
-    return [
-        PlannedExposure(
-            ids[row],
-            survey,
-            TYPE_OF_ELEMENT[elements[columns["BANDPASS"][row]]],
-            elements[columns["BANDPASS"][row]],
-            Pointing(columns["RA"][row], columns["DEC"][row], columns["PA"][row]),
-            columns["MA_TABLE_NUMBER"][row],
-            start + timedelta(seconds=starts[row]),
-            timedelta(seconds=columns["DURATION"][row]),
-            columns["TARGET_NAME"][row],
-            counts[keys[row]],
-            detectors,
-        )
-        for row in range(len(table))
-    ]

@@ -30,8 +30,8 @@ from roman_assets.products.name import ProductName
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store.fold import fold
 from roman_assets.simulation.telescope.downlink import Delivery, Downlink, Loss
+from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
-from roman_assets.simulation.telescope.telescope import observe
 from roman_assets_tests.support.own_crds_cache import own_crds_cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -22,8 +22,9 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.registry.registry import Registry
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
-from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 from roman_assets_tests.support.platform import (
     Platform,
     command,

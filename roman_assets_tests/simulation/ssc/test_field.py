@@ -30,14 +30,11 @@ from roman_assets.products.kind import KINDS, Step
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.registry.registry import Registry
 from roman_assets.simulation.telescope.detector_geometry import detector_wcs
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure, Pointing
 from roman_assets.simulation.telescope.response import DetectorResponse
-from roman_assets.simulation.telescope.survey_plan import (
-    PlannedExposure,
-    Pointing,
-    VisitPlan,
-    VisitRequest,
-)
-from roman_assets.simulation.telescope.telescope import DEFAULT_SEED, observe, velocity_aberration
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.telescope import DEFAULT_SEED, velocity_aberration
 from roman_assets.simulation.telescope.truth import read_truth
 from roman_assets.ssc.command import commission, deliver
 from roman_assets.ssc.handover import hand_over, ready_images

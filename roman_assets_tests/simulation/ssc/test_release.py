@@ -19,8 +19,9 @@ from roman_assets.releases.publication import publish_release
 from roman_assets.releases.run import begin_release, state_of, work_on_release
 from roman_assets.simulation.ssc.program import run
 from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
-from roman_assets.simulation.telescope.telescope import observe
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 from roman_assets.software import installed_version
 from roman_assets.ssc.command import commission, deliver
 from roman_assets.ssc.intake import take_in

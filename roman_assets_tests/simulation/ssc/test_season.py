@@ -28,8 +28,10 @@ from roman_assets.registry.registry import Registry
 from roman_assets.simulation.ssc.event import THRESHOLD, constant_chi2, magnification
 from roman_assets.simulation.ssc.program import run as run_stand_in
 from roman_assets.simulation.ssc.season import light_curves
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
-from roman_assets.simulation.telescope.telescope import DEFAULT_SEED, observe
+from roman_assets.simulation.telescope.observing import observe
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.telescope import DEFAULT_SEED
 from roman_assets.simulation.telescope.truth import read_truth
 from roman_assets.ssc.command import Commission, commission, deliver
 from roman_assets.ssc.handover import hand_over, ready_images

@@ -17,9 +17,9 @@ from roman_assets.simulation.telescope.crds_cache import build_crds_cache
 from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.detector_geometry import wcsinfo
 from roman_assets.simulation.telescope.effective_psf import JITTER_MAS
+from roman_assets.simulation.telescope.planned_exposure import PlannedExposure, Pointing
 from roman_assets.simulation.telescope.response import DetectorResponse
 from roman_assets.simulation.telescope.scene import SourceKind
-from roman_assets.simulation.telescope.survey_plan import PlannedExposure, Pointing
 from roman_assets.simulation.telescope.telescope import Telescope, velocity_aberration
 from roman_assets_tests.simulation.telescope.conftest import FIELD, SEED
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.simulation.telescope.coverage import sky_positions, skycells_of_exposures
 from roman_assets.simulation.telescope.detector_geometry import FULL_ACTIVE_PIXELS, detector_wcs
+from roman_assets.simulation.telescope.planned_exposure import Pointing
 from roman_assets.simulation.telescope.scene import SkyCircle
 from roman_assets.simulation.telescope.skymap import skycells_at, skymap
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 
 pointings = st.builds(Pointing, st.floats(0, 359.9), st.floats(-89, 89), st.floats(0, 359.9))
 

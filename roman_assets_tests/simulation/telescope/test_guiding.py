@@ -23,9 +23,10 @@ from roman_assets.simulation.telescope.guiding import (
     face_telemetry,
     guide_window_readout,
 )
+from roman_assets.simulation.telescope.planned_exposure import Pointing
 from roman_assets.simulation.telescope.point_spread import PointSpread
 from roman_assets.simulation.telescope.response import DetectorResponse
-from roman_assets.simulation.telescope.survey_plan import Pointing, demo_plan
+from roman_assets.simulation.telescope.survey_plan import demo_plan
 from roman_assets.simulation.telescope.telescope import Telescope
 
 TELESCOPE = Telescope(seed=3)

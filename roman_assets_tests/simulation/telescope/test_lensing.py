@@ -9,8 +9,9 @@ import pytest
 
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.simulation.telescope.lensing import LensingSeason, magnification
+from roman_assets.simulation.telescope.planned_exposure import Pointing
 from roman_assets.simulation.telescope.scene import Scene, SkyCircle, SourceKind
-from roman_assets.simulation.telescope.survey_plan import Pointing, VisitPlan, VisitRequest
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest
 from roman_assets.simulation.telescope.telescope import Telescope
 
 REQUEST = VisitRequest(

@@ -12,10 +12,10 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.simulation.telescope.detector_geometry import detector_wcs
 from roman_assets.simulation.telescope.multiaccum import FRAME_TIME, ma_table
+from roman_assets.simulation.telescope.plan_table import PLAN_COLUMNS
+from roman_assets.simulation.telescope.planned_exposure import Pointing
 from roman_assets.simulation.telescope.survey_plan import (
     DEFAULT_START,
-    PLAN_COLUMNS,
-    Pointing,
     VisitPlan,
     VisitRequest,
     demo_plan,

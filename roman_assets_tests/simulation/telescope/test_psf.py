@@ -6,7 +6,7 @@ from roman_datamodels import datamodels
 from romancal.source_catalog.psf import create_l3_psf_model, get_gridded_psf_model
 
 from roman_assets.products.observation import OpticalElement
-from roman_assets.simulation.telescope import references
+from roman_assets.simulation.telescope import sky_references
 from roman_assets.simulation.telescope.effective_psf import (
     NATIVE_SPECTRAL_TYPE,
     OVERSAMPLING,
@@ -43,7 +43,7 @@ def test_the_fit_of_romancal_in_native_coadds_finds_a_star_at_its_place(element)
     pixel = Box2DKernel(OVERSAMPLING)
     # of many dithers: spread over native pixels, and added up on native pixels
     star = convolve(convolve(stamp, pixel), pixel)[::OVERSAMPLING, ::OVERSAMPLING][43:48, 43:48]
-    model = create_l3_psf_model(references.epsf("WFI02", OpticalElement(element), grid))
+    model = create_l3_psf_model(sky_references.epsf("WFI02", OpticalElement(element), grid))
     y, x = np.mgrid[-2:3, -2:3]
 
     def deviation(parameters):
@@ -56,7 +56,7 @@ def test_the_fit_of_romancal_in_native_coadds_finds_a_star_at_its_place(element)
 
 def test_romancal_takes_the_sun_like_star_and_draws_unit_flux(grid):
     assert list(SPECTRAL_TYPES)[NATIVE_SPECTRAL_TYPE] == "G2V"
-    model = get_gridded_psf_model(references.epsf("WFI03", OpticalElement.F158, grid))
+    model = get_gridded_psf_model(sky_references.epsf("WFI03", OpticalElement.F158, grid))
     y, x = np.mgrid[200:290, 210:300]
     drawn = model.evaluate(x, y, 1.0, 255.3, 244.8)
     light = grid.stamps[0, NATIVE_SPECTRAL_TYPE].sum(axis=(-2, -1)).mean() / OVERSAMPLING**2
@@ -88,7 +88,7 @@ def test_dispersing_elements_have_no_psf():
 
 def test_the_reference_is_valid(grid, tmp_path):
     path = tmp_path / "epsf.asdf"
-    references.epsf("WFI03", OpticalElement.F158, grid).save(path)
+    sky_references.epsf("WFI03", OpticalElement.F158, grid).save(path)
     with datamodels.open(path) as model:
         model.validate()
         assert list(model.meta.spectral_type) == list(SPECTRAL_TYPES)

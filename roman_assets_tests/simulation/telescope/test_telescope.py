@@ -9,20 +9,15 @@ from roman_assets.formatting.formatting_step import format_exposure
 from roman_assets.formatting.landing import LandingArea
 from roman_assets.products.observation import OpticalElement, Survey
 from roman_assets.simulation.telescope.crds_cache import DEFAULT_FIELDS, build_crds_cache
-from roman_assets.simulation.telescope.scene import SourceKind
-from roman_assets.simulation.telescope.survey_plan import (
-    Pointing,
-    VisitPlan,
-    VisitRequest,
-    demo_plan,
-)
-from roman_assets.simulation.telescope.telescope import (
-    PointingError,
-    Telescope,
+from roman_assets.simulation.telescope.observing import (
     observe,
     send_definitive_ephemeris,
     sky_fields,
 )
+from roman_assets.simulation.telescope.planned_exposure import Pointing
+from roman_assets.simulation.telescope.scene import SourceKind
+from roman_assets.simulation.telescope.survey_plan import VisitPlan, VisitRequest, demo_plan
+from roman_assets.simulation.telescope.telescope import PointingError, Telescope
 from roman_assets.simulation.telescope.truth import compare_catalog, read_truth
 
 SEED = 5
