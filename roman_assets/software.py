@@ -104,8 +104,8 @@ _FORMATTING = Recipe(
     # L1 takes a few lines of geometry from the pipelines. A new romancal is no reason to make L1
     # again (R8); should those lines have been wrong, a person names the exposures.
     ("romancal", "stcal", "gwcs", "imagecodecs", "spacepackets", *_FILES),
-    # packets are read in pieces instead of from a memory map
-    {"a56fbb43184426e2": "64a2731c2fb42790"},
+    # packets are read in pieces instead of from a memory map; the code lies in more files
+    {"dec07540fd2b0a2a": "64a2731c2fb42790"},
 )
 _CALIBRATION = Recipe(
     "calibration",
@@ -119,6 +119,8 @@ _CALIBRATION = Recipe(
     ),
     (*_PIPELINES, "oem"),
     (*_FILES, "stpreview"),
+    # only the part of formatting that supplements use
+    {"ae4e19aefa825735": "19c8038a4fe71712"},
 )
 _MOSAIC = Recipe(
     "mosaic",
