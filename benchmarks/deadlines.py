@@ -287,7 +287,7 @@ def _stage(missing: pd.DataFrame, attempts: pd.DataFrame) -> pd.Series:
 
 def by_ledger(registry: Registry, now: datetime) -> dict[str, int]:
     """Answer from the ledger: products of exposures by state, and the most urgent rows."""
-    overview = registry.deadline_overview(now=now, limit=20)
+    overview = registry.deadlines.overview(now=now, limit=20)
     counts: dict[str, int] = {}
     for row in overview.counts:
         if row["step"] != Step.VISIT or row["state"].startswith("made"):

@@ -65,7 +65,7 @@ def find_case(root: Path) -> Case:
     from roman_assets.registry.registry import Registry
 
     data = DataRoot(root)
-    names = [ProductName.parse(name) for name in Registry(data).find(kind="uncal")["name"]]
+    names = [ProductName.parse(name) for name in Registry(data).products.find(kind="uncal")["name"]]
     (exposure,) = {str(name.exposure) for name in names}
     configure_crds(data)
     ramps = tuple(FileArchive(data).path(name) for name in names)

@@ -174,7 +174,7 @@ def ours(root: DataRoot, change: Change) -> set[str]:
 
 def images(root: DataRoot) -> list[dict[str, Any]]:
     """Give what CRDS needs to know of every L2 image."""
-    with Registry(root) as registry, registry.connection() as connection:
+    with Registry(root) as registry, registry.snapshot.connection() as connection:
         answer = connection.execute(
             "select name, file_set, detector, optical_element, exposure_type, start_time, context "
             "from products where kind = 'cal'"

@@ -64,7 +64,7 @@ def find_case(root: Path) -> Case:
     from roman_assets.registry.registry import Registry
 
     data = DataRoot(root)
-    names = [ProductName.parse(name) for name in Registry(data).find(kind="cal")["name"]]
+    names = [ProductName.parse(name) for name in Registry(data).products.find(kind="cal")["name"]]
     (visit,) = {str(name.exposure.visit) for name in names}
     configure_crds(data)
     images = tuple(FileArchive(data).path(name) for name in names)

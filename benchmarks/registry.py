@@ -360,14 +360,14 @@ class Ours:
         """Give one search of each sort, at places of their own."""
         registry = self._registry
         visit, ra, dec = self._somewhere()
-        yield "exposure", lambda: registry.find(exposure=f"{visit}_0003")
+        yield "exposure", lambda: registry.products.find(exposure=f"{visit}_0003")
         visit, ra, dec = self._somewhere()
-        yield "visit", lambda: registry.find(visit=visit)
-        yield "cone", lambda: registry.find(cone=(ra, dec, SEARCHED))
+        yield "visit", lambda: registry.products.find(visit=visit)
+        yield "cone", lambda: registry.products.find(cone=(ra, dec, SEARCHED))
         visit, ra, dec = self._somewhere()
-        yield "polygon", lambda: registry.find(polygon=_square(ra, dec, SEARCHED))
-        yield "counts", lambda: registry.counts(by=("level", "state"))
-        yield "percentiles", lambda: registry.latencies(by=("survey", "level"))
+        yield "polygon", lambda: registry.products.find(polygon=_square(ra, dec, SEARCHED))
+        yield "counts", lambda: registry.products.counts(by=("level", "state"))
+        yield "percentiles", lambda: registry.deadlines.latencies(by=("survey", "level"))
 
     def _somewhere(self) -> tuple[str, float, float]:
         visits = min(self._size, SEASON) // PRODUCTS_OF_EXPOSURE // EXPOSURES_OF_VISIT
@@ -375,8 +375,8 @@ class Ours:
         season = self._choice.randrange(-(-self._size // SEASON))
         visit = f"r{10 + number % PROGRAMS + PROGRAMS * season:05d}"
         visit += f"{number // PROGRAMS + 1:02d}001001001001"
-        name = self._registry.find(visit=visit, kind="cal", limit=1)["name"][0]
-        metadata = self._registry.current([name])[name].metadata
+        name = self._registry.products.find(visit=visit, kind="cal", limit=1)["name"][0]
+        metadata = self._registry.generations.current([name])[name].metadata
         return visit, metadata["ra"], metadata["dec"]
 
 

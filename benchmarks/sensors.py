@@ -252,7 +252,7 @@ class Observatory:
     def _report_checks(self, first: VisitId, others: list[VisitId]) -> None:
         """Store what the checks of deadlines say: of one visit by Dagster, the others like it."""
         with Registry(self.root) as registry:
-            found = standings(ledger_rows(registry.deadlines(visit=str(first))))
+            found = standings(ledger_rows(registry.deadlines.groups(visit=str(first))))
         report(self.instance, [evaluation(one) for one in found], timedelta(minutes=1))
         columns = "asset_key, check_name, run_id, execution_status, evaluation_event_timestamp, "
         columns += "evaluation_event_storage_id, materialization_event_storage_id"

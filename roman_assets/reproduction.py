@@ -30,9 +30,9 @@ from roman_assets.references.context import (
     configure_crds,
     require_context,
 )
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.registry.store.fold import fold
 from roman_assets.software import deciding_software, installed_version, remedy
 
 
@@ -106,9 +106,9 @@ def recorded_product(root: DataRoot, name: str, generation: int | None) -> Regis
     BadInputError
         If there is none.
     """
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
-        made = registry.generations([name]).get(name, ())
+        made = registry.generations.of([name]).get(name, ())
     chosen = [one for one in made if generation in (None, one.generation)]
     if not chosen:
         known = f"1 to {len(made)} are" if made else "see `roman-assets ls` for the names there are"

@@ -28,9 +28,9 @@ from roman_assets_tests.support.small_products import cal, public_content, recor
 
 @pytest.fixture
 def archive_is_untouched(observed):
-    before = public_content(observed.root), Registry(observed.root).count_records()
+    before = public_content(observed.root), Registry(observed.root).work.count_records()
     yield
-    assert (public_content(observed.root), Registry(observed.root).count_records()) == before
+    assert (public_content(observed.root), Registry(observed.root).work.count_records()) == before
 
 
 def require_equal_sets(made, published, number: int, directory: Path) -> None:

@@ -46,8 +46,8 @@ class AlignedSupplements:
         }
         archive = Archive.of(root)
         with Registry(root) as registry:
-            images = registry.current(names["cal"])
-            supplements = registry.current(names["supplement"])
+            images = registry.generations.current(names["cal"])
+            supplements = registry.generations.current(names["supplement"])
         return cls(
             {
                 str(entry.product_name.file_set): as_input(entry)

@@ -258,12 +258,12 @@ def refused_of(wanted: Mapping[str, PlannedRamp]) -> dict[str, WorkFailure]:
 
 def _current_ramps(root: DataRoot, exposure: ExposureId) -> list[ProductEntry]:
     registry = Registry(root)
-    names = registry.find(exposure=str(exposure), kind="uncal")["name"]
+    names = registry.products.find(exposure=str(exposure), kind="uncal")["name"]
     if names.empty:
         raise BadInputError(
             exposure, "uncal", "the registry has no L1 of it", "format the exposure first"
         )
-    return sorted(registry.current(names).values(), key=lambda entry: entry.name)
+    return sorted(registry.generations.current(names).values(), key=lambda entry: entry.name)
 
 
 def _file_set(ramp: ProductEntry) -> str:

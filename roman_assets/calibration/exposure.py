@@ -302,7 +302,7 @@ def _left_alone(
         return {}
     others = (ramp for ramp in plan.ramps if str(ramp.file_set) not in only)
     with Registry(root) as registry:
-        return registry.current(name for ramp in others for name in ramp.names)
+        return registry.generations.current(name for ramp in others for name in ramp.names)
 
 
 def _failed_before(
@@ -312,7 +312,7 @@ def _failed_before(
     if only is None:
         return []
     with Registry(root) as registry:
-        rows = registry.failures([exposure]).to_dict("records")
+        rows = registry.work.failures([exposure]).to_dict("records")
     return [
         WorkFailure(file_set=row["file_set"], error=row["error"], message=row["message"])
         for row in rows

@@ -52,7 +52,7 @@ class FormerImages:
             for kind in _COMPARED
         }
         with Registry(root) as registry:
-            products = registry.current(names)
+            products = registry.generations.current(names)
         place, archive = directory / "former", Archive.of(root)
         place.mkdir(exist_ok=True)
         files, missing = {}, {}

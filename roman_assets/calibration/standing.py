@@ -17,9 +17,9 @@ from roman_assets.errors import BadInputError
 from roman_assets.products.lifecycle import State, is_versioned
 from roman_assets.products.name import ProductName
 from roman_assets.references.context import require_context
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.registry.store.fold import fold
 from roman_assets.software import deciding_software
 
 
@@ -105,11 +105,11 @@ def standing_of(
     is_same
         Whether a generation was made from the present inputs.
     """
-    fold(root)
+    Engine(root).fold()
     archive = Archive.of(root)
     wanted = {str(name): name for name in names}
     with Registry(root) as registry:
-        found = registry.generations(wanted)
+        found = registry.generations.of(wanted)
     kept: dict[str, dict[str, RegisteredProduct]] = {}
     leaders: dict[str, RegisteredProduct] = {}
     for name, generations in found.items():

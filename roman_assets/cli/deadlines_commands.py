@@ -85,7 +85,7 @@ def deadlines(
             _print_products(registry, conditions, now, limit, as_json)
         else:
             rows = limit if as_json else limit * _ROWS_A_LINE
-            overview = registry.deadline_overview(**conditions, now=now, limit=rows)
+            overview = registry.deadlines.overview(**conditions, now=now, limit=rows)
             _print_json(overview) if as_json else _print_overview(overview, limit)
 
 
@@ -232,7 +232,7 @@ def _states(
 def _print_products(
     registry: Any, conditions: Mapping[str, Any], now: datetime, limit: int, as_json: bool
 ) -> None:
-    found = registry.ledger(**conditions, now=now, limit=limit)
+    found = registry.deadlines.ledger(**conditions, now=now, limit=limit)
     if as_json:
         typer.echo(found.to_json(orient="records", date_format="iso", indent=1))
         return
@@ -255,6 +255,6 @@ def _write_report(
     from roman_assets.deadlines.deadline_page import write_report
     from roman_assets.deadlines.deadline_statistics import DeadlineStatistics
 
-    statistics = DeadlineStatistics.of(registry.deadlines(**conditions, now=now), now)
+    statistics = DeadlineStatistics.of(registry.deadlines.groups(**conditions, now=now), now)
     for path in write_report(statistics, directory):
         typer.echo(path)

@@ -74,7 +74,7 @@ class Goal:
     def reached(self, registry: Registry) -> Mapping[Step, frozenset[str]]:
         """Return the partitions that have been made, by step."""
         return {
-            step: wanted & frozenset(registry.partition_state(step)["partition"])
+            step: wanted & frozenset(registry.work.partition_state(step)["partition"])
             for step, wanted in self.partitions.items()
         }
 

@@ -94,12 +94,12 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how far releases are, by what the registry has of them."""
+    from roman_assets.registry.engine import Engine
     from roman_assets.registry.registry import Registry
     from roman_assets.registry.releases.state import begun_releases, release_state
-    from roman_assets.registry.store.fold import fold
 
     root = DataRoot.from_environment()
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         releases = (
             begun_releases(registry).values()
@@ -167,7 +167,7 @@ def show(
     from roman_assets.registry.registry import Registry
 
     with Registry(DataRoot.from_environment()) as registry:
-        found = registry.releases(survey=survey.upper(), release=identity)
+        found = registry.decisions.releases(survey=survey.upper(), release=identity)
     if not found:
         raise BadInputError(
             f"{identity} of {survey}", "release", "it was not begun",
@@ -178,12 +178,12 @@ def show(
 
 def _begun(root: DataRoot, path: Path) -> Release:
     from roman_assets.errors import BadInputError
+    from roman_assets.registry.engine import Engine
     from roman_assets.registry.registry import Registry
     from roman_assets.registry.releases.declaration import read_declaration
     from roman_assets.registry.releases.state import begun_release
-    from roman_assets.registry.store.fold import fold
 
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         found = begun_release(registry, *read_declaration(path))
     if found is None:

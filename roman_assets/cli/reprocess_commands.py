@@ -199,13 +199,13 @@ def _impact(
     data_problem: tuple[str, str] | None,
     detectors: list[str] | None,
 ) -> Impact:
+    from roman_assets.registry.engine import Engine
     from roman_assets.registry.registry import Registry
-    from roman_assets.registry.store.fold import fold
     from roman_assets.reprocessing import change
     from roman_assets.reprocessing.impact import impact_of
 
     root = DataRoot.from_environment()
-    fold(root)
+    Engine(root).fold()
     makers: list[Callable[[], Change]] = []
     if context is not None:
         makers.append(lambda: change.context_change(root, context))

@@ -45,9 +45,9 @@ def status_tables(root: DataRoot) -> Iterator[Table]:
     receipts = landing.receipts()
     with Registry(root) as registry:
         counts = _counts(registry)
-        yield _exposure_table(receipts, counts, registry.failures())
+        yield _exposure_table(receipts, counts, registry.work.failures())
         yield _visit_table(receipts, counts)
-        unfit = registry.unfit_values()
+        unfit = registry.archive.unfit_values()
     if not unfit.empty:
         yield _unfit_table(unfit)
     if left := landing.left():
@@ -85,7 +85,7 @@ def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
     )  # fmt: skip
     with Registry(root) as registry:
         for visit in visits:
-            ledger = registry.deadlines(visit=str(visit))
+            ledger = registry.deadlines.groups(visit=str(visit))
             made = ledger[ledger["made"].notna()].merge(_sizes(registry, visit), "left")
             for key, group in made.groupby(["partition", "level", "made"], sort=True):
                 table.add_row(*_made_cells(str(key[0]), str(key[1]), group))
@@ -95,13 +95,13 @@ def made_table(root: DataRoot, visits: Iterable[VisitId]) -> Table:
 
 def _sizes(registry: Registry, visit: VisitId) -> pd.DataFrame:
     """Return the bytes of a visit's products by the record that made them and their kind."""
-    found = registry.find(visit=str(visit), overwritten=True)
+    found = registry.products.find(visit=str(visit), overwritten=True)
     return found.groupby(["record_id", "kind"])[["size"]].sum().reset_index()
 
 
 def _counts(registry: Registry) -> Mapping[tuple[str, str], int]:
     """Return the number of current products by partition and level, without pictures."""
-    frame = registry.counts(by=("partition", "level", "kind"))
+    frame = registry.products.counts(by=("partition", "level", "kind"))
     promised = frame[~frame["kind"].isin([kind.name for kind in KINDS if kind.picture])]
     counts = promised.groupby(["partition", "level"], as_index=False)["products"].sum()
     return {

@@ -70,9 +70,9 @@ def _print(findings: Iterable[Finding]) -> None:
 
 def rebuild(as_json: AsJson = False) -> None:
     """Make the registry anew from the commit records alone; exit status 1 if some are damaged."""
-    from roman_assets.registry.store import fold
+    from roman_assets.registry.engine import Engine
 
-    report = fold.rebuild(DataRoot.from_environment())
+    report = Engine(DataRoot.from_environment()).rebuild()
     if as_json:
         cases = [str(case) for case in report.damaged]
         typer.echo(json.dumps({"set_aside": cases, "not_shown": dict(report.unshown)}, indent=1))
@@ -86,7 +86,7 @@ def rebuild(as_json: AsJson = False) -> None:
 
 def merge() -> None:
     """Merge due tiers of the registry, as the daemon does; publishing continues meanwhile."""
-    from roman_assets.registry.store.merging import merge_due_tiers
+    from roman_assets.registry.engine import Engine
 
-    report = merge_due_tiers(DataRoot.from_environment())
+    report = Engine(DataRoot.from_environment()).compact()
     typer.echo(f"{report.merged} tiers became {report.made}")

@@ -65,7 +65,7 @@ class DeadlineStatistics:
     now
         The moment, UTC.
     groups
-        The ledger's rows that they are made from (`Registry.deadlines`).
+        The ledger's rows that they are made from (`DeadlineQuery.groups`).
     """
 
     now: datetime

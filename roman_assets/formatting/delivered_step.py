@@ -89,9 +89,9 @@ def published_before(root: DataRoot, receipt: Receipt) -> tuple[RegisteredProduc
     if receipt.complete:
         return ()
     with Registry(root) as registry:
-        found = registry.find(exposure=str(receipt.exposure))
+        found = registry.products.find(exposure=str(receipt.exposure))
         names = found[found["origin"] == Origin.DELIVERED]["name"]
-        return tuple(registry.current(names).values())
+        return tuple(registry.generations.current(names).values())
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def format_exposure(
             return publish_delivered(root, receipt, attempt)
         work = FormattingWork.plan(landing, receipt, _best_ephemeris(receipt), senders)
         with Registry(root) as registry:
-            current = registry.current(work.names)
+            current = registry.generations.current(work.names)
         kept: dict[str, ProductEntry] = {**reusable(root, work.fingerprints, force)}
         kept |= _standing(root, work, current, same_packets=routine and not force)
         with scratch_directory(root, str(exposure)) as scratch, disk_space(scratch):
@@ -126,7 +126,7 @@ def why_again(root: DataRoot, exposure: ExposureId) -> tuple[str, ...]:
         return ()
     work = FormattingWork.plan(landing, receipt, _best_ephemeris(receipt), senders)
     with Registry(root) as registry:
-        current = registry.current(work.fingerprints)
+        current = registry.generations.current(work.fingerprints)
     reasons = [
         f"{name} is not there"
         for name, sender in sorted(work.senders_of.items())
@@ -196,7 +196,7 @@ def _is_better(
 def _begun(root: DataRoot, exposure: ExposureId) -> dict[str, datetime]:
     """Return when the work began that made L1 of an exposure, by commit record (UTC)."""
     with Registry(root) as registry:
-        attempts = registry.attempts([str(exposure)])
+        attempts = registry.work.attempts([str(exposure)])
     formatted = attempts[attempts["step"] == Step.FORMATTING]
     return {row["record_id"]: row["started"] for row in formatted.to_dict("records")}
 
@@ -301,7 +301,7 @@ def _formattable(
 def _cut_off(root: DataRoot, exposure: ExposureId) -> datetime | None:
     """Return when the wait for packets of an exposure ends, as it is on record."""
     with Registry(root) as registry:
-        _, moments = registry.receipts([str(exposure)])[str(exposure)]
+        _, moments = registry.receipts.newest([str(exposure)])[str(exposure)]
     return moments.get(ClockEvent.CUT_OFF)
 
 

@@ -175,7 +175,7 @@ class LandingArea:
     def _require_delivered(self, file: FileVersion, content: Level1File) -> None:
         """Raise if the archive has L1 of the exposure that was made from packets."""
         with Registry(self.root) as registry:
-            made = registry.find(exposure=str(content.exposure), kind="uncal")
+            made = registry.products.find(exposure=str(content.exposure), kind="uncal")
         if not made.empty and (made["origin"] != Origin.DELIVERED).any():
             raise made_of_packets(self.path / file.name, content.exposure)
 

@@ -18,8 +18,8 @@ from roman_assets.products.origin import Origin
 from roman_assets.products.packet_policy import PacketPolicy
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import CommitRecord, ExposureReceipt, SenderArrival, Statement
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 from roman_assets.settings.packet_settings import packet_policy_of
 
 _LOCK = "receipts.lock"
@@ -89,9 +89,9 @@ def record_receipts(
         return []
     with locked(make_directory(root.registry) / _LOCK):
         if folded:
-            fold(root)
+            Engine(root).fold()
         with nullcontext(registry) if registry else Registry(root) as opened:
-            known = opened.receipts(str(receipt.exposure) for receipt in receipts)
+            known = opened.receipts.newest(str(receipt.exposure) for receipt in receipts)
             waits = policy or packet_policy_of(root)
             stated = {
                 receipt.exposure: _stated(
@@ -104,7 +104,7 @@ def record_receipts(
                 for receipt in receipts
                 if known.get(str(receipt.exposure)) != stated[receipt.exposure]
             ]
-            withdrawn = opened.contradicted_by(_corrected(known, stated, new))
+            withdrawn = opened.receipts.contradicted_by(_corrected(known, stated, new))
         Journal(root).write_all(
             CommitRecord(
                 step=Step.FORMATTING,
@@ -118,7 +118,7 @@ def record_receipts(
             for receipt in new
         )
         if new and folded:
-            fold(root)
+            Engine(root).fold()
         return new
 
 

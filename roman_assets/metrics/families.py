@@ -20,9 +20,8 @@ from roman_assets.metrics.ledger_figures import (
     ledger_figures,
 )
 from roman_assets.records.journal import Journal
+from roman_assets.registry.engine import Engine, TimedWork
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.snapshot import read_snapshot, refresh_snapshot, tier_path
-from roman_assets.registry.store.timing import TimedWork, recent_timings
 
 PREFIX = "roman_assets"
 _HOUR_S = 3600.0
@@ -149,17 +148,14 @@ def registry_families(root: DataRoot, now: datetime) -> Iterator[Metric]:
     waiting = len(Journal(root).pending_paths())
     yield gauge("registry_pending_records", "Commit records that are not folded yet.", (),
                 [{"records": waiting}], "records")  # fmt: skip
-    refresh_snapshot(root)
-    snapshot = read_snapshot(root.registry)
-    tiers = () if snapshot is None else snapshot.tiers
-    sizes = [tier_path(root, tier).stat().st_size for tier in tiers]
-    yield gauge("registry_tiers", "Files of the registry.", (), [{"n": len(tiers)}], "n")
+    sizes = Engine(root).tier_sizes()
+    yield gauge("registry_tiers", "Files of the registry.", (), [{"n": len(sizes)}], "n")
     yield gauge("registry_bytes", "Their size.", (), [{"n": sum(sizes)}], "n")
     yield from _timing_families(root, now)
 
 
 def _timing_families(root: DataRoot, now: datetime) -> Iterator[Metric]:
-    timings = recent_timings(root, now - _RECENT)
+    timings = Engine(root).timings(now - _RECENT)
     rows: list[dict[str, Any]] = []
     for work in TimedWork:
         seconds = sorted(timing.seconds for timing in timings if timing.work is work)

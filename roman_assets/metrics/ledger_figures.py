@@ -78,7 +78,7 @@ def ledger_figures(root: DataRoot, registry: Registry, now: datetime) -> LedgerF
         If the registry cannot be read.
     """
     deadlines, pauses = deadlines_of(root), retry_pauses_of(root)
-    with registry.connection() as connection:
+    with registry.snapshot.connection() as connection:
         define_ledger(connection, deadlines, pauses=pauses)
         # the ledger is worked out once
         connection.execute(

@@ -366,7 +366,7 @@ def _unreached(
         return ()
     reached = {str(file_set) for file_set in members} - set(without_data)
     with Registry(root) as registry:
-        found = registry.find(
+        found = registry.products.find(
             visit=str(mosaic.group.visit),
             kind=[one.name for kind in mosaic.kinds for one in (kind, *pictures_of(kind))],
             release=PROMPT_RELEASE,

@@ -143,12 +143,12 @@ class ListedVisits:
 def listed_visits(root: DataRoot, registry: Registry, visits: Iterable[VisitId]) -> ListedVisits:
     """List what there is of several visits; one that cannot be listed holds up no other."""
     wanted = list(visits)
-    seen = registry.exposures_of_visits(wanted)
-    ramps = _by_visit(registry.find(visit=map(str, wanted), kind="uncal")["name"])
+    seen = registry.work.exposures_of_visits(wanted)
+    ramps = _by_visit(registry.products.find(visit=map(str, wanted), kind="uncal")["name"])
     documents = executed_visits(root, wanted)
     exposures = [str(one.exposure) for found in seen.values() for one in found]
-    failures = _by_exposure(registry.failures(exposures)["file_set"]) if exposures else {}
-    events = registry.events_of(exposures)
+    failures = _by_exposure(registry.work.failures(exposures)["file_set"]) if exposures else {}
+    events = registry.receipts.events_of(exposures)
     manifests: dict[VisitId, VisitManifest] = {}
     faults: dict[VisitId, BadInputError] = {}
     for visit in wanted:

@@ -93,7 +93,7 @@ def _mosaic_of(root: DataRoot, manifest: VisitManifest, fixed_context: str | Non
     visit = manifest.visit
     configure_crds(root)
     with Registry(root) as registry:
-        images = registry.current(member.name for member in manifest.members)
+        images = registry.generations.current(member.name for member in manifest.members)
     return Mosaic(
         group=GroupedFileSet(visit.program, PROMPT_RELEASE, visit.grouping),
         images=images,

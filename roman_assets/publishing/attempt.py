@@ -18,8 +18,8 @@ from roman_assets.products.deadline import Clock, ClockEvent, utc_now
 from roman_assets.products.kind import Step
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import Attempt, CommitRecord, Outcome, Statement
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class StepAttempt:
         record = self._ended(error)
         try:
             self._journal.write(record)
-            fold(self._root)
+            Engine(self._root).fold()
         except PlatformError as fault:
             if error is None:
                 raise
@@ -224,9 +224,9 @@ def end_lost_attempts(
     int
         Attempts that were running; doing it again finds none.
     """
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
-        running = registry.attempts(run_id=run_id, outcome=Outcome.RUNNING)
+        running = registry.work.attempts(run_id=run_id, outcome=Outcome.RUNNING)
     journal = Journal(root)
     for row in running.to_dict("records"):
         end = clock()
@@ -248,5 +248,5 @@ def end_lost_attempts(
             )
         )
     if len(running):
-        fold(root)
+        Engine(root).fold()
     return len(running)

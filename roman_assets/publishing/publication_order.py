@@ -22,10 +22,10 @@ from roman_assets.records.record import (
     ProductInput,
     ProductTransition,
 )
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.releases.replacing import releases_in_place, replaced_by
 from roman_assets.registry.releases.state import Release, begun_releases
-from roman_assets.registry.store.fold import all_folded
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def decided(root: DataRoot, publication: Publication) -> Iterator[Decided]:
     if not _concerns_others(root, publication):
         yield Decided()
         return
-    with all_folded(root):
+    with Engine(root).folded():
         with Registry(root) as registry:
             _require_free(registry, publication)
             _require_present(registry, publication)
@@ -166,11 +166,11 @@ def _concerns_others(root: DataRoot, publication: Publication) -> bool:
         return True
     followed = {name for name in publication.inputs if name.followers}
     with Registry(root) as registry:
-        return bool(registry.current({*map(str, followed), *publication.followers}))
+        return bool(registry.generations.current({*map(str, followed), *publication.followers}))
 
 
 def _require_free(registry: Registry, publication: Publication) -> None:
-    for name, generations in registry.generations(publication.versioned).items():
+    for name, generations in registry.generations.of(publication.versioned).items():
         last = generations[-1]
         if last.is_withdrawn_for_good and last.access is Role.PUBLIC:
             raise BadInputError(
@@ -180,7 +180,7 @@ def _require_free(registry: Registry, publication: Publication) -> None:
                 "and its name stays taken so that it can be cited",
                 "publish under the next release",
             )
-    for name, entry in registry.current(publication.versioned).items():
+    for name, entry in registry.generations.current(publication.versioned).items():
         raise BadInputError(
             name,
             "release",
@@ -194,7 +194,7 @@ def _require_free(registry: Registry, publication: Publication) -> None:
 def _require_present(registry: Registry, publication: Publication) -> None:
     """Refuse products made from, or for, a product that is no longer the current one."""
     leaders = publication.leaders
-    present = registry.current(map(str, leaders.values()))
+    present = registry.generations.current(map(str, leaders.values()))
     relied_on = {entry.name: entry.sha256 for entry in publication.kept}
     for name, leader in leaders.items():
         there = present.get(str(leader))
@@ -218,7 +218,7 @@ def _require_present(registry: Registry, publication: Publication) -> None:
 
 def _left_behind(registry: Registry, publication: Publication) -> Iterator[ProductTransition]:
     leaders = publication.followers
-    for name, entry in registry.current(leaders).items():
+    for name, entry in registry.generations.current(leaders).items():
         yield ProductTransition(
             transition=Transition.OVERWRITTEN,
             name=name,

@@ -28,8 +28,8 @@ from roman_assets.records.record import (
     WorkFailure,
 )
 from roman_assets.registry.catalog.metadata import ArchiveValues, product_metadata
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ def reusable(
     """
     if force or not planned:
         return {}
-    fold(root)
+    Engine(root).fold()
     archive = Archive.of(root)
     return {
         name: entry
-        for name, entry in Registry(root).current(planned).items()
+        for name, entry in Registry(root).generations.current(planned).items()
         if entry.fingerprint == planned[name] and archive.has_blob(entry.sha256, entry.size)
     }
 
@@ -214,7 +214,7 @@ def publish_step(
         journal.commit(prepared)
     if attempt is not None:
         attempt.published = True
-    fold(root)
+    Engine(root).fold()
     return StepResult(record.products, kept, failed, record.record_id)
 
 

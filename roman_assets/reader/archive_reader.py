@@ -186,7 +186,7 @@ class ArchiveReader:
         ValueError
             If a value is not one that a product can have, naming those it can.
         """
-        found = self._registry.find(
+        found = self._registry.products.find(
             name=_checked(name, ProductName.parse),
             pattern=pattern,
             exposure=_checked(exposure, ExposureId.parse),
@@ -226,7 +226,7 @@ class ArchiveReader:
         pattern
             An official name with ``*``, ``?`` and ``[...]``.
         """
-        return self._registry.names(pattern)
+        return self._registry.products.names(pattern)
 
     def path(self, product: Product, *, verify: bool = False) -> Path:
         """Return the file of a product, to be read and not to be changed.
@@ -421,7 +421,7 @@ class ArchiveReader:
         )
 
     def _current(self, name: ProductName) -> RegisteredProduct:
-        entry = self._registry.current([str(name)]).get(str(name))
+        entry = self._registry.generations.current([str(name)]).get(str(name))
         if entry is None:
             past = self._generations(name)[-1]
             raise _not_available(
@@ -430,7 +430,7 @@ class ArchiveReader:
         return entry
 
     def _generations(self, name: ProductName) -> tuple[RegisteredProduct, ...]:
-        made = self._registry.generations([str(name)]).get(str(name))
+        made = self._registry.generations.of([str(name)]).get(str(name))
         if not made:
             raise BadInputError(name, "name", "the archive has no such product", _SEE_NAMES)
         return made

@@ -28,7 +28,7 @@ def write_manifest(found: pd.DataFrame, path: Path | str, file_format: str | Non
     Parameters
     ----------
     found
-        Rows of `ArchiveReader.find` or `Registry.find`, with any of their columns.
+        Rows of `ArchiveReader.find` or `ProductSearch.find`, with any of their columns.
     path
         The file.
     file_format

@@ -147,7 +147,7 @@ class _Generations:
 
     def load(self, names: Iterable[str]) -> None:
         wanted = [name for name in dict.fromkeys(names) if name not in self._known]
-        self._known |= dict.fromkeys(wanted, ()) | self._registry.generations(wanted)
+        self._known |= dict.fromkeys(wanted, ()) | self._registry.generations.of(wanted)
 
     def with_content(self, item: ProductInput) -> RegisteredProduct | None:
         """Return the newest generation with a name and content."""
@@ -178,7 +178,7 @@ class _Generations:
         self, products: list[RegisteredProduct]
     ) -> Iterator[tuple[Derivation, RegisteredProduct | None]]:
         """Yield what was made from products."""
-        uses = self._registry.made_from(_identity(made) for made in products)
+        uses = self._registry.generations.made_from(_identity(made) for made in products)
         followers = {made.name: _followers(made.name) for made in products}
         self.load(name for found in uses.values() for name, _ in found)
         self.load(name for names in followers.values() for name in names)

@@ -16,9 +16,9 @@ from roman_assets.data_root import DataRoot
 from roman_assets.errors import BadInputError
 from roman_assets.products.name import ProductName
 from roman_assets.reader.product_comparison import GenerationChange, compare_files, open_image
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.registry.store.fold import fold
 
 _SHOWN_DIFFERENCES = 99.5
 """The difference is drawn up to this percentile of its absolute values."""
@@ -70,9 +70,9 @@ def compare_generations(
     BadInputError
         If there are no such generations, or a file cannot be read as what its name says.
     """
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
-        made = registry.generations([name]).get(name, ())
+        made = registry.generations.of([name]).get(name, ())
         after = _chosen(name, made, len(made) if generation is None else generation)
         earlier = _chosen(name, made, after.generation - 1 if before is None else before)
         catalogs = _catalogs(registry, earlier, after)
@@ -114,7 +114,7 @@ def _catalogs(
 ) -> tuple[RegisteredProduct, RegisteredProduct] | None:
     """Return the catalogues that were made together with two images, if both have one."""
     names = [str(one) for one in pair[0].product_name.followers if one.kind.extension == "parquet"]
-    made = [one for name in names for one in registry.generations([name]).get(name, ())]
+    made = [one for name in names for one in registry.generations.of([name]).get(name, ())]
     of_record: Mapping[str, RegisteredProduct] = {one.record_id: one for one in made}
     before, after = (of_record.get(image.record_id) for image in pair)
     return (before, after) if before and after else None

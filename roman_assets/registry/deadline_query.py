@@ -22,13 +22,13 @@ from roman_assets.registry.ledger import (
     detectors_in,
     hours_spent,
 )
+from roman_assets.registry.queryable import Queryable
 from roman_assets.registry.search.condition import (
     OneOrMore,
     conditions_of,
     grouping_columns,
     visits_of,
 )
-from roman_assets.registry.store.snapshot_reader import SnapshotReader
 from roman_assets.settings.deadline_settings import deadlines_of
 from roman_assets.settings.retry_settings import retry_pauses_of
 
@@ -48,7 +48,7 @@ class DeadlineOverview:
         ``products`` (number), those of them ``at_risk``, and ``least_margin_hours``, by ``survey``,
         ``level``, ``step`` and ``state``.
     rows
-        The most urgent groups of products, as `Registry.deadlines` gives them.
+        The most urgent groups of products, as `DeadlineQuery.groups` returns them.
     """
 
     now: datetime
@@ -81,10 +81,19 @@ class OfProducts(TypedDict, total=False):
     at_risk: bool | None
 
 
-class DeadlineQuery(SnapshotReader):
-    """Asks the deadline ledger."""
+class DeadlineQuery:
+    """Asks the deadline ledger.
 
-    def deadlines(
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
+
+    def groups(
         self,
         *,
         now: datetime | None = None,
@@ -120,25 +129,25 @@ class DeadlineQuery(SnapshotReader):
         limit: int | None = None,
         **of: Unpack[OfProducts],
     ) -> pd.DataFrame:
-        """Return the ledger's row of every product, expected or made; parameters as `deadlines`.
+        """Return the ledger's row of every product, expected or made; parameters as `groups`.
 
         Returns
         -------
         pandas.DataFrame
-            Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `deadlines`, then
+            Columns `roman_assets.registry.ledger.PRODUCT_COLUMNS`, ordered as `groups`, then
             by name. A reprocessed product has a row for each generation.
         """
         _require_known(of)
         return self._ledger(PRODUCTS, PRODUCT_COLUMNS, {"name": name, **of}, now, limit)
 
-    def deadline_overview(
+    def overview(
         self,
         *,
         now: datetime | None = None,
         limit: int | None = None,
         **of: Unpack[OfProducts],
     ) -> DeadlineOverview:
-        """Count products by state and give the most urgent rows; parameters as `deadlines`."""
+        """Count products by state and give the most urgent rows; parameters as `groups`."""
         _require_known(of)
         conditions, parameters = conditions_of(of)
         moment = now or datetime.now(UTC)
@@ -146,7 +155,7 @@ class DeadlineQuery(SnapshotReader):
         order = f'{MOST_URGENT_FIRST}, "partition", level, kind, made'
         most_urgent = f"from chosen order by {order} limit $limit"
         columns = ", ".join(f'"{column}"' for column in GROUP_COLUMNS)
-        deadlines, pauses = deadlines_of(self._root), retry_pauses_of(self._root)
+        deadlines, pauses = deadlines_of(self._snapshot.root), retry_pauses_of(self._snapshot.root)
         # one statement, so that the ledger is worked out once and not written down
         sql = f"""
             with chosen as materialized (
@@ -163,7 +172,7 @@ class DeadlineQuery(SnapshotReader):
                 (select list(urgent order by {order}) from urgent)
         """
         values = {**parameters, "now": moment, "visits": visits, "limit": limit}
-        with self._asked() as connection:
+        with self._snapshot.connection() as connection:
             define_ledger(connection, deadlines, pauses=pauses)
             ((counts, rows),) = connection.execute(sql, values).fetchall()
         return DeadlineOverview(
@@ -184,13 +193,13 @@ class DeadlineQuery(SnapshotReader):
         visits = visits_of(values)
         by_name = "name, " if "name" in columns else ""
         listed = ", ".join(f'"{column}"' for column in columns)
-        deadlines, pauses = deadlines_of(self._root), retry_pauses_of(self._root)
+        deadlines, pauses = deadlines_of(self._snapshot.root), retry_pauses_of(self._snapshot.root)
         order = f'order by {MOST_URGENT_FIRST}, "partition", level, kind, {by_name}made'
         chosen = (
             f"select * from {macro}($now, visits := $visits) "
             f"where {' and '.join(conditions) or 'true'} {order} limit $limit"
         )
-        return self._query(
+        return self._snapshot.query(
             f"select {listed} from ({hours_spent(chosen) if macro == JUDGED else chosen}) {order}",
             parameters | {"now": now or datetime.now(UTC), "visits": visits, "limit": limit},
             prepare=lambda connection: define_ledger(connection, deadlines, pauses=pauses),
@@ -219,7 +228,7 @@ class DeadlineQuery(SnapshotReader):
         columns = grouping_columns(by)
         listed = "".join(f'"{column}", ' for column in columns)
         grouped = f"partition by {listed.removesuffix(', ')}" if columns else ""
-        return self._query(
+        return self._snapshot.query(
             f"""
             with received as (
                 select "partition", max(time) as received from events

@@ -12,12 +12,21 @@ from typing import Any
 
 from roman_assets.products.observation import VisitId
 from roman_assets.records.record import ReleaseStatement
+from roman_assets.registry.queryable import Queryable
 from roman_assets.registry.search.condition import OneOrMore, conditions_of
-from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 
-class Decisions(SnapshotReader):
-    """Declarations, proposals and decisions."""
+class Decisions:
+    """Declarations, proposals and decisions.
+
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
 
     def releases(
         self, *, survey: OneOrMore = None, release: OneOrMore = None
@@ -30,7 +39,7 @@ class Decisions(SnapshotReader):
             Only those of these surveys and identities.
         """
         conditions, parameters = conditions_of({"survey": survey, "release": release})
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"select * from releases where {' and '.join(conditions) or 'true'} "
             "order by committed_at, record_id",
             parameters,
@@ -61,7 +70,7 @@ class Decisions(SnapshotReader):
             ``verdict``, ``decided_by``, ``decision_reason`` and ``decided_at``, None while it is
             open.
         """
-        return self._rows(
+        return self._snapshot.rows(
             """
             with first_proposed as (
                 select * from proposals qualify row_number() over (
@@ -89,7 +98,7 @@ class Decisions(SnapshotReader):
             By visit: ``proposal_id``, ``cause``, ``value`` and ``decided_at`` (UTC); visits that
             none names are absent.
         """
-        rows = self._rows(
+        rows = self._snapshot.rows(
             """
             with decided as (
                 select proposal_id, arg_min(verdict, (committed_at, record_id)) as verdict,

@@ -13,8 +13,8 @@ from typing import Any
 from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import INTAKE_STEPS, Step
 from roman_assets.records.record import ExposureReceipt, ProductTransition
+from roman_assets.registry.queryable import Queryable
 from roman_assets.registry.search.condition import of_partitions
-from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 _INTAKES = str(tuple(step.value for step in INTAKE_STEPS))
 
@@ -41,8 +41,17 @@ class ToldSsc:
     handed_over: datetime
 
 
-class Receipts(SnapshotReader):
-    """Receipts and hand-overs, with their times."""
+class Receipts:
+    """Receipts and hand-overs, with their times.
+
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
 
     def events(self, partition: str, step: Step | None = None) -> dict[ClockEvent, datetime]:
         """Return the clock events of an exposure or visit, UTC; the newest statement counts.
@@ -60,7 +69,7 @@ class Receipts(SnapshotReader):
         self, partitions: Iterable[str], step: Step | None = None
     ) -> dict[str, dict[ClockEvent, datetime]]:
         """Return the clock events of several; those without any are absent."""
-        rows = self._rows(
+        rows = self._snapshot.rows(
             'select "partition", event, arg_max(time, (committed_at, record_id)) as time '
             f"from events where {of_partitions('partitions')} "
             'and ($step is null or step = $step) group by "partition", event order by all',
@@ -72,12 +81,12 @@ class Receipts(SnapshotReader):
             found.setdefault(row["partition"], {})[ClockEvent(row["event"])] = moment
         return found
 
-    def receipts(
+    def newest(
         self, exposures: Iterable[str]
     ) -> dict[str, tuple[ExposureReceipt, dict[ClockEvent, datetime]]]:
         """Return what is known and in of exposures, with its moments (UTC); the newest counts."""
         fields = tuple(ExposureReceipt.model_fields)
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             with newest as (
                 select record_id, "partition", {", ".join(fields)} from receipts
@@ -113,13 +122,13 @@ class Receipts(SnapshotReader):
         from roman_assets.registry.search.contradiction import contradicted_by
 
         def ask(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-            return [tuple(row.values()) for row in self._rows(sql, parameters)]
+            return [tuple(row.values()) for row in self._snapshot.rows(sql, parameters)]
 
         return tuple(one.change for one in contradicted_by(ask, receipts))
 
     def handovers(self, partitions: Iterable[str]) -> dict[str, ToldSsc]:
         """Return what the SSC was told last of exposures and visits (R12); others are absent."""
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             select "partition", manifest, digest, images, handed_over from handovers
             where {of_partitions("partitions")}
@@ -147,7 +156,7 @@ class Receipts(SnapshotReader):
         limit
             At most so many, those that wait longest.
         """
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             select "partition" from (
                 select "partition", max(handed_over) as handed_over from handovers

@@ -24,6 +24,7 @@ from roman_assets.registry.catalog.schema import (
     PRODUCTS,
 )
 from roman_assets.registry.ledger import attempts_as_far, failed_runs, faults_of
+from roman_assets.registry.queryable import Queryable
 from roman_assets.registry.search.condition import (
     OneOrMore,
     about,
@@ -98,8 +99,18 @@ class CalibratedImage:
     is_bad: bool = False
 
 
-class WorkHistory(Generations):
-    """Work done for partitions."""
+class WorkHistory:
+    """Work done for partitions.
+
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
+        self._generations = Generations(snapshot)
 
     def exposures_of_visit(self, visit: VisitId | str) -> tuple[VisitExposure, ...]:
         """Return the exposures of a visit that have any product, in order, with their L2."""
@@ -111,7 +122,7 @@ class WorkHistory(Generations):
         """Do so for several visits; those without products are absent."""
         wanted = {"visit": list(visits)}
         conditions, parameters = conditions_of(wanted)
-        rows = self._rows(
+        rows = self._snapshot.rows(
             "select exposure, max(nexposures) as nexposures, max(survey) as survey, "
             "max(exposure_type) as exposure_type, max(optical_element) as optical_element, "
             "list(name order by name) filter (kind = 'cal') as cal "
@@ -120,7 +131,7 @@ class WorkHistory(Generations):
             "and exposure is not null group by exposure order by exposure",
             parameters,
         )
-        entries = self.current(name for row in rows for name in row["cal"] or ())
+        entries = self._generations.current(name for row in rows for name in row["cal"] or ())
         bad = self.bad_images(visit=wanted["visit"])
         found: dict[VisitId, list[VisitExposure]] = {}
         for row in rows:
@@ -151,7 +162,7 @@ class WorkHistory(Generations):
         wanted = {"visit": visit, "exposure": exposure}
         asked = {name: list(values) for name, values in wanted.items() if values is not None}
         conditions, parameters = conditions_of(asked)
-        rows = self._rows(
+        rows = self._snapshot.rows(
             "select exposure, list(distinct file_set) as file_sets from products "
             f"where {' and '.join([*conditions, *places_of(asked)])} "
             f"and kind in ('uncal', 'cal') and quality = '{Quality.BAD}' group by exposure",
@@ -164,7 +175,7 @@ class WorkHistory(Generations):
         wanted = {"exposure": list(exposures)}
         conditions, parameters = conditions_of(wanted)
         where = " and ".join([IS_AVAILABLE, *conditions, *places_of(wanted)])
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             with chosen as materialized (
                 select * from products where {where} and kind in ('uncal', 'cal')
@@ -189,7 +200,7 @@ class WorkHistory(Generations):
 
     def finished_partitions(self, step: Step, partitions: Iterable[str]) -> frozenset[str]:
         """Return those partitions whose latest attempt of a step ended well, without a failure."""
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             with tries as (
                 from ({attempts_as_far(of_partitions("partitions"))}) where step = $step
@@ -226,7 +237,7 @@ class WorkHistory(Generations):
             newest record; ``products`` (number of current ones) and ``content``, a hash of the
             current names and files that changes if and only if they do.
         """
-        return self._query(
+        return self._snapshot.query(
             f"""
             with newest as (
                 select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
@@ -259,7 +270,7 @@ class WorkHistory(Generations):
         pandas.DataFrame
             ``partition``, ``record_id``, ``committed_at``.
         """
-        return self._query(
+        return self._snapshot.query(
             f"""
             select "partition", record_id, committed_at from records
             where committed_at >= $after and {_OF_OBSERVATION}
@@ -276,7 +287,7 @@ class WorkHistory(Generations):
         pandas.DataFrame
             ``partition``, ``record_id``, ``committed_at``.
         """
-        return self._query(
+        return self._snapshot.query(
             f"""
             select "partition", arg_max(record_id, (committed_at, record_id)) as record_id,
                 max(committed_at) as committed_at
@@ -293,11 +304,11 @@ class WorkHistory(Generations):
             "select count(committed_at) as n from records "
             "where $before is null or committed_at < $before"
         )
-        return int(self._rows(sql, {"before": before})[0]["n"])
+        return int(self._snapshot.rows(sql, {"before": before})[0]["n"])
 
     def latest_commit(self) -> datetime | None:
         """Return when the newest commit record was written, UTC; None before there is one."""
-        time = self._rows("select max(committed_at) as time from records", {})[0]["time"]
+        time = self._snapshot.rows("select max(committed_at) as time from records", {})[0]["time"]
         return None if time is None else time.astimezone(UTC)
 
     def exposure_progress(self, exposures: Iterable[str]) -> pd.DataFrame:
@@ -315,7 +326,7 @@ class WorkHistory(Generations):
         wanted = {"exposure": list(exposures)}
         conditions, parameters = conditions_of(wanted)
         lying = places_of(wanted)
-        return self._query(
+        return self._snapshot.query(
             f"""
             with made as materialized (
                 select exposure, kind, detector, record_id, name, name_key, sha256, file_set,
@@ -383,7 +394,7 @@ class WorkHistory(Generations):
 
     def computation_times(self, step: Step, after: datetime) -> list[timedelta]:
         """Return how long a step took, from its start to its end, the last times since `after`."""
-        rows = self._rows(
+        rows = self._snapshot.rows(
             """
             with newest as materialized (
                 select record_id, partition_key from records
@@ -407,7 +418,7 @@ class WorkHistory(Generations):
 
     def unit_times(self, step: Step) -> list[tuple[float, int]]:
         """Return how long each publication of a step took (s), and how many file sets it made."""
-        rows = self._rows(
+        rows = self._snapshot.rows(
             """
             select epoch(finished - started) as seconds, units
             from attempts join (
@@ -431,7 +442,7 @@ class WorkHistory(Generations):
             ``record_id``, ``step``, ``partition``, ``committed_at``, ``run_id``, ``products`` and
             ``failures`` (numbers).
         """
-        return self._query(
+        return self._snapshot.query(
             """
             with newest as (
                 select * from records
@@ -463,7 +474,7 @@ class WorkHistory(Generations):
             ``record_id``.
         """
         chosen, parameters = about(partition)
-        return self._query(
+        return self._snapshot.query(
             f"""
             with newest as (
                 select step, "partition", arg_max(record_id, (committed_at, record_id)) as record_id
@@ -490,7 +501,7 @@ class WorkHistory(Generations):
         tries = (
             f"from ({attempts_as_far(chosen)}) left join ({faults_of(chosen)}) using (record_id)"
         )
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"select * exclude (work) from ({failed_runs(tries)}) where work = $step",
             {"partitions": sorted(set(partitions)), "step": step.value},
         )
@@ -524,7 +535,7 @@ class WorkHistory(Generations):
         if outcome is Outcome.RUNNING:
             # there are few, among all that have ended
             chosen += f" and {_HAS_NOT_ENDED}"
-        return self._query(
+        return self._snapshot.query(
             f"""
             select * from ({attempts_as_far(chosen)}) where ($outcome is null or outcome = $outcome)
             and ($run_id is null or run_id = $run_id) order by started, attempt_id

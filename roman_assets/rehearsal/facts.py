@@ -28,7 +28,7 @@ from roman_assets.products.observation import ExposureType, Survey
 from roman_assets.products.origin import Origin
 from roman_assets.records.record import Outcome, Statement
 from roman_assets.registry.catalog.schema import PRODUCTS, RECEIPTS, create_tables, open_database
-from roman_assets.registry.store.incoming import EVENT_COLUMNS, NO_RECORD, insert_statements, parts
+from roman_assets.registry.engine import EVENT_COLUMNS, insert_records
 from roman_assets.rehearsal.fault import Faults
 from roman_assets.rehearsal.ground import Receipts
 from roman_assets.rehearsal.planned_work import Observations
@@ -81,9 +81,7 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         connection.register("incoming", table)
         connection.execute(f"create table rehearsed.{name} as from incoming")
         connection.unregister("incoming")
-    connection.execute(_INCOMING)
-    insert_statements(connection, parts(connection), "main")
-    connection.execute("drop table incoming")
+    insert_records(connection, _RECORDS)
     for statement in _PRODUCTS:
         connection.execute(statement)
     return connection
@@ -235,9 +233,8 @@ union all
 select 'visit', number, "partition", [], optical_element from rehearsed.visits)
 """
 
-_INCOMING = f"""
-create temp table incoming as {NO_RECORD}
-union all by name (
+_RECORDS = f"""
+(
     select 'receipt-' || number as record_id, 'formatting' as step, "partition",
         greatest(execution_end, last_packet, ancillary) as committed_at,
         '{Statement.RECEIPT}' as statement,

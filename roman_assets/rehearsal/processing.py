@@ -106,7 +106,7 @@ def measured_times(root: DataRoot, workers: int) -> ProcessingTimes | None:
         None unless every step has been measured at least once.
     """
     with Registry(root) as registry:
-        found = {step: registry.unit_times(step) for step in STEPS}
+        found = {step: registry.work.unit_times(step) for step in STEPS}
     if not all(found.values()):
         return None
     return {

@@ -102,7 +102,7 @@ STATED_SIZES = ProductSizes(
 def measured_sizes(root: DataRoot) -> ProductSizes:
     """Take the mean sizes of the products that an installation has."""
     with Registry(root) as registry:
-        sizes, resultants = registry.mean_sizes()
+        sizes, resultants = registry.generations.mean_sizes()
     megabytes = {kind: size / _MEGABYTE for kind, size in sizes.items()}
     return ProductSizes(megabytes, resultants or 1.0, f"mean sizes in {root.path}")
 
@@ -110,7 +110,7 @@ def measured_sizes(root: DataRoot) -> ProductSizes:
 def stocks_of_registry(root: DataRoot) -> pd.DataFrame:
     """Return what an installation has held, in the columns that `stocks_of_plan` gives."""
     with Registry(root) as registry:
-        found = registry.volumes()
+        found = registry.generations.volumes()
     holding = [
         (Holding.RELEASED if released else Holding.PROMPT) if grouped else _OF_LEVEL[Level(level)]
         for level, grouped, released in zip(

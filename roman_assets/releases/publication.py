@@ -17,11 +17,11 @@ from roman_assets.records.record import (
     ReleasePhase,
     Statement,
 )
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.releases.replacing import replaced_by
 from roman_assets.registry.releases.state import Release, ReleaseState, release_state
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.registry.store.fold import all_folded, fold
 from roman_assets.releases.release_plan import prompt_mosaics
 
 
@@ -83,8 +83,8 @@ def publish_release(
     PassingFaultError
         If the disk is full; nothing is published.
     """
-    fold(root)
-    with all_folded(root), Registry(root) as registry:
+    Engine(root).fold()
+    with Engine(root).folded(), Registry(root) as registry:
         state = release_state(registry, release)
         lacking = tuple(sorted(state.failed_images | state.failed_skycells | state.undelivered))
         if state.release.published_at is not None:
@@ -97,7 +97,7 @@ def publish_release(
         prompt = prompt_mosaics(registry, release.statement.exposures)
         names = (product.product_name for product in products)
         replaced = [
-            *registry.current(prompt["name"]).values(),
+            *registry.generations.current(prompt["name"]).values(),
             *replaced_by(registry, release, names),
         ]
         publication = ReleasePublication(
@@ -121,7 +121,7 @@ def publish_release(
             ),
         )
         Journal(root).write(record)
-    fold(root)
+    Engine(root).fold()
     return ReleasePublication(
         publication.published,
         publication.superseded,
@@ -172,13 +172,13 @@ def _products(registry: Registry, state: ReleaseState) -> tuple[list[RegisteredP
 
     Both are ordered by name. The latter are left out of the publication.
     """
-    found = registry.find(
+    found = registry.products.find(
         release=state.release.declaration.release,
         partition=[*map(str, state.units), *(str(one.unit) for one in state.ssc_units)],
         access=Role.OPERATIONS.value,
     )
     names = found[found["state"] == State.CURRENT]["name"]
-    products = registry.current(names).values()
+    products = registry.generations.current(names).values()
     return (
         [product for product in products if not product.is_bad],
         [product.name for product in products if product.is_bad],

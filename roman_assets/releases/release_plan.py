@@ -14,11 +14,11 @@ from roman_assets.products.kind import GROUP_SCOPES, KINDS, Maker, Step
 from roman_assets.products.lifecycle import State
 from roman_assets.products.name import PROMPT_RELEASE, GroupedFileSet
 from roman_assets.products.observation import ExposureId, VisitId
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.releases.declaration import ReleaseDeclaration
 from roman_assets.registry.releases.ssc_unit import SscUnit, ssc_units_of
 from roman_assets.registry.releases.state import units_of
-from roman_assets.registry.store.fold import fold
 from roman_assets.registry.work_history import CalibratedImage
 from roman_assets.software import installed_software, same_software
 
@@ -98,11 +98,11 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
     declaration
         Of the release.
     """
-    fold(root)
+    Engine(root).fold()
     software = installed_software(Step.EXPOSURE) | {"romancal": declaration.romancal}
     with Registry(root) as registry:
         exposures = exposures_of(registry, declaration)
-        images = registry.calibrated_images(exposures)
+        images = registry.work.calibrated_images(exposures)
         to_make = tuple(
             image
             for image in images
@@ -113,7 +113,7 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
             )
         )
         prompt = prompt_mosaics(registry, exposures)
-        rewritten = registry.find(
+        rewritten = registry.products.find(
             exposure=sorted({image.exposure for image in to_make}), step=Step.EXPOSURE.value
         )
         file_sets = {image.file_set for image in to_make}
@@ -137,7 +137,7 @@ def plan_release(root: DataRoot, declaration: ReleaseDeclaration) -> ReleasePlan
 
 def exposures_of(registry: Registry, declaration: ReleaseDeclaration) -> tuple[str, ...]:
     """Return the exposures with L1 of the visits that begin in the range of a release."""
-    ramps = registry.find(survey=declaration.survey.value, kind="uncal")
+    ramps = registry.products.find(survey=declaration.survey.value, kind="uncal")
     if ramps.empty:
         return ()
     begun = ramps.groupby("visit")["start_time"].min()
@@ -148,7 +148,7 @@ def exposures_of(registry: Registry, declaration: ReleaseDeclaration) -> tuple[s
 def prompt_mosaics(registry: Registry, exposures: Iterable[str]) -> pd.DataFrame:
     """Return the SOC's prompt L3 and L4 of the visits of exposures that nothing has superseded."""
     visits = sorted({exposure.split("_")[0] for exposure in exposures})
-    found = registry.find(visit=visits, kind=SUPERSEDED_KINDS, release=PROMPT_RELEASE)
+    found = registry.products.find(visit=visits, kind=SUPERSEDED_KINDS, release=PROMPT_RELEASE)
     return found[found["state"] == State.CURRENT]
 
 
@@ -156,13 +156,15 @@ def _prompt_of_ssc(registry: Registry, units: Iterable[SscUnit]) -> pd.DataFrame
     """Return the prompt products of the SSC in whose place units come."""
     kinds = sorted({name.kind.name for one in units for name in one.products})
     visits = sorted({exposure.split("_")[0] for one in units for exposure in one.exposures})
-    found = registry.find(visit=visits, kind=kinds, release=PROMPT_RELEASE)
+    found = registry.products.find(visit=visits, kind=kinds, release=PROMPT_RELEASE)
     return found[found["state"] == State.CURRENT]
 
 
 def _seconds(registry: Registry, images: int, groupings: int, prompt: pd.DataFrame) -> float | None:
     """Estimate the computation: as many skycells for each grouping as prompt visits have."""
-    image, skycell = (_typical(registry.unit_times(step)) for step in (Step.EXPOSURE, Step.VISIT))
+    image, skycell = (
+        _typical(registry.work.unit_times(step)) for step in (Step.EXPOSURE, Step.VISIT)
+    )
     if image is None or skycell is None:
         return None
     return images * image + prompt["file_set"].nunique() * groupings * skycell

@@ -15,6 +15,7 @@ from roman_assets.publishing.step import StepResult
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import CommitRecord, ReleasePhase, ReleaseStatement, Statement
 from roman_assets.references.context import configure_crds
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.releases.declaration import declaration_hash, read_declaration
 from roman_assets.registry.releases.state import (
@@ -26,7 +27,6 @@ from roman_assets.registry.releases.state import (
     release_state,
     require_software,
 )
-from roman_assets.registry.store.fold import all_folded, fold
 from roman_assets.releases.release_plan import exposures_of
 from roman_assets.releases.unit import mosaic_release_unit
 from roman_assets.software import installed_software
@@ -62,8 +62,8 @@ def begin_release(root: DataRoot, path: Path) -> Release:
     configure_crds(root)
     declaration, text = read_declaration(path)
     declaration.require_installed(path)
-    fold(root)
-    with all_folded(root), Registry(root) as registry:
+    Engine(root).fold()
+    with Engine(root).folded(), Registry(root) as registry:
         release = begun_release(registry, declaration, text)
         if release is None:
             exposures = exposures_of(registry, declaration)
@@ -92,7 +92,7 @@ def begin_release(root: DataRoot, path: Path) -> Release:
             )
             Journal(root).write(record)
             release = Release(declaration, statement, record.committed_at)
-    fold(root)
+    Engine(root).fold()
     require_software(release)
     return release
 
@@ -213,6 +213,6 @@ def _tell_ssc(root: DataRoot, release: Release) -> None:
 
 def state_of(root: DataRoot, release: Release) -> ReleaseState:
     """Look a release up, with all that is committed."""
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         return release_state(registry, release)

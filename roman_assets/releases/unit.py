@@ -84,11 +84,11 @@ def _mosaic(root: DataRoot, registry: Registry, release: Release, unit: GroupedF
     exposures = [str(exposure) for exposure in exposures_in(release, unit)]
     images = [
         image
-        for image in registry.calibrated_images(exposures)
+        for image in registry.work.calibrated_images(exposures)
         if image.exposure_type is not None
         and expected_kinds(declaration.survey, ExposureType(image.exposure_type), (Step.RELEASE,))
     ]
-    failures = registry.failures(exposures)
+    failures = registry.work.failures(exposures)
     failed = frozenset(failures[failures["step"] == Step.EXPOSURE]["file_set"])
     usable = tuple(_usable(release, images, failed))
     visits = {exposure.visit for exposure in exposures_in(release, unit)}
@@ -98,7 +98,7 @@ def _mosaic(root: DataRoot, registry: Registry, release: Release, unit: GroupedF
     planned = [one.nexposures for one in manifests if one.nexposures is not None]
     return Mosaic(
         group=unit,
-        images=registry.current(str(image.name) for image in usable),
+        images=registry.generations.current(str(image.name) for image in usable),
         kinds=expected_kinds(declaration.survey, types[0], (Step.RELEASE,)) if types else (),
         context=declaration.context,
         software=installed_software(Step.VISIT),

@@ -2,7 +2,7 @@
 
 Images decide: what is made with an image changes with it. Which images are affected is for
 `roman_assets.reprocessing` to say; here they and all that belongs to them are found in
-the snapshot of a `Registry.connection`. L3 and L4 of data releases never count, since they are
+the snapshot of a `Queryable.connection`. L3 and L4 of data releases never count, since they are
 never reprocessed (R13), nor L2 of theirs where only calibration is new (R7), nor prompt L3 and L4
 that a release has superseded.
 """

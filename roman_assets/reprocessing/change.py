@@ -101,7 +101,7 @@ def level0_change(registry: Registry, exposures: Iterable[str]) -> Change:
             ExposureId.parse(text)
         except ValueError as error:
             raise BadInputError("exposure", text, str(error), "name exposures") from error
-    known = set(registry.find(exposure=wanted, kind="uncal")["exposure"])
+    known = set(registry.products.find(exposure=wanted, kind="uncal")["exposure"])
     for text in (one for one in wanted if one not in known):
         raise BadInputError(
             "exposure",

@@ -184,7 +184,7 @@ def impact_of(
     """
     now = clock()
     with Registry(root) as registry:
-        with registry.connection() as connection:
+        with registry.snapshot.connection() as connection:
             affected = AffectedProducts(connection, partitions)
             references = choose_images(root, change, affected)
             products, following = affected.products(), affected.following()
@@ -221,7 +221,7 @@ def _work(
 def _estimate(
     registry: Registry, step: Step, partitions: pd.Series[str], file_sets: pd.Series[str]
 ) -> WorkEstimate:
-    measured = registry.unit_times(step)[-_MEASURED_LAST:]
+    measured = registry.work.unit_times(step)[-_MEASURED_LAST:]
     units = int(file_sets.nunique())
     number = int(partitions.nunique())
     if not measured:
@@ -242,7 +242,7 @@ def _endangered(
     this work and for all that is due before.
     """
     begun = max((one.longest_run for one in work if one.longest_run), default=timedelta())
-    waiting = registry.deadlines(state=_WAITING, now=now)
+    waiting = registry.deadlines.groups(state=_WAITING, now=now)
     runs = waiting.dropna(subset=["due"]).sort_values("due")
     times = {Step(step): _run_time(registry, Step(step)) for step in runs["step"].unique()}
     ends = now
@@ -257,7 +257,7 @@ def _endangered(
 
 
 def _run_time(registry: Registry, step: Step) -> timedelta:
-    measured = registry.unit_times(step)[-_MEASURED_LAST:]
+    measured = registry.work.unit_times(step)[-_MEASURED_LAST:]
     return timedelta(seconds=median(time for time, _ in measured)) if measured else timedelta()
 
 

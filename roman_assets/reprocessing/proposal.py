@@ -30,8 +30,8 @@ from roman_assets.records.record import (
     Verdict,
 )
 from roman_assets.references.context import configure_crds, operational_context
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import all_folded, fold
 from roman_assets.reprocessing.affected import AffectedProducts
 from roman_assets.reprocessing.change import choose_images
 from roman_assets.reprocessing.impact import Impact, impact_of
@@ -168,7 +168,7 @@ def propose(
         impact=impact.summary(),
     )
     _record(root, clock, statement=Statement.PROPOSAL, proposal=proposal)
-    fold(root)
+    Engine(root).fold()
     return proposal
 
 
@@ -213,18 +213,18 @@ def decide(
         _require_unchanged(root, proposal_of(root, proposal_id).proposal)
     decision = Decision(proposal_id=proposal_id, verdict=verdict, author=author, reason=reason)
     # Under the lock of the fold, so that of two at once the second sees what the first decided.
-    with all_folded(root), Registry(root) as registry:
+    with Engine(root).folded(), Registry(root) as registry:
         _require_open(_proposal_in(registry, proposal_id))
         _record(root, clock, statement=Statement.DECISION, decision=decision)
-    fold(root)
+    Engine(root).fold()
     return decision
 
 
 def proposals(root: DataRoot) -> tuple[DecidedProposal, ...]:
     """Return all proposals with what was decided, in the order in which they were made."""
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
-        return tuple(map(_decided, registry.proposals()))
+        return tuple(map(_decided, registry.decisions.proposals()))
 
 
 def proposal_of(root: DataRoot, proposal_id: str) -> DecidedProposal:
@@ -235,13 +235,13 @@ def proposal_of(root: DataRoot, proposal_id: str) -> DecidedProposal:
     BadInputError
         If there is none of that name.
     """
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         return _proposal_in(registry, proposal_id)
 
 
 def _proposal_in(registry: Registry, proposal_id: str) -> DecidedProposal:
-    for row in registry.proposals():
+    for row in registry.decisions.proposals():
         if row["proposal_id"] == proposal_id:
             return _decided(row)
     raise BadInputError(
@@ -284,7 +284,7 @@ def exposure_to_reprocess(root: DataRoot, proposal_id: str, exposure: str) -> Ex
     change = decided.proposal.change
     if change.cause is Cause.SOFTWARE:
         _require_installed(proposal_id, change.value)
-    with Registry(root) as registry, registry.connection() as connection:
+    with Registry(root) as registry, registry.snapshot.connection() as connection:
         affected = AffectedProducts(connection, [exposure], decided.decided_at)
         choose_images(root, change, affected)
         products = affected.products()
@@ -349,7 +349,7 @@ def progress(root: DataRoot, decided: DecidedProposal) -> Progress:
     proposal that is done stays so.
     """
     proposal = decided.proposal
-    with Registry(root) as registry, registry.connection() as connection:
+    with Registry(root) as registry, registry.snapshot.connection() as connection:
         affected = AffectedProducts(
             connection, [*proposal.exposures, *proposal.visits], decided.decided_at
         )

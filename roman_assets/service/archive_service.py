@@ -13,10 +13,10 @@ from starlette.requests import Request
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
 from roman_assets.reader.archive_reader import ArchiveReader
+from roman_assets.registry.registry import Registry
 from roman_assets.service.public_files import PublicFiles
 from roman_assets.service.request_error import BusyError, TooLargeError, UsageError
 from roman_assets.service.sealed_snapshot import PublicSnapshots
-from roman_assets.service.served_registry import ServedRegistry
 from roman_assets.service.tap.database import prepare
 from roman_assets.settings.service_settings import ServiceSettings
 
@@ -43,7 +43,7 @@ class Service:
 
     settings: ServiceSettings
     snapshots: PublicSnapshots
-    registry: ServedRegistry
+    registry: Registry
     reader: ArchiveReader
     files: PublicFiles
     _turns: anyio.CapacityLimiter = field(repr=False)
@@ -53,7 +53,7 @@ class Service:
     def of(cls, root: DataRoot, settings: ServiceSettings) -> Service:
         """Return the service of an installation; nothing is read before the first request."""
         snapshots = PublicSnapshots(root, settings, prepare)
-        registry = ServedRegistry(root, snapshots)
+        registry = Registry(root, Role.PUBLIC, snapshots)
         return cls(
             settings,
             snapshots,

@@ -12,8 +12,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from roman_assets.service.archive_service import service_of
-from roman_assets.service.public_files import OpenFile
-from roman_assets.service.served_registry import Content
+from roman_assets.service.public_files import Content, OpenFile
 
 MEDIA_TYPES = {
     "asdf": "application/x-asdf",

@@ -36,15 +36,15 @@ def _facts(service: Service, name: str, base: str) -> dict[str, Any]:
     generations: tuple[RegisteredProduct, ...] = ()
     try:
         kind = ProductName.parse(name).kind
-        generations = service.registry.generations([name]).get(name, ())
+        generations = service.registry.generations.of([name]).get(name, ())
     except ValueError:
         pass
     if not generations:
         raise NotFoundError(f"{name[:200]!r} is not a product of this archive")
     newest = generations[-1]
-    used = service.registry.made_from([ProductInput(name=name, sha256=newest.sha256)])
+    used = service.registry.generations.made_from([ProductInput(name=name, sha256=newest.sha256)])
     uses = sorted({user for found in used.values() for user, _ in found})[:_MOST_USES]
-    known = service.registry.generations(item.name for item in newest.inputs)
+    known = service.registry.generations.of(item.name for item in newest.inputs)
     rows = rows_of(service.reader.find(name=name))
     return {
         "name": name,

@@ -1,5 +1,8 @@
 """Files of the public tree whose content is what the registry states."""
 
+# Names put into SQL are column names of the schema; values are always parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import hashlib
@@ -8,21 +11,34 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 
+from roman_assets.access import Role
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
 from roman_assets.errors import AccessDeniedError
 from roman_assets.products.name import ProductName
+from roman_assets.registry.catalog.schema import IS_AVAILABLE
+from roman_assets.registry.registry import Registry
 from roman_assets.service.request_error import BusyError, NotFoundError
-from roman_assets.service.served_registry import Content, ServedRegistry
 
 _PAUSES = (0.0, 0.1, 0.4, 1.5)
 _REMEMBERED = 100_000
 
 _Version = tuple[int, int, int, int]
 """Device, inode, time of change (ns) and size: what identifies one content of a file."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the registry states about the file that a public name shows."""
+
+    name: ProductName
+    sha256: str
+    size: int
+    committed_at: datetime
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class PublicFiles:
         States which content each name has.
     """
 
-    def __init__(self, root: DataRoot, registry: ServedRegistry) -> None:
+    def __init__(self, root: DataRoot, registry: Registry) -> None:
         self._archive = Archive.of(root)
         self._registry = registry
         self._lock = threading.Lock()
@@ -71,10 +87,15 @@ class PublicFiles:
         NotFoundError
             If there is no such public product.
         """
-        found = self._registry.content(_parsed(name))
-        if found is None:
+        product = _parsed(name)
+        rows = self._registry.snapshot.rows(
+            f"select sha256, size, committed_at from products where name = $name "
+            f"and name_key = name_key($name) and {IS_AVAILABLE} and access = '{Role.PUBLIC}'",
+            {"name": str(product)},
+        )
+        if not rows:
             raise _not_found(name)
-        return found
+        return Content(name=product, **rows[0])
 
     def open(self, name: str) -> OpenFile:
         """Open the file of a product, after its content was compared with the registry's sha256.

@@ -4,46 +4,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import duckdb
 
 from roman_assets.access import Role
 from roman_assets.data_root import DataRoot
-from roman_assets.errors import PassingFaultError
 from roman_assets.registry.catalog.schema import KEYS
-from roman_assets.registry.store.snapshot import (
-    SNAPSHOT,
-    Snapshot,
-    SnapshotError,
-    read_snapshot,
-    refresh_snapshot,
-    registry_directory,
-)
-from roman_assets.registry.store.snapshot_reader import damaged
-from roman_assets.registry.store.tiers import TieredDatabase
+from roman_assets.registry.engine import Engine, OpenSnapshot
+from roman_assets.registry.queryable import NO_STATE, Preparation, Queryable, StateId
 from roman_assets.service.request_error import TooExpensiveError
 from roman_assets.settings.service_settings import ServiceSettings
 
 _LOOK_SECONDS = 1.0
 """So often at most the object store is asked for a newer snapshot."""
 
-Preparation = Callable[[duckdb.DuckDBPyConnection], None]
-
 
 @dataclass(eq=False)
 class _Opened:
     """One state of the registry, open until its last reader is done."""
 
-    database: TieredDatabase
-    identity: tuple[int, int, int] | None
+    snapshot: OpenSnapshot
     readers: int = 0
     retired: bool = field(default=False)
 
 
-class PublicSnapshots:
+class PublicSnapshots(Queryable):
     """Cursors on the newest public registry, for any thread.
 
     Statements can read the attached tiers and nothing else: no other file, no network, no setting.
@@ -65,21 +54,33 @@ class PublicSnapshots:
         settings: ServiceSettings,
         prepare: Preparation = lambda connection: None,
     ) -> None:
-        self._root = root
+        super().__init__(root, Role.PUBLIC)
+        self._engine = Engine(root)
         self._settings = settings
         self._prepare = prepare
         self._lock = threading.Lock()
         self._newest: _Opened | None = None
         self._looked = float("-inf")
+        self._state = NO_STATE
 
-    @property
-    def identity(self) -> tuple[int, int, int] | None:
-        """What identifies the newest published state; None before the first fold."""
-        try:
-            status = (registry_directory(self._root, Role.PUBLIC) / SNAPSHOT).stat()
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("sealed snapshots belong to their process")
+
+    def state(self) -> StateId:
+        """Return the newest state, `NO_STATE` before the first fold."""
+        now = time.monotonic()
+        if self.root.object_store is None or now - self._looked > _LOOK_SECONDS:
+            self._state, self._looked = self._engine.state(Role.PUBLIC), now
+        return self._state
+
+    def connection(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Return a cursor on the newest state, in the time that the settings allow."""
+        return self.cursor()
+
+    @contextmanager
+    def beside(self) -> Iterator[PublicSnapshots]:
+        """Return these snapshots: no cursor keeps another waiting."""
+        yield self
 
     @contextmanager
     def cursor(self, seconds: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -100,7 +101,7 @@ class PublicSnapshots:
         allowed = self._settings.seconds if seconds is None else seconds
         opened = self._borrow()
         try:
-            cursor = opened.database.connection.cursor()
+            cursor = opened.snapshot.connection.cursor()
             timer = threading.Timer(allowed, cursor.interrupt)
             timer.daemon = True
             timer.start()
@@ -132,13 +133,9 @@ class PublicSnapshots:
 
     def _borrow(self) -> _Opened:
         with self._lock:
-            now = time.monotonic()
-            if self._root.object_store is None or now - self._looked > _LOOK_SECONDS:
-                refresh_snapshot(self._root, Role.PUBLIC)
-                self._looked = now
-            identity = self.identity
-            if self._newest is None or self._newest.identity != identity:
-                newest = _Opened(self._open(), identity)
+            state = self.state()
+            if self._newest is None or self._newest.snapshot.state != state:
+                newest = _Opened(self._engine.open_snapshot(Role.PUBLIC, self._seal))
                 self._retire()
                 self._newest = newest
             self._newest.readers += 1
@@ -148,36 +145,14 @@ class PublicSnapshots:
         with self._lock:
             opened.readers -= 1
             if opened.retired and opened.readers == 0:
-                opened.database.close()
+                opened.snapshot.close()
 
     def _retire(self) -> None:
         if self._newest is not None:
             self._newest.retired = True
             if self._newest.readers == 0:
-                self._newest.database.close()
+                self._newest.snapshot.close()
         self._newest = None
-
-    def _open(self) -> TieredDatabase:
-        directory = registry_directory(self._root, Role.PUBLIC)
-        failed: Snapshot | None = None
-        while True:
-            database = TieredDatabase(self._root, Role.PUBLIC)
-            snapshot = None
-            try:
-                snapshot = read_snapshot(directory)
-                database.show(snapshot)
-                self._seal(database.connection)
-            except (SnapshotError, duckdb.Error) as error:
-                database.close()
-                # The tiers of a snapshot go when the second after it is published.
-                if snapshot is None or snapshot == failed:
-                    raise damaged(directory / SNAPSHOT, error) from error
-                failed = snapshot
-            except PassingFaultError:
-                database.close()
-                raise
-            else:
-                return database
 
     def _seal(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Set limits, and forbid what reaches beyond the attached tiers."""

@@ -150,7 +150,7 @@ def commission(root: DataRoot, step: Step, partition: str, scratch: Path) -> Com
         since.
     """
     with Registry(root) as registry:
-        waiting = registry.unanswered_handovers([partition])
+        waiting = registry.receipts.unanswered_handovers([partition])
         manifest = handed_over_manifest(root, partition, registry) if waiting else None
     if manifest is None:
         return None

@@ -40,9 +40,9 @@ from roman_assets.records.record import (
     Statement,
     UtcTime,
 )
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.generations import RegisteredProduct
-from roman_assets.registry.store.fold import fold
 from roman_assets.ssc.exchange import TO_SSC, Exchange
 
 _LOCK = "handovers.lock"
@@ -267,16 +267,16 @@ def hand_over(
         return []
     exchange = Exchange.of(root)
     with locked(make_directory(root.registry) / _LOCK):
-        fold(root)
+        Engine(root).fold()
         with Registry(root) as registry:
-            told = registry.handovers([one.partition for one in ready])
+            told = registry.receipts.handovers([one.partition for one in ready])
             new = [
                 one
                 for one in ready
                 if one.partition not in told or told[one.partition].digest != one.digest
             ]
             names = {member.name for one in new for member in one.members}
-            entries = registry.current(names)
+            entries = registry.generations.current(names)
         manifests = [
             found for one in new if (found := _manifest(root, one, entries, clock())) is not None
         ]
@@ -284,7 +284,7 @@ def hand_over(
             exchange.write(manifest.key, manifest.model_dump_json(indent=2).encode())
         Journal(root).write_all(map(_record, manifests))
         if manifests:
-            fold(root)
+            Engine(root).fold()
     return manifests
 
 
@@ -346,7 +346,7 @@ def handed_over_manifest(
     root: DataRoot, partition: str, registry: Registry
 ) -> HandoverManifest | None:
     """Return the newest manifest handed over of an exposure or visit, None without one."""
-    told = registry.handovers([partition]).get(partition)
+    told = registry.receipts.handovers([partition]).get(partition)
     if told is None:
         return None
     content = Exchange.of(root).read(PurePosixPath(told.manifest), _LARGEST_MANIFEST)

@@ -31,9 +31,9 @@ from roman_assets.publishing.attempt import Run, StepAttempt
 from roman_assets.publishing.scratch import scratch_directory
 from roman_assets.publishing.step import Output, StepResult, publish_step, reusable
 from roman_assets.records.record import ProductEntry, WorkFailure, fingerprint
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.releases.state import Release
-from roman_assets.registry.store.fold import fold
 from roman_assets.ssc.delivery import (
     Address,
     Delivery,
@@ -187,7 +187,7 @@ def take_in(
     failures: list[WorkFailure] = []
     faults: list[Exception] = []
     with sole_intake(root, address):
-        fold(root)
+        Engine(root).fold()
         remove_remains(exchange)
         for delivery in Exchanged.look(exchange, clock()).whole:
             if _address_of(delivery) != address:
@@ -207,8 +207,8 @@ def take_in(
     if faults:
         raise faults[0]
     with Registry(root) as registry:
-        names = registry.find(step=str(step), partition=partition)["name"]
-        present = registry.current(names)
+        names = registry.products.find(step=str(step), partition=partition)["name"]
+        present = registry.generations.current(names)
     return StepResult(
         tuple(made.values()),
         tuple(entry for name, entry in present.items() if name not in made),

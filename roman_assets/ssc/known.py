@@ -63,7 +63,7 @@ class Observed:
         )
         seen = [
             one
-            for one in registry.exposures_of_visit(visit)
+            for one in registry.work.exposures_of_visit(visit)
             if one.cal and address.partition in (str(visit), str(one.exposure))
         ]
         known = [(one.survey, one.exposure_type) for one in seen]
@@ -118,10 +118,10 @@ class KnownProducts:
         leaders = {leader for file in files if (leader := leader_of(file.filename)) is not None}
         names = {file.filename for file in files if _is_official(file.filename)}
         official = {name for name in inputs if _is_official(name)}
-        generations = registry.generations(official)
+        generations = registry.generations.of(official)
         return cls(
             generations,
-            registry.current(leaders | names),
+            registry.generations.current(leaders | names),
             frozenset(ProductInput(name=file.filename, sha256=file.sha256) for file in files),
             releases_in_place(registry, map(ProductName.parse, names)),
             None if released is None else released.inputs(registry, generations),

@@ -54,7 +54,7 @@ class ReleasedUnit:
             raise BadInputError(
                 source, "filename", error.reason, "deliver it when the SOC has begun the release"
             ) from error
-        images = registry.calibrated_images(map(str, exposures_in(release, unit)))
+        images = registry.work.calibrated_images(map(str, exposures_in(release, unit)))
         for found in ssc_units_of(release.declaration, images):
             if (found.step, found.unit) == (address.step, unit):
                 return cls(release, found)
@@ -74,7 +74,7 @@ class ReleasedUnit:
         images = {
             item.name for made in generations.values() for one in made for item in _images_of(one)
         }
-        return ReleaseInputs(self.release, registry.generations(images))
+        return ReleaseInputs(self.release, registry.generations.of(images))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def ready_units(registry: Registry, state: ReleaseState) -> list[ReadyImages]:
         )
     }
     names = [image.name for images in done.values() for image in images if image.name]
-    entries = registry.current(names)
+    entries = registry.generations.current(names)
     found = (_ready(state.release, unit, units[unit], done[unit], entries) for unit in done)
     return [one for one in found if one.members]
 
@@ -53,7 +53,7 @@ def ready_units(registry: Registry, state: ReleaseState) -> list[ReadyImages]:
 def untold_units(registry: Registry, state: ReleaseState) -> list[ReadyImages]:
     """Return those of `ready_units` that the SSC does not know as they are."""
     ready = ready_units(registry, state)
-    told = registry.handovers(one.partition for one in ready)
+    told = registry.receipts.handovers(one.partition for one in ready)
     return [
         one
         for one in ready
@@ -130,7 +130,7 @@ def changed_by_releases_alone(
     if not changed:
         return frozenset()
     closed = _superseded_visits(registry, changed)
-    images = registry.find(visit=list(changed), kind="cal")
+    images = registry.products.find(visit=list(changed), kind="cal")
     released = set(images["name"][images["data_release"].notna()])
     names = {
         member.name
@@ -138,7 +138,7 @@ def changed_by_releases_alone(
         for member in one.members
         if visit in closed or member.name in released
     }
-    generations = registry.generations(names)
+    generations = registry.generations.of(names)
 
     def as_told(member: ProductInput, when: ToldSsc) -> ProductInput:
         earlier = [
@@ -160,7 +160,7 @@ def changed_by_releases_alone(
 
 def _superseded_visits(registry: Registry, visits: Iterable[str]) -> frozenset[str]:
     """Return the visits of whose prompt products releases have superseded or removed the last."""
-    made = registry.find(
+    made = registry.products.find(
         visit=list(visits), kind=_OF_VISITS, release=PROMPT_RELEASE, overwritten=True
     )
     newest = made.sort_values("generation").groupby("name").last()

@@ -146,7 +146,7 @@ def tell_subscribers(
 
 
 def _arrived(registry: Registry, subscription: Subscription, now: datetime) -> list[Arrival]:
-    with registry.connection() as connection:
+    with registry.snapshot.connection() as connection:
         return arrivals(
             connection, subscription.interest, now - LOOK_BACK, now + _CLOCK_SKEW, _MOST_ARRIVALS
         )

@@ -24,19 +24,10 @@ from roman_assets.products.name import ProductName
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
 from roman_assets.registry.catalog.schema import IS_AVAILABLE
-from roman_assets.registry.registry import Registry
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.search.completeness import Ask, dangling_inputs, partial_sets
 from roman_assets.registry.search.contradiction import contradictions
 from roman_assets.registry.search.finding import REMEDIES, Finding, FindingKind
-from roman_assets.registry.store.fold import fold, rebuild
-from roman_assets.registry.store.fold_lock import fold_lock
-from roman_assets.registry.store.snapshot import (
-    TIERS,
-    read_snapshot,
-    refresh_snapshot,
-    registry_directory,
-)
-from roman_assets.registry.store.tiers import TieredDatabase, spill_directory
 
 DEFAULT_GRACE = timedelta(days=1)
 _NAMES_AT_ONCE = 10_000
@@ -108,7 +99,7 @@ def collect_blobs(root: DataRoot, *, grace: timedelta = DEFAULT_GRACE) -> list[F
     list of Finding
         The blobs, mended when they are removed; or the damage that has to be mended first.
     """
-    fold(root)
+    Engine(root).fold()
     damage = [
         *_check_pending(root, mend=False),
         *_check_registry(root, mend=False),
@@ -120,7 +111,7 @@ def collect_blobs(root: DataRoot, *, grace: timedelta = DEFAULT_GRACE) -> list[F
 def _check_archive(
     root: DataRoot, mend: bool, grace: timedelta, read_blobs: bool
 ) -> Iterator[Finding]:
-    with fold_lock(root, "comparing names") as fence:
+    with Engine(root).locked("comparing names") as fence:
         with _asking(root) as ask:
             products = _available_products(ask)
         missing = _missing_blobs(root, products, mend)
@@ -155,7 +146,7 @@ def _check_pending(root: DataRoot, mend: bool) -> list[Finding]:
     journal = Journal(root)
     _, damage = journal.read_pending(journal.pending_paths())
     if mend:
-        fold(root)
+        Engine(root).fold()
     return [
         Finding(FindingKind.DAMAGED_RECORD, error.source, error.reason, mend) for error in damage
     ]
@@ -171,7 +162,7 @@ def _check_journal(root: DataRoot, mend: bool) -> Iterator[Finding]:
         for line, error in damage.items():
             yield Finding(FindingKind.DAMAGED_RECORD, f"{segment}:{line}", error.reason, mend)
         if damage and mend:
-            with fold_lock(root, "repairing records"), suppress(FileNotFoundError):
+            with Engine(root).locked("repairing records"), suppress(FileNotFoundError):
                 journal.repair_segment(segment)
 
 
@@ -179,12 +170,12 @@ def _check_registry(root: DataRoot, mend: bool) -> Iterator[Finding]:
     damage: dict[Role, str] = {}
     for role in Role:
         try:
-            with Registry(root, role) as registry:
-                registry.read_all()
+            with Engine(root).snapshot(role) as snapshot:
+                snapshot.read_all()
         except PassingFaultError as error:
             damage[role] = str(error)
     if damage and mend:
-        rebuild(root)
+        Engine(root).rebuild()
     for role, detail in damage.items():
         yield Finding(FindingKind.DAMAGED_REGISTRY, f"registry for the role {role}", detail, mend)
 
@@ -192,7 +183,7 @@ def _check_registry(root: DataRoot, mend: bool) -> Iterator[Finding]:
 def _check_records(root: DataRoot, mend: bool) -> Iterator[Finding]:
     lost_records, lost_rows = _differing_records(root)
     if mend and (lost_records or lost_rows):
-        rebuild(root)
+        Engine(root).rebuild()
     for record_id in sorted(lost_rows):
         yield Finding(FindingKind.WRONG_REGISTRY, record_id, "not in the registry", mend)
     for record_id in sorted(lost_records):
@@ -290,7 +281,7 @@ def _wrong_blobs(
         if not detail:
             continue
         if mend:
-            with fold_lock(root, "setting a blob aside") as fence:
+            with Engine(root).locked("setting a blob aside") as fence:
                 _set_blob_aside(archive, sharing, detail, fence)
         for product in sharing:
             found[product] = Finding(FindingKind.WRONG_BLOB, str(product.name), detail)
@@ -344,8 +335,7 @@ def _state_lost(root: DataRoot, products: list[_Product]) -> None:
 def _state(root: DataRoot, changes: tuple[ProductTransition, ...]) -> None:
     if changes:
         record = CommitRecord(step=Step.UPKEEP, partition=WHOLE_ARCHIVE, transitions=changes)
-        Journal(root).write(record)
-        fold(root)
+        Engine(root).commit(record)
 
 
 def _lost_products(ask: Ask) -> Iterator[Finding]:
@@ -390,9 +380,7 @@ def _check_leftovers(root: DataRoot, mend: bool, grace: timedelta) -> Iterator[F
     horizon = time.time() - grace.total_seconds()
     places = (
         Archive.of(root).leftovers(),
-        *(registry_directory(root, role).glob(".*.tmp*") for role in Role),
-        *((registry_directory(root, role) / TIERS).glob(".*.tmp*") for role in Role),
-        spill_directory(root).glob("*"),
+        Engine(root).leftovers(),
         Journal(root).leftovers(),
         SetAside(root).leftovers(),
     )
@@ -443,11 +431,8 @@ def _needed_hashes(root: DataRoot, archive: Archive, grace: timedelta) -> set[st
 @contextmanager
 def _asking(root: DataRoot) -> Iterator[Ask]:
     """Ask the registry as it is at the beginning of the block."""
-    refresh_snapshot(root)
-    snapshot = read_snapshot(root.registry)
-    database = TieredDatabase(root)
+    snapshot = Engine(root).open_snapshot()
     try:
-        database.show(snapshot)
-        yield lambda sql, parameters: database.connection.execute(sql, parameters).fetchall()
+        yield lambda sql, parameters: snapshot.connection.execute(sql, parameters).fetchall()
     finally:
-        database.close()
+        snapshot.close()

@@ -21,8 +21,8 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.lifecycle import Quality, State, Transition
 from roman_assets.products.name import PROMPT_RELEASE, ProductName
 from roman_assets.records.record import ProductTransition, ReleasePhase
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 from roman_assets.upkeep.retention import (
     RetentionReport,
     Selection,
@@ -134,7 +134,7 @@ def grade(
     PassingFaultError
         If the disk is full.
     """
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         selection = Selection.of(registry, names)
         newest = _newest(selection)
@@ -191,7 +191,7 @@ def withdraw(
         If the disk is full.
     """
     given = Grade(Quality.BAD, reason, author)
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         selection = Selection.of(registry, map(_with_all_of_detector, names))
     for name in selection.asked:
@@ -230,7 +230,7 @@ def _to_be_shown(registry: Registry, generations: pd.DataFrame) -> pd.DataFrame:
     """Return the hidden products of published releases that are hidden for their grade alone."""
     published = {
         (statement.release, statement.survey.value)
-        for statement, _ in registry.releases()
+        for statement, _ in registry.decisions.releases()
         if statement.phase is ReleasePhase.PUBLISHED
     }
     hidden = (

@@ -22,8 +22,8 @@ from roman_assets.products.lifecycle import AVAILABLE, CHANGES, Transition, requ
 from roman_assets.products.name import ProductName, parse_file_set, products_of
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import WHOLE_ARCHIVE, CommitRecord, ProductTransition
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 
 _SEE_NAMES = "see `roman-assets ls` for the names the archive has"
 
@@ -115,7 +115,7 @@ def _apply(
     dry_run: bool,
     clock: Clock,
 ) -> RetentionReport:
-    fold(root)
+    Engine(root).fold()
     with Registry(root) as registry:
         selection = Selection.of(registry, names)
     for name in selection.asked:
@@ -170,7 +170,7 @@ def commit_transitions(
         transitions=transitions,
     )
     Journal(root).write(record)
-    fold(root)
+    Engine(root).fold()
     return record.record_id
 
 
@@ -206,7 +206,7 @@ class Selection:
             for member in (name, name.leader, *name.followers)
             if member is not None
         }
-        generations = registry.find(name=families, overwritten=True)
+        generations = registry.products.find(name=families, overwritten=True)
         known = set(generations["name"])
         for text, products in meant.items():
             if known.isdisjoint(map(str, products)):

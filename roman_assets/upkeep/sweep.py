@@ -21,8 +21,8 @@ from roman_assets.products.deadline import Clock, utc_now
 from roman_assets.products.kind import KIND_BY_NAME
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.retention_policy import RetentionPeriods
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
-from roman_assets.registry.store.fold import fold
 from roman_assets.settings.retention_settings import retention_periods_of
 from roman_assets.upkeep.retention import commit_transitions, transitions_of
 
@@ -42,7 +42,7 @@ class Superseded:
     now
         The time it was made for, UTC.
     products
-        Their available products: the columns of `Registry.superseded_sets`, and ``remove_at``
+        Their available products: the columns of `Generations.superseded_sets`, and ``remove_at``
         (UTC), the same for all of a file set.
     """
 
@@ -65,9 +65,9 @@ class Superseded:
             How long they stay; by default as the installation is set.
         """
         chosen = retention_periods_of(root) if periods is None else periods
-        fold(root)
+        Engine(root).fold()
         with Registry(root) as registry:
-            products = registry.superseded_sets()
+            products = registry.generations.superseded_sets()
         return cls(now, _with_removal(products, chosen))
 
     @property

@@ -56,7 +56,7 @@ def _ramps(
     for exposure in exposures:
         assert not format_exposure(root, exposure).failures
     configure_crds(root)
-    names = [ProductName.parse(name) for name in Registry(root).find(kind="uncal")["name"]]
+    names = [ProductName.parse(name) for name in Registry(root).products.find(kind="uncal")["name"]]
     ramps = {str(name): FileArchive(root).path(name) for name in sorted(names, key=str)}
     image = next(path for name, path in ramps.items() if "f158" in name)
     bright = place / SATURATED / image.name

@@ -99,8 +99,8 @@ def test_context_software_and_references_of_the_moment_are_recorded(calibrated):
 
 def test_the_clock_events_of_the_step_are_recorded(calibrated):
     registry, exposure = Registry(calibrated.observed.root), str(calibrated.observed.exposures[0])
-    received = registry.events(exposure, Step.FORMATTING)[ClockEvent.ALL_RECEIVED]
-    step = registry.events(exposure, Step.EXPOSURE)
+    received = registry.receipts.events(exposure, Step.FORMATTING)[ClockEvent.ALL_RECEIVED]
+    step = registry.receipts.events(exposure, Step.EXPOSURE)
     assert received < step[ClockEvent.STARTED] < step[ClockEvent.FINISHED]
 
 
@@ -217,7 +217,7 @@ def test_a_lost_worker_is_a_passing_fault_of_its_detector(copy_of_observed, monk
     (failure,) = result.failures
     assert failure.error == "PassingFaultError"
     assert failure.file_set.endswith("wfi02_f158")
-    failures = Registry(copy_of_observed.root).failures(str(copy_of_observed.exposures[0]))
+    failures = Registry(copy_of_observed.root).work.failures(str(copy_of_observed.exposures[0]))
     assert list(failures["error"]) == ["PassingFaultError"]
 
 
@@ -273,8 +273,8 @@ def test_only_the_file_sets_that_are_affected_are_made_again(
     assert {one.context for one in result.reused} == {CONTEXTS[1]}
     # what had failed before is on record still: nothing waits for it, and no sensor asks for a run
     with Registry(root) as registry:
-        assert list(registry.failures(str(exposure))["file_set"]) == [failed]
-        assert registry.exposure_progress([str(exposure)])["calibrated"].all()
+        assert list(registry.work.failures(str(exposure))["file_set"]) == [failed]
+        assert registry.work.exposure_progress([str(exposure)])["calibrated"].all()
     assert not calibrate_exposure(root, exposure, context=CONTEXTS[0], only={affected}).made
 
 

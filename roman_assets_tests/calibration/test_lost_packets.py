@@ -60,8 +60,8 @@ def test_an_image_does_without_lost_pixels_until_they_come_down(opened) -> None:
         bad = (np.array(image.dq) & pixel.DO_NOT_USE) != 0
     assert bad[lost].mean() < bad[~lost].mean() + 0.02, "one of its resultants costs no pixel"
     with Registry(root) as registry:
-        names = registry.find(kind="cal")["name"]
-        (made,) = registry.current(names).values()
+        names = registry.products.find(kind="cal")["name"]
+        (made,) = registry.generations.current(names).values()
     assert made.metadata["missing"][0].startswith(f"{DETECTOR} resultant 3: packets ")
     Downlink(root).release()
     work(root, exposure, hours=1)

@@ -103,13 +103,13 @@ def publish(root: DataRoot, directory, *, content: float, with_pictures: bool = 
 def test_pictures_are_archived_registered_and_go_with_their_image(tmp_path):
     root = DataRoot(tmp_path / "data")
     publish(root, tmp_path / "first", content=1.0)
-    found = Registry(root).find(exposure=exposure())
+    found = Registry(root).products.find(exposure=exposure())
     assert set(found["kind"]) == {"cal", "cal_preview", "cal_thumbnail"}
     assert set(found["level"]) == {"L2"}
     archive = FileArchive(root)
     pictures = [ProductName(NAME.file_set, kind) for kind in pictures_of(CAL)]
     assert all(archive.is_public(name) for name in pictures)
     publish(root, tmp_path / "second", content=2.0, with_pictures=False)
-    assert set(Registry(root).find(exposure=exposure())["kind"]) == {"cal"}
+    assert set(Registry(root).products.find(exposure=exposure())["kind"]) == {"cal"}
     assert not any(archive.is_public(name) for name in pictures)
     assert not [one for one in fsck(root) if "_preview" in str(one)]

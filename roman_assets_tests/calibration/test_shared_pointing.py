@@ -108,7 +108,7 @@ class Focus:
 
     def current(self, detector: str, kind: str = "cal") -> RegisteredProduct:
         with Registry(self.root) as registry:
-            return registry.current([name(detector, kind)])[name(detector, kind)]
+            return registry.generations.current([name(detector, kind)])[name(detector, kind)]
 
     def givers(self, detector: str) -> list[str]:
         """The detectors that gave an image its pointing, as its record says."""

@@ -65,7 +65,7 @@ def test_all_18_images_lie_within_5_mas_though_four_see_fewer_than_ten_stars(
     assert not format_exposure(root, planned.exposure).failures
     assert not calibrate_exposure(root, planned.exposure).failures
     with Registry(root) as registry:
-        images = registry.current(registry.find(kind="cal")["name"]).values()
+        images = registry.generations.current(registry.products.find(kind="cal")["name"]).values()
     assert len(images) == len(DETECTORS)
     for image in images:
         sparse = detector_of(image) in SPARSE

@@ -85,12 +85,12 @@ def materialize(night: Night, key: str, tags: dict[str, str]) -> None:
 
 def products(night: Night, **search: object) -> dict[str, RegisteredProduct]:
     with Registry(night.root) as registry:
-        return registry.current(registry.find(**search)["name"])
+        return registry.generations.current(registry.products.find(**search)["name"])
 
 
 def is_calibrated(night: Night) -> bool:
     with Registry(night.root) as registry:
-        return bool(registry.exposure_progress([str(EXPOSURE)])["calibrated"].all())
+        return bool(registry.work.exposure_progress([str(EXPOSURE)])["calibrated"].all())
 
 
 def test_a_routine_run_replaces_no_l2_of_the_same_l1(night):
@@ -170,7 +170,7 @@ def test_nothing_is_added_to_an_l2_that_other_software_made(night, monkeypatch):
     run(night, str(EXPOSURE))
     assert products(night, exposure=str(EXPOSURE)).keys() == before.keys() - {catalog}
     with Registry(night.root) as registry:
-        (failure,) = registry.failures(str(EXPOSURE))["message"]
+        (failure,) = registry.work.failures(str(EXPOSURE))["message"]
     assert "made with" in failure
     assert "propose" in failure
     assert is_calibrated(night), "no sensor asks for it again and again"

@@ -60,20 +60,20 @@ def test_the_demo_makes_what_it_promises_twice(tmp_path: Path) -> None:
         for kind in ("microlensing_light_curve_catalog", "spec_individual_1d"):
             assert kind in told
         registry = Registry(root)
-        levels = registry.counts(by=("survey", "level"))
+        levels = registry.products.counts(by=("survey", "level"))
         made = {(row.survey, row.level) for row in levels.itertuples()}
         assert {survey for survey, level in made if level == "L3"} == ALL_SURVEYS
         assert {survey for survey, level in made if level == "L2"} == ALL_SURVEYS
         for kind in KINDS:
-            assert kind.name in set(registry.find()["kind"]), kind
-        assert set(registry.find()["generation"]) == {1}
-        assert registry.find(kind="cal")["exposure"].nunique() == 6 * number
-        assert registry.find(kind="coadd")["visit"].nunique() == 2 * number
-        states = set(registry.deadlines()["state"])
+            assert kind.name in set(registry.products.find()["kind"]), kind
+        assert set(registry.products.find()["generation"]) == {1}
+        assert registry.products.find(kind="cal")["exposure"].nunique() == 6 * number
+        assert registry.products.find(kind="coadd")["visit"].nunique() == 2 * number
+        states = set(registry.deadlines.groups()["state"])
         assert states - {ProductState.QUEUED} == {
             ProductState.MADE_IN_TIME, ProductState.NOT_EXPECTED,
         }  # fmt: skip
-    assert registry.failures().empty
+    assert registry.work.failures().empty
     assert not fsck(root)
     _require_accuracy(root, registry)
 
@@ -82,7 +82,7 @@ def _require_accuracy(root: DataRoot, registry: Registry) -> None:
     """Check fluxes over all catalogues of a kind and filter: a single one has some ten stars."""
     for kind, (measurement, limit) in LIMIT_MMAG.items():
         fluxes: dict[str, list[NDArray[np.float64]]] = {}
-        for name in map(ProductName.parse, registry.find(kind=kind)["name"]):
+        for name in map(ProductName.parse, registry.products.find(kind=kind)["name"]):
             assert name.visit is not None
             truth = read_truth(root, name.visit)
             element = name.file_set.optical_element

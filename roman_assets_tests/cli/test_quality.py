@@ -32,7 +32,7 @@ def test_names_from_a_query_are_graded_and_shown_with_the_reason(root: DataRoot)
     names = command("query", "--kind", "cal", "--format", "names")
     arguments = ("--reason", "noisy bias", "--by", "A. Person", "--from", "2023-01-01")
     assert cal(1) in command("grade", "suspect", "-", *arguments, "--dry-run", given=names)
-    assert Registry(root).find(quality="SUSPECT").empty
+    assert Registry(root).products.find(quality="SUSPECT").empty
     assert "2 products graded SUSPECT" in command("grade", "suspect", "-", *arguments, given=names)
     assert "noisy bias" in command("history", cal(1))
     assert command("query", "--quality", "suspect", "--format", "names").split() == [cal(1), cal(2)]
@@ -42,6 +42,6 @@ def test_a_withdrawn_product_is_gone_and_its_history_says_why(root: DataRoot) ->
     told = command("withdraw", cal(1), "--reason", "wrong target", "--by", "A. Person")
     assert "1 product withdrawn" in told
     assert set(public_content(root)) == {cal(2)}
-    (one,) = Registry(root).generations([cal(1)])[cal(1)]
+    (one,) = Registry(root).generations.of([cal(1)])[cal(1)]
     assert (one.state, one.quality) == (State.WITHDRAWN, Quality.BAD)
     assert "wrong target" in command("history", cal(1))

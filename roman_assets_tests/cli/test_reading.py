@@ -18,7 +18,7 @@ from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
 from roman_assets.errors import AccessDeniedError
 from roman_assets.products.name import ProductName
 from roman_assets.reader import archive_reader
-from roman_assets.registry.registry import Registry
+from roman_assets.registry.search.product_search import ProductSearch
 from roman_assets_tests.reader.test_archive_reader import ALL, TRICKS
 from roman_assets_tests.support.other_user import another_user, as_root, open_directory
 from roman_assets_tests.support.small_archive import (
@@ -228,7 +228,7 @@ def test_a_pattern_of_names_is_answered_without_loading_what_else_there_is(
     def everything(*_: object, **search: object) -> None:
         raise AssertionError(f"asked for {search}")
 
-    monkeypatch.setattr(Registry, "find", everything)
+    monkeypatch.setattr(ProductSearch, "find", everything)
     assert run("ls").stdout.split() == sorted(ALL)
     assert run("ls", "*_cal.asdf", f"{exposure()}_wfi0?_*").exit_code == 0
 

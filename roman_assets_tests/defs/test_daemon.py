@@ -119,7 +119,7 @@ def test_a_landed_exposure_becomes_products_without_a_touch(
     assert image["alignment_rms_mas_worst"] < 10
     assert image["reused"] is False
     with Registry(root) as registry:
-        names = registry.find(exposure=exposure)["name"]
+        names = registry.products.find(exposure=exposure)["name"]
     assert len(names) == len(MADE_OF_GBTDS | PICTURES)
     assert all(list(root.public.rglob(name)) for name in names)
 
@@ -204,5 +204,5 @@ def test_prometheus_is_told_of_what_was_made_and_of_the_sensors(
 def products(root: DataRoot) -> set[tuple[str, str, int]]:
     """Give name, content and generation of all current products."""
     with Registry(root) as registry:
-        found = registry.find()
+        found = registry.products.find()
     return set(zip(found["name"], found["sha256"], found["generation"], strict=True))

@@ -131,7 +131,7 @@ def assert_as_if_nothing_had_happened(platform: Platform, undisturbed: DataRoot)
 def products(root: DataRoot) -> set[tuple[str, int]]:
     """Give name and generation of all current products."""
     with Registry(root) as registry:
-        found = registry.find()
+        found = registry.products.find()
     return set(zip(found["name"], found["generation"], strict=True))
 
 

@@ -62,7 +62,7 @@ def landing(root: DataRoot) -> LandingArea:
 
 
 def names_of(root: DataRoot) -> set[str]:
-    return set(Registry(root).find(exposure=str(DELIVERED))["name"])
+    return set(Registry(root).products.find(exposure=str(DELIVERED))["name"])
 
 
 def test_a_ramp_alone_becomes_l1_byte_for_byte_with_its_origin(root, landing):
@@ -72,10 +72,10 @@ def test_a_ramp_alone_becomes_l1_byte_for_byte_with_its_origin(root, landing):
     result = format_exposure(root, DELIVERED)
     assert [entry.name for entry in result.made] == [NAME]
     assert sha256_of(FileArchive(root).path(ProductName.parse(NAME))) == before
-    (row,) = Registry(root).find(exposure=str(DELIVERED)).to_dict("records")
+    (row,) = Registry(root).products.find(exposure=str(DELIVERED)).to_dict("records")
     assert (row["origin"], row["survey"], row["nexposures"]) == ("delivered", "HLWAS", 1)
     assert row["ra"] == pytest.approx(270.0)
-    (entry,) = Registry(root).current([NAME]).values()
+    (entry,) = Registry(root).generations.current([NAME]).values()
     assert [(item.name, item.sha256) for item in entry.inputs] == [(f"{DELIVERED}_l1", before)]
     assert entry.software == {}
 
@@ -99,7 +99,7 @@ def test_nothing_is_missed_of_a_ramp_without_guide_window_and_face(root, landing
     foreign_level1(landing.path)
     landing.scan()
     format_exposure(root, DELIVERED)
-    ledger = Registry(root).deadlines()
+    ledger = Registry(root).deadlines.groups()
     formatting = ledger[ledger["step"] == "formatting"]
     assert list(formatting["kind"]) == ["uncal"]
     assert list(formatting["state"]) == ["made in time"]
@@ -114,7 +114,7 @@ def test_the_moments_of_an_exposure_come_from_its_metadata_and_what_is_unknown_i
     os.utime(path, (arrived.timestamp(),) * 2)
     landing.scan()
     record_receipts(root, landing.receipts())
-    (receipt, events) = Registry(root).receipts([str(DELIVERED)])[str(DELIVERED)]
+    (receipt, events) = Registry(root).receipts.newest([str(DELIVERED)])[str(DELIVERED)]
     assert receipt.origin is Origin.DELIVERED
     assert receipt.survey is Survey.HLWAS
     assert events[ClockEvent.EXECUTION_END] == datetime(2027, 6, 1, 0, 2, 20, tzinfo=UTC)
@@ -132,8 +132,8 @@ def test_each_detector_is_published_as_it_arrives_and_the_others_stay(root, land
     result = format_exposure(root, DELIVERED)
     assert [entry.name for entry in result.made] == [OTHER]
     assert [entry.name for entry in result.reused] == [NAME]
-    assert Registry(root).current([NAME])[NAME].generation == 1
-    (receipt, _) = Registry(root).receipts([str(DELIVERED)])[str(DELIVERED)]
+    assert Registry(root).generations.current([NAME])[NAME].generation == 1
+    (receipt, _) = Registry(root).receipts.newest([str(DELIVERED)])[str(DELIVERED)]
     assert receipt.detectors == ("WFI07", "WFI08")
 
 
@@ -145,7 +145,7 @@ def test_a_file_delivered_again_overwrites_the_former(root, landing):
     os.utime(again, (again.stat().st_mtime + 5,) * 2)
     landing.scan()
     assert [entry.name for entry in format_exposure(root, DELIVERED).made] == [NAME]
-    (entry,) = Registry(root).current([NAME]).values()
+    (entry,) = Registry(root).generations.current([NAME]).values()
     assert (entry.generation, entry.sha256) == (2, sha256_of(again))
 
 
@@ -331,7 +331,7 @@ def test_l1_of_an_exposure_that_packets_made_is_set_aside(
     packets(root, tmp_path)
     landing.scan()
     format_exposure(root, EXPOSURE)
-    made = Registry(root).find(exposure=str(EXPOSURE))
+    made = Registry(root).products.find(exposure=str(EXPOSURE))
     if packets_are_gone:
         shutil.rmtree(landing.path)
         landing = LandingArea(root)
@@ -341,7 +341,9 @@ def test_l1_of_an_exposure_that_packets_made_is_set_aside(
     assert case.field == "exposure"
     assert "packets" in case.reason
     assert "exposure of its own" in case.remedy
-    assert set(Registry(root).find(exposure=str(EXPOSURE))["sha256"]) == set(made["sha256"])
+    assert set(Registry(root).products.find(exposure=str(EXPOSURE))["sha256"]) == set(
+        made["sha256"]
+    )
 
 
 def test_a_file_changed_after_it_was_taken_in_fails_alone(root, landing):

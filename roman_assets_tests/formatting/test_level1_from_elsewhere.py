@@ -36,7 +36,7 @@ CENTRE = DEFAULT_FIELDS[0]
 
 
 def kinds_of(root: DataRoot) -> set[str]:
-    return set(Registry(root).find(visit=str(EXPOSURE.visit))["kind"])
+    return set(Registry(root).products.find(visit=str(EXPOSURE.visit))["kind"])
 
 
 def process(root: DataRoot) -> ExposureSummary:
@@ -86,7 +86,7 @@ def test_a_foreign_ramp_goes_on_to_l2_l3_and_l4(
     quality = process(root)
     assert kinds_of(root) == ALL_BUT_GUIDING
     assert quality.aligned == 1
-    states = Registry(root).deadlines()
+    states = Registry(root).deadlines.groups()
     assert set(states[states["step"] != "handover"]["state"]) <= {
         "made in time", "made late", "not expected",
     }  # fmt: skip
@@ -177,7 +177,11 @@ def brightest_are_there(root: DataRoot) -> bool:
     from astropy import units as u
     from astropy.coordinates import SkyCoord
 
-    (row,) = Registry(root).find(exposure=str(EXPOSURE), kind="exposure_catalog").to_dict("records")
+    (row,) = (
+        Registry(root)
+        .products.find(exposure=str(EXPOSURE), kind="exposure_catalog")
+        .to_dict("records")
+    )
     found = Table.read(FileArchive(root).path(ProductName.parse(row["name"])))
     sources = Scene(0).sources([CENTRE])
     stars = sources[(sources["kind"] != str(SourceKind.GALAXY)) & (sources["F158"] > 10**-8.0)]

@@ -149,9 +149,11 @@ def test_when_the_rest_arrives_all_is_complete(night: Night, lost: str, tmp_path
     night.began = utc_now()
     night.deliver_rest(loses)
     night.format(hours=0.1)
-    assert Registry(night.root).failures().empty
+    assert Registry(night.root).work.failures().empty
     with Registry(night.root) as registry:
-        made = registry.current(f"{EXPOSURE}_{name}.asdf" for name in (*FIRST, *SECOND, *FACE))
+        made = registry.generations.current(
+            f"{EXPOSURE}_{name}.asdf" for name in (*FIRST, *SECOND, *FACE)
+        )
     assert kinds(made) == FIRST | SECOND | FACE
     assert all("missing" not in entry.metadata for entry in made.values())
     with night.open("wfi02_f158_uncal") as science:
@@ -184,7 +186,7 @@ def test_pixels_of_lost_packets_are_flagged_and_the_others_are_as_sent(night: Ni
         reference = np.where(lost[:, :, :1], 0, sent.reference_output)
         np.testing.assert_array_equal(reference, science["amp33"])
     with Registry(night.root) as registry:
-        (made,) = registry.current([f"{EXPOSURE}_wfi02_f158_uncal.asdf"]).values()
+        (made,) = registry.generations.current([f"{EXPOSURE}_wfi02_f158_uncal.asdf"]).values()
     (missing,) = made.metadata["missing"]
     assert missing.startswith("WFI02 resultant 2: packets 2 of ")
 
@@ -245,7 +247,7 @@ def test_a_person_has_what_is_in_formatted_before_the_cut_off(
     made = night.format()
     assert kinds(entry.name for entry in made.made) == FIRST | FACE
     assert [failure.error for failure in made.failures] == ["LostPacketsError"]
-    ((said, moments),) = Registry(night.root).receipts([str(EXPOSURE)]).values()
+    ((said, moments),) = Registry(night.root).receipts.newest([str(EXPOSURE)]).values()
     assert (said.closed_by, said.closed_because) == ("operator", "the recorder was overwritten")
     assert moments[ClockEvent.CUT_OFF] <= night.began
 

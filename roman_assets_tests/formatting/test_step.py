@@ -100,10 +100,10 @@ def test_the_registry_is_told_what_was_received_and_how_the_attempt_went(root, o
     queued = datetime(2027, 6, 1, tzinfo=UTC)
     format_exposure(root, EXPOSURE, run=Run("run", queued), clock=lambda: next(times))
     receipt = LandingArea(root).receipt(EXPOSURE)
-    events = Registry(root).events(str(EXPOSURE))
+    events = Registry(root).receipts.events(str(EXPOSURE))
     assert set(events) == set(ClockEvent) - {ClockEvent.HANDED_OVER, ClockEvent.CUT_OFF}
     assert receipt.events.items() <= events.items()
-    (attempt,) = Registry(root).attempts(str(EXPOSURE)).to_dict("records")
+    (attempt,) = Registry(root).work.attempts(str(EXPOSURE)).to_dict("records")
     assert attempt["outcome"] == "finished"
     assert (attempt["queued"], attempt["run_id"]) == (queued, "run")
     assert queued < attempt["started"] < attempt["finished"]
@@ -120,20 +120,20 @@ def test_what_is_lacking_is_on_record_and_recorded_once(root, orbit):
     assert not record_receipts(root, landing.receipts())
     with pytest.raises(BadInputError):
         format_exposure(root, EXPOSURE)
-    assert set(Registry(root).attempts(str(EXPOSURE))["outcome"]) == {"bad input"}
+    assert set(Registry(root).work.attempts(str(EXPOSURE))["outcome"]) == {"bad input"}
     document.write_bytes(content)
     landing.scan()
-    (known,) = Registry(root).receipts([str(EXPOSURE)]).values()
+    (known,) = Registry(root).receipts.newest([str(EXPOSURE)]).values()
     assert known[0].lacks_ancillary
     assert record_receipts(root, landing.receipts())
-    (known,) = Registry(root).receipts([str(EXPOSURE)]).values()
+    (known,) = Registry(root).receipts.newest([str(EXPOSURE)]).values()
     assert not known[0].lacks_ancillary
     assert known[0].detectors
 
 
 def verdicts(root) -> list[dict]:
     """Return how what was made stands against its deadlines."""
-    made = Registry(root).deadlines().query("made.notna()")
+    made = Registry(root).deadlines.groups().query("made.notna()")
     return made[["kind", "state", "due", "made", "margin_hours"]].to_dict("records")
 
 
@@ -181,7 +181,7 @@ def test_a_corrected_executed_visit_withdraws_what_was_never_taken(root, orbit, 
     gone = before - set(public_content(root))
     assert gone == {name for name in before if wrong in name or (with_coadd and name == COADD)}
     with Registry(root) as registry:
-        for name, (made,) in registry.generations(gone).items():
+        for name, (made,) in registry.generations.of(gone).items():
             assert (name, made.state, made.ended_at is not None) == (name, "withdrawn", True)
     kinds = {finding.kind for finding in fsck(root)}
     assert FindingKind.NEVER_TAKEN not in kinds
@@ -199,7 +199,7 @@ def test_l1_of_a_corrected_executed_visit_is_all_there_is(root, orbit):
     assert {entry.name for entry in result.made} == set(public_content(root))
     assert all("_f106_" in entry.name for entry in result.made)
     with Registry(root) as registry:
-        (progress,) = registry.exposure_progress([str(EXPOSURE)]).to_dict("records")
+        (progress,) = registry.work.exposure_progress([str(EXPOSURE)]).to_dict("records")
     made = {one["sender"]: one["content"] for one in progress["received"]}
     senders = landing.receipt(EXPOSURE).senders
     assert made == {name: sender.content_version for name, sender in senders.items()}
@@ -311,7 +311,7 @@ def test_whatever_goes_wrong_with_one_detector_is_its_own_failure(root, orbit):
     assert failure.file_set == "r0000101001001001001_0001_wfi01_f158"
     assert failure.error == "ValueError"
     assert len(result.made) == 3
-    (recorded,) = Registry(root).failures().to_dict("records")
+    (recorded,) = Registry(root).work.failures().to_dict("records")
     assert recorded["message"] == failure.message
 
 

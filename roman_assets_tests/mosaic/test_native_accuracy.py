@@ -54,7 +54,7 @@ def coadded(root: DataRoot, seed: int) -> None:
 
 def residuals(root: DataRoot, element: OpticalElement, measurement: Measurement) -> Stars:
     """Compare all skycells of a field with the truth."""
-    found = Registry(root).find(kind="visit_catalog", optical_element=element.value)
+    found = Registry(root).products.find(kind="visit_catalog", optical_element=element.value)
     names = [ProductName.parse(name) for name in found["name"]]
     return np.concatenate(
         [

@@ -318,10 +318,12 @@ def test_how_a_visit_was_made_is_recorded(mosaicked, calibrated):
 def test_the_clock_of_a_visit_starts_when_its_last_exposure_ended(mosaicked, calibrated):
     registry = Registry(calibrated.observed.root)
     visit = str(calibrated.observed.visit)
-    last = registry.events(str(calibrated.observed.exposures[-1]))[ClockEvent.EXECUTION_END]
-    coadds = registry.ledger(partition=visit, kind="coadd")
+    last = registry.receipts.events(str(calibrated.observed.exposures[-1]))[
+        ClockEvent.EXECUTION_END
+    ]
+    coadds = registry.deadlines.ledger(partition=visit, kind="coadd")
     assert set(coadds["due"]) == {last + DEADLINES[Level.L3].latency}
-    events = registry.events(visit)
+    events = registry.receipts.events(visit)
     assert timedelta() < events[ClockEvent.FINISHED] - events[ClockEvent.STARTED]
 
 

@@ -55,11 +55,11 @@ def test_what_a_step_made_is_public_and_registered_when_it_returns(root):
     result = publish_associations(root, {1: "a", 2: "b"}, run_id="run")
     assert set(public_content(root)) == {association(1), association(2)}
     assert {entry.name for entry in result.made} == {association(1), association(2)}
-    entries = Registry(root).current(plan(result))
+    entries = Registry(root).generations.current(plan(result))
     assert {name: entry.sha256 for name, entry in entries.items()} == {
         entry.name: entry.sha256 for entry in result.made
     }
-    (record,) = Registry(root).latest_records().to_dict("records")
+    (record,) = Registry(root).work.latest_records().to_dict("records")
     assert record["record_id"] == result.record_id
     assert (record["step"], record["partition"], record["run_id"]) == ("visit", VISIT, "run")
 
@@ -77,10 +77,10 @@ def test_an_entry_says_what_its_output_said(root):
         metadata={"survey": "HLWAS"},
     )
     publish_step(root, step=Step.VISIT, partition=VISIT, outputs=[stated])
-    entry = Registry(root).current([association(1)])[association(1)]
+    entry = Registry(root).generations.current([association(1)])[association(1)]
     for field in ("fingerprint", "inputs", "context", "software", "references", "metadata"):
         assert getattr(entry, field) == getattr(stated, field)
-    assert list(Registry(root).find(survey="HLWAS")["name"]) == [association(1)]
+    assert list(Registry(root).products.find(survey="HLWAS")["name"]) == [association(1)]
 
 
 def test_a_product_made_by_the_planned_work_is_reused(root):
@@ -125,19 +125,19 @@ def test_a_rerun_that_only_reuses_leaves_everything_as_it_was(root):
     assert [entry.name for entry in again.reused] == [association(1)]
     assert again.made == ()
     assert again.record_id is None
-    assert len(Registry(root).latest_records()) == 1
-    assert Registry(root).events(VISIT)[ClockEvent.STARTED] == moment(0)
+    assert len(Registry(root).work.latest_records()) == 1
+    assert Registry(root).receipts.events(VISIT)[ClockEvent.STARTED] == moment(0)
 
 
 def test_failures_are_recorded_also_when_nothing_was_made(root):
     result = publish_associations(root, {}, failures=[FAILURE])
     assert result.failures == (FAILURE,)
-    assert list(Registry(root).failures(VISIT)["message"]) == ["no stars"]
+    assert list(Registry(root).work.failures(VISIT)["message"]) == ["no stars"]
 
 
 def test_events_are_recorded_also_when_nothing_was_made(root):
     publish_associations(root, {}, events={ClockEvent.FIRST_PACKET: moment(5)})
-    assert Registry(root).events(VISIT) == {ClockEvent.FIRST_PACKET: moment(5)}
+    assert Registry(root).receipts.events(VISIT) == {ClockEvent.FIRST_PACKET: moment(5)}
 
 
 def test_nothing_to_say_leaves_no_record(root):
@@ -153,7 +153,7 @@ def test_one_unreadable_output_keeps_all_of_the_step_back(root):
     assert not public_content(root)
     assert not list(FileArchive(root).blobs())
     assert not list(Journal(root).records())
-    assert Registry(root).find().empty
+    assert Registry(root).products.find().empty
 
 
 def test_what_follows_an_image_that_is_made_again_without_it_is_overwritten_too(root):
@@ -166,7 +166,7 @@ def test_what_follows_an_image_that_is_made_again_without_it_is_overwritten_too(
     publish(image, catalogue, cal(2), cal(2).replace("cal.asdf", "cat.parquet"))
     publish(image, run_id="again")
     assert set(public_content(root)) == {image, cal(2), cal(2).replace("cal.asdf", "cat.parquet")}
-    (row,) = Registry(root).find(name=catalogue, overwritten=True).to_dict("records")
+    (row,) = Registry(root).products.find(name=catalogue, overwritten=True).to_dict("records")
     assert row["state"] == "overwritten"
 
 
@@ -225,7 +225,7 @@ def test_what_is_published_from_an_image_while_that_is_made_again_is_overwritten
     while_staging(monkeypatch, deliver)
     publish_images(root, "second")
     assert set(public_content(root)) == {cal()}
-    (row,) = Registry(root).find(name=SPECTRA, overwritten=True).to_dict("records")
+    (row,) = Registry(root).products.find(name=SPECTRA, overwritten=True).to_dict("records")
     assert row["state"] == "overwritten"
 
 
@@ -315,7 +315,7 @@ def test_of_publishers_of_one_versioned_name_at_once_one_succeeds(root):
 
     with ThreadPoolExecutor(4) as pool:
         (winner,) = filter(None, pool.map(attempt, range(4)))
-    assert set(Registry(root).find(overwritten=True)["record_id"]) == {winner.record_id}
+    assert set(Registry(root).products.find(overwritten=True)["record_id"]) == {winner.record_id}
 
 
 def test_a_release_is_published_and_what_it_supersedes_marked_by_one_record(root):
@@ -328,10 +328,10 @@ def test_a_release_is_published_and_what_it_supersedes_marked_by_one_record(root
             change_of(entry, prompt.record_id, Transition.SUPERSEDED) for entry in prompt.made
         ],
     )
-    found = Registry(root).find()
+    found = Registry(root).products.find()
     assert set(found[found["release"] == "p"]["state"]) == {"superseded"}
     assert set(found[found["release"] == "r0"]["state"]) == {"current"}
-    assert len(Registry(root).latest_records()) == 2
+    assert len(Registry(root).work.latest_records()) == 2
 
 
 def test_taking_back_spares_a_file_that_another_step_has_published(root):
@@ -404,8 +404,8 @@ def test_a_disk_that_fills_up_while_folding_keeps_the_record_for_later(tiny_root
     filler.write_bytes(bytes(free.f_bavail * free.f_frsize - 200_000))
     with pytest.raises(PassingFaultError, match="full"):
         publish_associations(tiny_root, {2: "b"})
-    assert set(Registry(tiny_root).find()["name"]) == {association(1)}
+    assert set(Registry(tiny_root).products.find()["name"]) == {association(1)}
     filler.unlink()
     fold(tiny_root)
-    assert set(Registry(tiny_root).find()["name"]) == {association(1), association(2)}
+    assert set(Registry(tiny_root).products.find()["name"]) == {association(1), association(2)}
     assert set(public_content(tiny_root)) == {association(1), association(2)}

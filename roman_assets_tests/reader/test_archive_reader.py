@@ -208,7 +208,7 @@ def test_what_a_release_superseded_is_given_until_it_is_removed_and_then_cited(
     archive = open_archive(root.path)
     made = archive.history(COADD).iloc[0]
     for second, transition in enumerate((Transition.SUPERSEDED, Transition.REMOVED), start=10):
-        (entry,) = Registry(root).generations([COADD])[COADD]
+        (entry,) = Registry(root).generations.of([COADD])[COADD]
         change = change_of(entry, entry.record_id, transition)
         publish(root, {}, second, step=Step.UPKEEP, transitions=(change,))
         fold(root)

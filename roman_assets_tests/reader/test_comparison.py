@@ -133,7 +133,7 @@ def test_what_an_overwriting_changed_is_told_before_and_after_the_old_file_is_go
     made_again, monkeypatch, tmp_path
 ):
     observed, name = made_again
-    old, new = Registry(observed.root).generations([name])[name]
+    old, new = Registry(observed.root).generations.of([name])[name]
     kept = GenerationChange.of_record(new)
     assert (kept.overwrote, kept.sha256, kept.not_compared) == (old.record_id, old.sha256, "")
     assert kept.files.pixels.changed == 0
@@ -164,7 +164,7 @@ def test_a_comparison_that_fails_is_told_and_keeps_nothing_from_being_published(
     damage(FileArchive(root).local(old.sha256), b"rubbish")
     result = calibrate_exposure(root, exposure, force=True)
     assert not result.failures
-    new = Registry(root).generations([old.name])[old.name][-1]
+    new = Registry(root).generations.of([old.name])[old.name][-1]
     assert "not readable as ASDF" in GenerationChange.of_record(new).not_compared
     told = diff(copy_of_observed, monkeypatch, old.name)
     assert isinstance(told.exception, BadInputError)

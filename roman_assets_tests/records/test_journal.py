@@ -85,7 +85,7 @@ def test_a_damaged_pending_record_is_named_and_stops_nothing_else(root, damaged)
     assert case.content is not None
     assert case.content.read_bytes() == content
     assert not journal.pending_paths()
-    assert list(Registry(root).find()["name"]) == [cal(2)]
+    assert list(Registry(root).products.find()["name"]) == [cal(2)]
 
 
 def test_segments_are_merged_without_losing_a_record(root):

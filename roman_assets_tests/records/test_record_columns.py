@@ -158,9 +158,9 @@ PARTS = {
 
 def read_back(registry: Registry) -> CommitRecord:
     """Make a commit record of what the registry says."""
-    made = registry.generations(registry.find(overwritten=True)["name"])
+    made = registry.generations.of(registry.products.find(overwritten=True)["name"])
     entries = [entry for generations in made.values() for entry in generations]
-    with registry.connection() as connection:
+    with registry.snapshot.connection() as connection:
         (stated,) = rows(connection, "from records")
         parts = {
             part: model(**fields_of(model, rows(connection, f"from {table}")[0]))

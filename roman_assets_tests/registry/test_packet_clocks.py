@@ -28,7 +28,7 @@ def facts(tmp_path: Path) -> Facts:
 def ledger(facts: Facts, hour: float, **conditions: object) -> pd.DataFrame:
     facts.fold()
     with Registry(facts.root) as registry:
-        return registry.ledger(now=at(hour), **conditions)
+        return registry.deadlines.ledger(now=at(hour), **conditions)
 
 
 def of_detector(found: pd.DataFrame, detector: str) -> pd.DataFrame:

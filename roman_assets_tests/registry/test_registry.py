@@ -44,18 +44,18 @@ def names(frame):
 
 def test_an_installation_without_products_answers_with_empty_results(root):
     registry = Registry(root)
-    assert tuple(registry.find().columns) == search_columns(Role.OPERATIONS)
-    assert registry.find(cone=(10, 20, 1), visit=VISIT).empty
-    assert list(registry.counts().columns) == [
+    assert tuple(registry.products.find().columns) == search_columns(Role.OPERATIONS)
+    assert registry.products.find(cone=(10, 20, 1), visit=VISIT).empty
+    assert list(registry.products.counts().columns) == [
         "visit", "exposure", "level", "products", "size", "newest",
     ]  # fmt: skip
-    assert registry.counts().empty
-    assert registry.partition_state(Step.VISIT).empty
-    assert registry.latest_records().empty
-    assert registry.failures().empty
-    assert registry.current([cal()]) == {}
-    assert registry.exposures_of_visit(VISIT) == ()
-    assert registry.events(VISIT) == {}
+    assert registry.products.counts().empty
+    assert registry.work.partition_state(Step.VISIT).empty
+    assert registry.work.latest_records().empty
+    assert registry.work.failures().empty
+    assert registry.generations.current([cal()]) == {}
+    assert registry.work.exposures_of_visit(VISIT) == ()
+    assert registry.receipts.events(VISIT) == {}
     assert not root.registry.exists()
 
 
@@ -73,7 +73,7 @@ def test_the_current_entry_says_all_that_the_record_said(root):
         references={"flat": "roman_wfi_flat_0001.asdf"},
     )
     fold(root)
-    entry = Registry(root).current([cal(), cal(2)])[cal()]
+    entry = Registry(root).generations.current([cal(), cal(2)])[cal()]
     (product,) = record.products
     assert entry.model_dump(include=set(type(product).model_fields)) == product.model_dump()
     assert (entry.generation, entry.committed_at) == (1, record.committed_at)
@@ -87,7 +87,7 @@ def test_products_are_found_by_each_fact_and_by_all_together(root):
     )
     commit(root, {association(1): b"{}"}, step=Step.VISIT, partition=VISIT)
     fold(root)
-    find = Registry(root).find
+    find = Registry(root).products.find
     everything = {cal(1, 1), cal(1, 2), cal(2, 1), association(1)}
     cals = everything - {association(1)}
     assert names(find()) == everything
@@ -110,7 +110,7 @@ def test_products_are_found_by_patterns_of_names(root):
     fold(root)
     registry = Registry(root)
     everything = sorted([cal(1, 1), cal(1, 2), cal(2, 1), association(1)])
-    assert list(registry.names()) == everything
+    assert list(registry.products.names()) == everything
     for pattern, expected in {
         "*_wfi01_*": [cal(1, 1), cal(2, 1)],
         "r00010*_cal.asdf": [cal(1, 1), cal(1, 2), cal(2, 1)],
@@ -122,11 +122,11 @@ def test_products_are_found_by_patterns_of_names(root):
         "' or true --": [],
         "": [],
     }.items():
-        assert list(registry.names(pattern)) == expected, pattern
-        assert list(registry.find(pattern=pattern)["name"]) == expected, pattern
-    two = registry.find(pattern=[association(1), "*_wfi02_*"], optical_element="F158")
+        assert list(registry.products.names(pattern)) == expected, pattern
+        assert list(registry.products.find(pattern=pattern)["name"]) == expected, pattern
+    two = registry.products.find(pattern=[association(1), "*_wfi02_*"], optical_element="F158")
     assert names(two) == {association(1), cal(1, 2)}
-    assert registry.find(pattern=[]).empty
+    assert registry.products.find(pattern=[]).empty
 
 
 def test_all_generations_keep_what_they_can_be_cited_by(root):
@@ -137,14 +137,14 @@ def test_all_generations_keep_what_they_can_be_cited_by(root):
         for number, ramp in enumerate(ramps)
     ]  # fmt: skip
     fold(root)
-    found = Registry(root, Role.PUBLIC).generations([cal(), cal(2)])
+    found = Registry(root, Role.PUBLIC).generations.of([cal(), cal(2)])
     assert found.keys() == {cal()}
     for number, (entry, record) in enumerate(zip(found[cal()], records, strict=True)):
         (product,) = record.products
         assert entry.model_dump(include=set(type(product).model_fields)) == product.model_dump()
         assert (entry.generation, entry.record_id) == (number + 1, record.record_id)
         assert entry.state == ("current" if number == 2 else "overwritten")
-    made = Registry(root, Role.PUBLIC).made_from(
+    made = Registry(root, Role.PUBLIC).generations.made_from(
         [ramps[0], ProductInput(name="other", sha256=ramps[1].sha256)]
     )
     assert made[ramps[0]] == {(cal(), records[0].record_id)}
@@ -162,7 +162,7 @@ def test_products_are_found_by_the_time_of_their_exposure(root):
             },
         )
     fold(root)
-    find = Registry(root).find
+    find = Registry(root).products.find
     assert names(find(after=moment(120), before=moment(130))) == {cal(1)}
     assert names(find(after=moment(151))) == {cal(2)}
     assert names(find(before=moment(99))) == set()
@@ -173,16 +173,16 @@ def test_only_current_products_are_found_unless_past_ones_are_asked_for(root):
     for number in range(3):
         commit(root, {cal(): b"%d" % number}, committed_at=moment(number))
     fold(root)
-    assert list(Registry(root).find()["generation"]) == [3]
-    assert list(Registry(root).find(overwritten=True)["generation"]) == [1, 2, 3]
-    assert list(Registry(root).find(overwritten=True, limit=2)["generation"]) == [2, 3]
+    assert list(Registry(root).products.find()["generation"]) == [3]
+    assert list(Registry(root).products.find(overwritten=True)["generation"]) == [1, 2, 3]
+    assert list(Registry(root).products.find(overwritten=True, limit=2)["generation"]) == [2, 3]
 
 
 def test_times_are_utc_whatever_the_machine_says(root, monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
     record = commit(root, {cal(): b"a"}, committed_at=moment(0))
     fold(root)
-    (time,) = Registry(root).find()["committed_at"]
+    (time,) = Registry(root).products.find()["committed_at"]
     assert time == record.committed_at
     assert str(time.tzinfo) == "UTC"
 
@@ -221,16 +221,16 @@ def test_a_cone_finds_the_products_whose_footprints_it_meets_and_no_others(root)
             for number, s_region in enumerate(regions, start=1)
             if Footprint.parse(s_region).meets_cone(*cone)
         }
-        assert names(registry.find(cone=cone)) == expected, cone
-    assert len(registry.find(cone=(0, 0, 180))) == len(regions)
-    assert names(registry.find(cone=(0, 0, 0.01), exposure=exposure(1))) == {cal(1)}
-    assert len(registry.find(cone=(0, 0, 180), limit=5)) == 5
+        assert names(registry.products.find(cone=cone)) == expected, cone
+    assert len(registry.products.find(cone=(0, 0, 180))) == len(regions)
+    assert names(registry.products.find(cone=(0, 0, 0.01), exposure=exposure(1))) == {cal(1)}
+    assert len(registry.products.find(cone=(0, 0, 180), limit=5)) == 5
 
 
 @pytest.mark.parametrize("cone", [(0, 91, 1), (0, 0, -1), (float("nan"), 0, 1), (0, 0, 181)])
 def test_a_cone_that_is_not_on_the_sky_is_refused(root, cone):
     with pytest.raises(ValueError, match="not a direction"):
-        Registry(root).find(cone=cone)
+        Registry(root).products.find(cone=cone)
 
 
 def test_the_exposures_of_a_visit_come_with_their_calibrated_images(root):
@@ -243,7 +243,7 @@ def test_the_exposures_of_a_visit_come_with_their_calibrated_images(root):
     )
     commit(root, {association(): b"{}"}, step=Step.VISIT)
     fold(root)
-    first, second = Registry(root).exposures_of_visit(VISIT)
+    first, second = Registry(root).work.exposures_of_visit(VISIT)
     assert str(first.exposure) == exposure(1)
     assert [entry.name for entry in first.cal] == [cal(1, 1), cal(1, 2)]
     assert first.nexposures == 3
@@ -264,14 +264,14 @@ def test_the_state_of_a_partition_changes_with_its_content_and_counts_its_newest
     ):
         commit(root, contents, failures=failures, partition=exposure(1))
         fold(root)
-        states.append(Registry(root).partition_state(Step.EXPOSURE).iloc[0])
+        states.append(Registry(root).work.partition_state(Step.EXPOSURE).iloc[0])
     assert [state["partition"] for state in states] == [exposure(1)] * 4
     assert [state["failures"] for state in states] == [2, 0, 1, 0]
     assert [state["products"] for state in states] == [1, 2, 2, 2]
     contents = [state["content"] for state in states]
     assert contents[1] == contents[2]
     assert len(set(contents)) == 3
-    assert Registry(root).partition_state(Step.VISIT).empty
+    assert Registry(root).work.partition_state(Step.VISIT).empty
 
 
 def test_the_state_can_be_limited_to_partitions_with_recent_records(root):
@@ -279,7 +279,7 @@ def test_the_state_can_be_limited_to_partitions_with_recent_records(root):
         contents = {cal(number): b"a"}
         commit(root, contents, partition=exposure(number), committed_at=moment(number))
     fold(root)
-    states = Registry(root).partition_state(Step.EXPOSURE, after=moment(2))
+    states = Registry(root).work.partition_state(Step.EXPOSURE, after=moment(2))
     assert list(states["partition"]) == [exposure(2)]
 
 
@@ -291,8 +291,8 @@ def test_the_failures_are_those_of_the_latest_attempt(root):
         root, {}, failures=[WorkFailure(file_set="y", error="F", message="other")], partition=VISIT
     )
     fold(root)
-    assert list(Registry(root).failures(exposure(1))["message"]) == ["new"]
-    assert set(Registry(root).failures()["message"]) == {"new", "other"}
+    assert list(Registry(root).work.failures(exposure(1))["message"]) == ["new"]
+    assert set(Registry(root).work.failures()["message"]) == {"new", "other"}
 
 
 def test_the_newest_statement_of_an_event_counts(root):
@@ -302,25 +302,25 @@ def test_the_newest_statement_of_an_event_counts(root):
     commit(root, {}, events={start: moment(9)}, partition=exposure(2))
     fold(root)
     registry = Registry(root)
-    assert registry.events(exposure(1)) == {start: moment(2), received: moment(0)}
-    assert registry.events(exposure(1), Step.FORMATTING)[start] == moment(1)
+    assert registry.receipts.events(exposure(1)) == {start: moment(2), received: moment(0)}
+    assert registry.receipts.events(exposure(1), Step.FORMATTING)[start] == moment(1)
 
 
 def test_counts_are_of_current_products_only(root):
     for content in (b"12345", b"123"):
         commit(root, {cal(1, 1): content, cal(1, 2): content + b"4"})
     fold(root)
-    (row,) = Registry(root).counts().to_dict("records")
+    (row,) = Registry(root).products.counts().to_dict("records")
     assert (row["exposure"], row["level"], row["products"], row["size"]) == (
         exposure(1),
         "L2",
         2,
         7,
     )
-    (row,) = Registry(root).counts(by=()).to_dict("records")
+    (row,) = Registry(root).products.counts(by=()).to_dict("records")
     assert row["products"] == 2
     with pytest.raises(ValueError, match="cannot count by"):
-        Registry(root).counts(by=["sha256; drop table products"])
+        Registry(root).products.counts(by=["sha256; drop table products"])
 
 
 def test_latencies_are_from_the_last_receipt_to_the_commit_of_what_is_available(root):
@@ -331,11 +331,11 @@ def test_latencies_are_from_the_last_receipt_to_the_commit_of_what_is_available(
         commit(root, {cal(number): b"%d" % hours}, **about)
     commit(root, {cal(4): b"a"}, partition=exposure(4))
     fold(root)
-    (row,) = Registry(root).latencies(by=["survey", "level"]).to_dict("records")
+    (row,) = Registry(root).deadlines.latencies(by=["survey", "level"]).to_dict("records")
     assert (row["survey"], row["level"], row["products"]) == ("HLTDS", "L2", 3)
     assert (row["p50_hours"], row["p90_hours"]) == pytest.approx((2.0, 2.8))
     with pytest.raises(ValueError, match="cannot count by"):
-        Registry(root).latencies(by=["sha256"])
+        Registry(root).deadlines.latencies(by=["sha256"])
 
 
 def test_percentiles_of_latencies_count_products_and_not_records(root):
@@ -344,7 +344,7 @@ def test_percentiles_of_latencies_count_products_and_not_records(root):
     commit(root, {cal(1, n): b"%d" % n for n in range(1, 10)}, **about, committed_at=moment(3600))
     commit(root, {cal(1, 10): b"a"}, **about, committed_at=moment(10 * 3600))
     fold(root)
-    (row,) = Registry(root).latencies(by=["survey"]).to_dict("records")
+    (row,) = Registry(root).deadlines.latencies(by=["survey"]).to_dict("records")
     hours = np.array([1.0] * 9 + [10.0])
     found = (row["products"], row["p50_hours"], row["p90_hours"], row["p99_hours"])
     assert found == pytest.approx((10, *np.percentile(hours, [50, 90, 99])))
@@ -355,19 +355,19 @@ def test_the_newest_records_come_first(root):
         commit(root, {cal(number): b""}, committed_at=moment(number)) for number in (1, 2, 3)
     ]
     fold(root)
-    latest = Registry(root).latest_records(Step.EXPOSURE, limit=2)
+    latest = Registry(root).work.latest_records(Step.EXPOSURE, limit=2)
     assert list(latest["record_id"]) == [records[2].record_id, records[1].record_id]
     assert list(latest["products"]) == [1, 1]
 
 
 def test_an_open_registry_sees_what_is_published_later_also_while_another_one_is_open(root):
     early, witness = Registry(root), Registry(root)
-    assert early.find().empty
+    assert early.products.find().empty
     for number in (1, 2, 3):
         commit(root, {cal(number): b"a"})
         fold(root)
-        assert len(early.find()) == number
-    assert len(witness.find()) == 3
+        assert len(early.products.find()) == number
+    assert len(witness.products.find()) == 3
 
 
 def test_a_registry_can_be_shared_by_threads(root):
@@ -377,7 +377,7 @@ def test_a_registry_can_be_shared_by_threads(root):
     counts: list[int] = []
 
     def read():
-        counts.extend(len(registry.find()) for _ in range(10))
+        counts.extend(len(registry.products.find()) for _ in range(10))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -391,8 +391,8 @@ def test_a_registry_can_be_sent_to_another_process(root):
     commit(root, {cal(): b"a"})
     fold(root)
     with Registry(root) as registry:
-        assert len(registry.find()) == 1
-        assert len(pickle.loads(pickle.dumps(registry)).find()) == 1
+        assert len(registry.products.find()) == 1
+        assert len(pickle.loads(pickle.dumps(registry)).products.find()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 5000])
@@ -402,7 +402,7 @@ def test_a_damaged_snapshot_is_named_with_its_remedy(root, place, content):
     fold(root)
     damage({"snapshot": root.registry / SNAPSHOT, "tier": tiers(root)[0]}[place], content)
     with pytest.raises(PassingFaultError, match=f"{SNAPSHOT}.*Remedy: rebuild"):
-        Registry(root).find()
+        Registry(root).products.find()
 
 
 def test_a_look_that_fails_half_way_does_not_keep_its_process_from_looking_again(root, monkeypatch):
@@ -417,8 +417,8 @@ def test_a_look_that_fails_half_way_does_not_keep_its_process_from_looking_again
     with monkeypatch.context() as patch:
         patch.setattr("roman_assets.registry.store.tiers.create_tables", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            registry.find()
-    assert len(registry.find()) == 2
+            registry.products.find()
+    assert len(registry.products.find()) == 2
 
 
 def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, monkeypatch):
@@ -436,4 +436,4 @@ def test_a_reader_that_comes_too_late_for_a_tier_reads_the_snapshot_again(root, 
         return snapshot
 
     monkeypatch.setattr(snapshot_reader, "read_snapshot", slowly)
-    assert len(Registry(root).find()) == 3
+    assert len(Registry(root).products.find()) == 3

@@ -91,17 +91,17 @@ def publication(*records: CommitRecord) -> CommitRecord:
 
 
 def seen(root: DataRoot, role: Role) -> set[str]:
-    return set(Registry(root, role).find(overwritten=True)["name"])
+    return set(Registry(root, role).products.find(overwritten=True)["name"])
 
 
 def everything_public(root: DataRoot) -> dict[str, list[tuple[object, ...]]]:
     """Give what the public registry says of the release, table by table."""
     registry = Registry(root, Role.PUBLIC)
     return {
-        "found": registry.find(cone=(270.0, 66.0, 0.1))["name"].tolist(),
-        "entries": sorted(registry.current(skycell_set(1, "r0")).items()),
-        "archive": registry.archive_rows("WFIMosaic")["name"].tolist(),
-        "obscore": registry.obscore()["obs_publisher_did"].tolist(),
+        "found": registry.products.find(cone=(270.0, 66.0, 0.1))["name"].tolist(),
+        "entries": sorted(registry.generations.current(skycell_set(1, "r0")).items()),
+        "archive": registry.archive.archive_rows("WFIMosaic")["name"].tolist(),
+        "obscore": registry.archive.obscore()["obs_publisher_did"].tolist(),
     }
 
 
@@ -165,6 +165,6 @@ def test_what_happened_to_a_release_is_on_record(root):
     Journal(root).write(begun)
     fold(root)
     with Registry(root) as registry:
-        ((statement, when),) = registry.releases()
+        ((statement, when),) = registry.decisions.releases()
         assert (statement, when) == (STATEMENT, begun.committed_at)
-        assert registry.releases(survey=Survey.GAS) == []
+        assert registry.decisions.releases(survey=Survey.GAS) == []

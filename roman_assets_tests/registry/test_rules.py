@@ -510,8 +510,8 @@ def require_same(at: Installation) -> None:
     ]
     expected.sort(key=lambda row: row[:2])
     with Registry(at.root) as registry:
-        found = registry.find(overwritten=True)
-        proposals = {row["proposal_id"]: row["verdict"] for row in registry.proposals()}
+        found = registry.products.find(overwritten=True)
+        proposals = {row["proposal_id"]: row["verdict"] for row in registry.decisions.proposals()}
     ended = found["ended_at"].astype(object).where(found["ended_at"].notna(), None)
     marked = found["data_release"].astype(object).where(found["data_release"].notna(), None)
     columns = ("name", "generation", "record_id", "state", "access")

@@ -46,8 +46,8 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
 def images_in(night: Night, release: str = "p") -> list[str]:
     """Give the file sets of the images in the visit's coadd, and check what it says is missing."""
     with Registry(night.root) as registry:
-        names = registry.find(kind="coadd", release=release)["name"]
-        (coadd,) = registry.current(names).values()
+        names = registry.products.find(kind="coadd", release=release)["name"]
+        (coadd,) = registry.generations.current(names).values()
     used = sorted(item.name.removesuffix("_cal.asdf") for item in coadd.inputs)
     assert coadd.metadata.get("missing", []) == sorted({SPOILED, GOOD} - set(used))
     return used
@@ -86,14 +86,14 @@ def test_a_bad_image_is_not_awaited(night: Night) -> None:
 def test_a_withdrawn_image_does_not_come_back_until_a_person_makes_it(night: Night) -> None:
     withdraw(night.root, [CAL], reason="wrong target", author="A. Person")
     with Registry(night.root) as registry:
-        progress = registry.exposure_progress([str(EXPOSURES[0])])
+        progress = registry.work.exposure_progress([str(EXPOSURES[0])])
     assert list(progress["calibrated"]) == [True], "no sensor asks for it"
     routine = calibrate_exposure(night.root, EXPOSURES[0], context=EARLY, workers=1, routine=True)
     assert routine.made == ()
     mosaic_visit(night.root, FIRST, context=EARLY, workers=1)
     assert images_in(night) == [GOOD]
     calibrate_exposure(night.root, EXPOSURES[0], context=EARLY, workers=1)
-    (_, again) = Registry(night.root).generations([CAL])[CAL]
+    (_, again) = Registry(night.root).generations.of([CAL])[CAL]
     assert (again.state, again.quality) == (State.CURRENT, Quality.BAD)
 
 
@@ -107,14 +107,14 @@ def test_a_release_leaves_out_bad_images_and_its_own_bad_products(night: Night) 
     assert work_on_release(night.root, release, workers=1).complete
     assert images_in(night, "r0") == [GOOD]
     with Registry(night.root) as registry:
-        (segmentation,) = registry.find(release="r0", kind="visit_segmentation")["name"]
+        (segmentation,) = registry.products.find(release="r0", kind="visit_segmentation")["name"]
     grade(night.root, [segmentation], BAD)
     published = publish_release(night.root, release)
     assert segmentation in published.lacking
     assert segmentation not in published.published
     assert not fsck(night.root), "what a release leaves out is not hidden by mistake"
     grade(night.root, [segmentation], FINE)
-    assert Registry(night.root).current([segmentation])[segmentation].access == "public"
+    assert Registry(night.root).generations.current([segmentation])[segmentation].access == "public"
 
 
 def test_a_release_made_from_an_image_that_is_bad_by_now_is_not_published(night: Night) -> None:
@@ -124,7 +124,7 @@ def test_a_release_made_from_an_image_that_is_bad_by_now_is_not_published(night:
     with pytest.raises(BadInputError, match=r"graded BAD by now.*roman-assets withdraw"):
         publish_release(night.root, release)
     with Registry(night.root) as registry:
-        file_sets = sorted(set(registry.find(release="r0")["file_set"]))
+        file_sets = sorted(set(registry.products.find(release="r0")["file_set"]))
     withdraw(night.root, file_sets, reason="with stray light", author="A. Person")
     assert work_on_release(night.root, release, workers=1).complete
     assert images_in(night, "r0") == [GOOD]

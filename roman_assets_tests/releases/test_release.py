@@ -89,7 +89,7 @@ def publish(night: Night, release: str = "r0", **options: bool) -> ReleasePublic
 
 
 def public(night: Night, **search: object) -> pd.DataFrame:
-    return Registry(night.root, Role.PUBLIC).find(**search)
+    return Registry(night.root, Role.PUBLIC).products.find(**search)
 
 
 def contents(night: Night, **search: object) -> dict[str, str]:
@@ -99,7 +99,11 @@ def contents(night: Night, **search: object) -> dict[str, str]:
 
 def coadds(night: Night, unit: str) -> list[RegisteredProduct]:
     registry = Registry(night.root)
-    return [*registry.current(registry.find(partition=unit, kind="coadd")["name"]).values()]
+    return [
+        *registry.generations.current(
+            registry.products.find(partition=unit, kind="coadd")["name"]
+        ).values()
+    ]
 
 
 def test_a_plan_tells_what_a_release_would_do_and_does_nothing(night):
@@ -217,8 +221,8 @@ def test_a_release_has_no_part_in_prompt_deadlines(night, released):
     before, after = (Registry(one.root) for one in (night, released))
     columns = ["name", "generation", "state"]
     pd.testing.assert_frame_equal(
-        after.ledger()[columns].sort_values(columns, ignore_index=True),
-        before.ledger()[columns].sort_values(columns, ignore_index=True),
+        after.deadlines.ledger()[columns].sort_values(columns, ignore_index=True),
+        before.deadlines.ledger()[columns].sort_values(columns, ignore_index=True),
     )
 
 
@@ -244,13 +248,13 @@ def test_a_declaration_that_cannot_be_used_names_field_and_remedy(night, release
         begin(night, release, **fields)
     assert field in raised.value.field
     assert raised.value.remedy
-    assert Registry(night.root).releases() == []
+    assert Registry(night.root).decisions.releases() == []
 
 
 def test_a_release_that_was_begun_is_never_changed(night):
     release = begin(night)
     assert begin(night) == release
-    assert len(Registry(night.root).releases()) == 1
+    assert len(Registry(night.root).decisions.releases()) == 1
     with pytest.raises(BadInputError, match="another declaration"):
         begin(night, context=EARLY)
     state = state_of(night.root, release)
@@ -274,7 +278,7 @@ def test_no_product_of_a_release_is_made_from_l2_of_another_context(night):
     calibrate_exposure(night.root, ExposureId(FIRST, 1), context=LATE, workers=1)
     with pytest.raises(BadInputError, match=IMAGES[1]):
         mosaic_release_unit(night.root, unit, workers=1)
-    assert Registry(night.root).find(release="r0").empty
+    assert Registry(night.root).products.find(release="r0").empty
     assert not state_of(night.root, release).made
 
 

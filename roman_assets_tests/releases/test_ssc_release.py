@@ -68,13 +68,13 @@ def made(_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Season
 
 def shown(season: Season, **search: object) -> set[str]:
     """Give what general users find in the registry, each of it under its public name."""
-    found = set(Registry(season.root, Role.PUBLIC).find(**search)["name"])
+    found = set(Registry(season.root, Role.PUBLIC).products.find(**search)["name"])
     assert found <= set(public_content(season.root))
     return found
 
 
 def states(season: Season, names: list[str]) -> set[str]:
-    found = Registry(season.root).find(name=names, overwritten=True)
+    found = Registry(season.root).products.find(name=names, overwritten=True)
     return set(found["state"])
 
 
@@ -111,8 +111,8 @@ def test_after_publication_and_90_days_only_the_release_is_left_of_soc_and_ssc_a
     assert released >= {*names_of(GRISM, "r0"), *names_of(BULGE, "r0")}
     assert len(released) == len(of_visits)
     with Registry(season.root, Role.PUBLIC) as registry:
-        found = registry.find(release="r0").set_index("name")
-        cal = registry.find(kind="cal")
+        found = registry.products.find(release="r0").set_index("name")
+        cal = registry.products.find(kind="cal")
     assert set(found["context"]) == set(cal["context"]) == {LATE}
     assert set(found["state"]) == {State.CURRENT}
     assert (len(cal), set(cal["generation"])) == (len(EXPOSURES), {2})
@@ -143,9 +143,9 @@ def test_the_ssc_is_told_which_l2_a_release_consists_of(made: Season) -> None:
     assert {image["context"] for image in told["images"]} == {LATE}
     assert len(told["images"]) == 2
     assert "eventcatalog.parquet" in told["products"]
-    assert Registry(made.root).unanswered_handovers([unit(BULGE)])
+    assert Registry(made.root).receipts.unanswered_handovers([unit(BULGE)])
     made.receive(BULGE, "r0")
-    assert not Registry(made.root).unanswered_handovers([unit(BULGE)])
+    assert not Registry(made.root).receipts.unanswered_handovers([unit(BULGE)])
 
 
 def test_a_release_is_published_when_the_ssc_has_delivered_all_of_it_or_a_person_says_so(
@@ -213,14 +213,14 @@ def test_a_delivery_for_a_release_that_does_not_take_it_is_rejected(
     found = fault(season, f"{unit(BULGE, release)}_x")
     assert found[0] == field
     assert reason in found[1]
-    assert Registry(season.root).find(release=release).empty
+    assert Registry(season.root).products.find(release=release).empty
 
 
 def test_nothing_in_a_release_is_made_from_prompt_l2_or_prompt_products(made: Season) -> None:
     (first, *_) = names_of(BULGE, "r0")
     (prompt, *_) = names_of(BULGE)
     with Registry(made.root) as registry:
-        generations = registry.generations([f"{BULGE}_0001_wfi01_f146_cal.asdf", prompt])
+        generations = registry.generations.of([f"{BULGE}_0001_wfi01_f146_cal.asdf", prompt])
     (old, _), (frame,) = generations.values()
     assert old.context == EARLY
     for number, (entry, reason) in enumerate([(old, EARLY), (frame, "is not a product of r0")]):
@@ -235,12 +235,12 @@ def test_nothing_in_a_release_is_made_from_prompt_l2_or_prompt_products(made: Se
 def test_a_product_of_a_release_is_delivered_once_and_never_overwritten(made: Season) -> None:
     tables = [name for name in names_of(BULGE, "r0") if "_wfi" not in name]
     made.receive(BULGE, "r0", names=tables)
-    before = Registry(made.root).find(release="r0")[["name", "sha256", "generation"]]
+    before = Registry(made.root).products.find(release="r0")[["name", "sha256", "generation"]]
     again = made.receive(BULGE, "r0", names=tables)
     assert (len(again.reused), again.failures) == (len(tables), ())
     assert made.receive(BULGE, "r0", names=tables, text="another").failures
     assert "never overwritten" in fault(made, f"{unit(BULGE)}_another")[1]
-    after = Registry(made.root).find(release="r0")[["name", "sha256", "generation"]]
+    after = Registry(made.root).products.find(release="r0")[["name", "sha256", "generation"]]
     assert after.equals(before)
 
 
@@ -272,7 +272,7 @@ def test_a_release_has_no_part_in_prompt_deadlines(season: Season, made: Season)
     made.receive(BULGE, "r0")
     publish(made)
     columns = ["name", "generation", "state"]
-    before, after = (Registry(one.root).ledger()[columns] for one in (season, made))
+    before, after = (Registry(one.root).deadlines.ledger()[columns] for one in (season, made))
     ours = [frame.sort_values(columns, ignore_index=True) for frame in (before, after)]
     assert ours[0].equals(ours[1])
 
@@ -283,7 +283,7 @@ def test_the_ssc_is_told_again_of_prompt_l2_and_not_of_what_a_release_made_of_th
     def changed_by_a_release() -> bool:
         with Registry(made.root) as registry:
             ready = list(ready_images(visit_manifests(made.root, registry, [BULGE])[BULGE]))
-            told = registry.handovers([str(BULGE)])
+            told = registry.receipts.handovers([str(BULGE)])
             assert [one.digest != told[str(BULGE)].digest for one in ready] == [True]
             return changed_by_releases_alone(registry, ready, told) == {str(BULGE)}
 

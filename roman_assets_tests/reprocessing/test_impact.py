@@ -241,7 +241,7 @@ def test_the_impact_is_what_crds_says_of_each_image(
 
 def _images(season: Season) -> dict[str, dict[str, str]]:
     with Registry(season.root) as registry:
-        found = registry.current(registry.find(kind="cal")["name"])
+        found = registry.generations.current(registry.products.find(kind="cal")["name"])
     return {name: dict(entry.references) for name, entry in found.items()}
 
 

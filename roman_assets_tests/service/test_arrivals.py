@@ -92,7 +92,7 @@ def test_products_that_are_removed_are_told(tmp_path: Path) -> None:
     fold(root)
     from roman_assets.registry.registry import Registry
 
-    (made,) = Registry(root).generations([CAL])[CAL]
+    (made,) = Registry(root).generations.of([CAL])[CAL]
     gone = ProductTransition(
         transition=Transition.WITHDRAWN, name=CAL, made_by=made.record_id, sha256=sha256(b"one"),
         reason="stray light", cause="operator",

@@ -228,7 +228,7 @@ REGIONS = {
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_intersections_are_those_of_the_registry(tap_root: DataRoot, url: str, region: str) -> None:
-    expected = set(Registry(tap_root).find(**REGIONS[region])["name"])
+    expected = set(Registry(tap_root).products.find(**REGIONS[region])["name"])
     for condition in (
         f"1 = INTERSECTS(footprint, {region})",
         f"INTERSECTS({region}, footprint) = 1",
@@ -240,7 +240,7 @@ def test_intersections_are_those_of_the_registry(tap_root: DataRoot, url: str, r
     outside = set(
         column(url, f"SELECT name FROM roman.products WHERE 0 = INTERSECTS(footprint, {region})")
     )
-    assert outside == set(Registry(tap_root).find()["name"]) - expected
+    assert outside == set(Registry(tap_root).products.find()["name"]) - expected
 
 
 @pytest.mark.parametrize(

@@ -264,8 +264,8 @@ class Night:
         """Whether every product that the SOC makes of the visits is there."""
         try:
             with Registry(self.root) as registry:
-                ledger = registry.ledger()
-                made = registry.find(kind="cal")
+                ledger = registry.deadlines.ledger()
+                made = registry.products.find(kind="cal")
         except OSError:
             return False
         return len(made) == self.quarry.detectors and set(ledger["state"]) <= AT_REST
@@ -355,9 +355,9 @@ def test_every_good_product_is_made_once(night: Night) -> None:
     while not night.everything_is_made() and time.monotonic() < end:
         time.sleep(5)
     with Registry(night.root) as registry:
-        ledger = registry.ledger()
-        products = registry.find()
-        failures = registry.failures()
+        ledger = registry.deadlines.ledger()
+        products = registry.products.find()
+        failures = registry.work.failures()
     open_ones = ledger[~ledger["state"].isin(AT_REST)]
     assert open_ones.empty, open_ones.to_string()
     assert len(products[products["kind"] == "cal"]) == night.quarry.detectors
@@ -379,7 +379,7 @@ def test_every_bad_file_is_set_aside_once_with_a_reason_or_named(night: Night) -
 
 def test_deadlines_and_blame_are_right(night: Night) -> None:
     with Registry(night.root) as registry:
-        ledger = registry.ledger()
+        ledger = registry.deadlines.ledger()
     late = ledger[ledger["state"] == ProductState.MADE_LATE]
     assert set(late["visit"].str[1:6].astype(int)) == {LATE_PROGRAM}
     assert set(late["level"]) == {"L3", "L4"}

@@ -21,6 +21,7 @@ from roman_assets.errors import BadInputError, PassingFaultError
 from roman_assets.products.kind import KINDS, Maker, Step
 from roman_assets.products.name import ProductName
 from roman_assets.publishing.step import StepResult
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.ssc import intake
 from roman_assets.ssc.delivery import (
@@ -134,15 +135,15 @@ def test_every_kind_that_the_ssc_makes_of_a_bulge_visit_is_taken_in_and_publishe
     (report,) = center.reports()
     assert report["outcome"] == "accepted"
     with Registry(root) as registry:
-        found = registry.find(name=names)
+        found = registry.products.find(name=names)
         assert set(found["survey"]) == {"GBTDS"}
         assert set(found["partition"]) == {VISIT}
-        assert registry.current([EVENTS])[EVENTS].software == {"msos": "3.3.0"}
-        frames = registry.archive_rows("WFIMSOSReferenceFrame")
+        assert registry.generations.current([EVENTS])[EVENTS].software == {"msos": "3.3.0"}
+        frames = registry.archive.archive_rows("WFIMSOSReferenceFrame")
         assert list(frames["filename"]) == [names[0]]
-        assert len(registry.archive_rows("WFIMSOSCatalog")) == len(names) - 1
-        assert registry.find(name=names, cone=(270.0, 66.0, 0.01))["name"].nunique() >= 6
-        assert registry.source_tables() == []
+        assert len(registry.archive.archive_rows("WFIMSOSCatalog")) == len(names) - 1
+        assert registry.products.find(name=names, cone=(270.0, 66.0, 0.01))["name"].nunique() >= 6
+        assert Engine(root).snapshot().source_tables() == []
     assert [str(one) for one in fsck(root) if one.subject in names] == []
 
 
@@ -157,7 +158,7 @@ def test_spectra_of_an_exposure_and_of_its_visit_are_taken_in(root: DataRoot) ->
     center.deliver(combined, [{"name": SPECTRA, "sha256": sha256(spectra)}], delivery="second")
     assert {entry.name for entry in take(root, Step.COMBINED_SPECTRA).made} == set(combined)
     with Registry(root) as registry:
-        assert len(registry.archive_rows("WFISpec")) == 6
+        assert len(registry.archive.archive_rows("WFISpec")) == 6
 
 
 def test_a_repeated_delivery_changes_nothing_and_is_accepted(
@@ -171,7 +172,7 @@ def test_a_repeated_delivery_changes_nothing_and_is_accepted(
     assert [entry.name for entry in result.reused] == [EVENTS]
     assert center.reports("again")[0]["outcome"] == "accepted"
     with Registry(root) as registry:
-        assert registry.current([EVENTS])[EVENTS].generation == 1
+        assert registry.generations.current([EVENTS])[EVENTS].generation == 1
 
 
 @pytest.mark.slow
@@ -183,7 +184,7 @@ def test_a_later_file_takes_the_place_of_an_earlier_one(root: DataRoot, center: 
     take(root)
     assert of_ssc(root) == {EVENTS: contents(EVENTS, "newer")}
     with Registry(root) as registry:
-        assert registry.current([EVENTS])[EVENTS].generation == 2
+        assert registry.generations.current([EVENTS])[EVENTS].generation == 2
 
 
 def test_an_earlier_file_never_takes_the_place_of_a_later_one(
@@ -453,7 +454,7 @@ def test_a_crash_after_publication_is_finished_by_the_next_run(
     assert [entry.name for entry in result.reused] == [EVENTS]
     assert in_exchange(root) == []
     with Registry(root) as registry:
-        assert registry.current([EVENTS])[EVENTS].generation == 1
+        assert registry.generations.current([EVENTS])[EVENTS].generation == 1
 
 
 def test_what_a_crash_leaves_of_a_delivery_goes_and_one_that_arrives_anew_stays(

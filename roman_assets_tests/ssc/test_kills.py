@@ -62,6 +62,8 @@ def assert_taken_in_once(root: DataRoot, deliveries: Sequence[dict[str, Any]]) -
     assert left == []
     good = [one for one in deliveries if not one["bad"]]
     with Registry(root) as registry:
-        assert {entry.generation for entry in registry.current(NAMES).values()} == {len(good)}
+        assert {entry.generation for entry in registry.generations.current(NAMES).values()} == {
+            len(good)
+        }
     public = public_content(root)
     assert {name: sha256(public[name]) for name in NAMES} == good[-1]["sent"]

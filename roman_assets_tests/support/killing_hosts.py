@@ -45,7 +45,7 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
     while True:
         try:
             names = [association(cell) for cell in range(CELLS)]
-            for name, entry in registry.current(names).items():
+            for name, entry in registry.generations.current(names).items():
                 assert entry.generation >= generations[name], f"{name} went back"
                 generations[name] = entry.generation
                 json.loads(archive.path(ProductName.parse(name)).read_bytes())

@@ -52,7 +52,7 @@ class Observed:
 
     def current(self, **search: str) -> dict[str, RegisteredProduct]:
         registry = Registry(self.root)
-        return registry.current(registry.find(**search)["name"])
+        return registry.generations.current(registry.products.find(**search)["name"])
 
     def path(self, name: str) -> Path:
         return FileArchive(self.root).path(ProductName.parse(name))

@@ -56,7 +56,7 @@ def retire(root: DataRoot, choice: random.Random, ledger: TextIO) -> None:
     """Supersede or remove a file set."""
     act = choice.choice([supersede, remove, remove])
     coadd = skycell_set(choice.choice(RETIRED))[1]
-    if Registry(root).generations([coadd]):
+    if Registry(root).generations.of([coadd]):
         report = act(root, [coadd], reason="for the test", cause="test")
         for change in report.transitions:
             _acknowledge(ledger, change.transition, change.name, change.made_by, change.sha256)
@@ -111,7 +111,7 @@ def read_for_ever(root: DataRoot, failures: Path) -> None:
         time.sleep(_POLL)
         for cell in (*KEPT, *RETIRED):
             with _noting(failures):
-                found = registry.current(skycell_set(cell))
+                found = registry.generations.current(skycell_set(cell))
                 assert len(found) in (0, 4), f"part of a file set: {sorted(found)}"
                 assert len({entry.record_id for entry in found.values()}) <= 1, "a mixture"
                 for name, entry in found.items():

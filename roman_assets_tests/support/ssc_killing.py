@@ -115,7 +115,7 @@ def standing(root: DataRoot) -> dict[str, str]:
     """Give the content of what is current."""
     fold(root)
     with Registry(root) as registry:
-        return {name: entry.sha256 for name, entry in registry.current(NAMES).items()}
+        return {name: entry.sha256 for name, entry in registry.generations.current(NAMES).items()}
 
 
 def ended(root: DataRoot, name: str) -> dict[str, Any]:

@@ -164,5 +164,5 @@ class Season(Night):
 
     def _current(self, visit: VisitId, release: str) -> Mapping[str, str]:
         with Registry(self.root) as registry:
-            found = registry.current(names_of(visit, release))
+            found = registry.generations.current(names_of(visit, release))
         return {name: entry.sha256 for name, entry in found.items()}

@@ -233,7 +233,7 @@ class Night:
     def lose(self, names: Iterable[str]) -> None:
         """Damage the files of products, and let `fsck` state that they are lost."""
         with Registry(self.root) as registry:
-            contents = {entry.sha256 for entry in registry.current(names).values()}
+            contents = {entry.sha256 for entry in registry.generations.current(names).values()}
         for sha256 in contents:
             damage(FileArchive(self.root).blob(sha256), b"something else")
         fsck(self.root, mend=True)

@@ -61,7 +61,7 @@ def public(root, name):
 
 
 def blob(root, name):
-    return FileArchive(root).blob(Registry(root).current([name])[name].sha256)
+    return FileArchive(root).blob(Registry(root).generations.current([name])[name].sha256)
 
 
 def replace(path, content):
@@ -130,7 +130,7 @@ def test_a_product_whose_bytes_are_lost_is_on_record_as_lost_until_it_is_made_ag
     public(root, cal(1)).unlink()
     assert kinds(fsck(root)) == [FindingKind.MISSING_BLOB]
     assert kinds(fsck(root, mend=True)) == [FindingKind.MISSING_BLOB, FindingKind.LOST_PRODUCT]
-    assert Registry(root).current([cal(1)]) == {}
+    assert Registry(root).generations.current([cal(1)]) == {}
     (finding,) = fsck(root)
     assert (finding.kind, finding.subject) == (FindingKind.LOST_PRODUCT, cal(1))
     assert "step exposure of r0001001001001001001_0001" in finding.detail
@@ -161,7 +161,7 @@ def test_a_changed_blob_is_set_aside_and_no_longer_shown(root):
     assert kinds(fsck(root)) == [FindingKind.WRONG_BLOB]
     fsck(root, mend=True)
     assert public_content(root) == {cal(2): b"second"}
-    assert set(Registry(root).find()["name"]) == {cal(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(2)}
     (case,) = SetAside(root).list()
     assert case.content is not None
     assert case.content.read_bytes() == b"thirt"
@@ -275,7 +275,7 @@ def test_a_damaged_registry_is_found_and_made_again(root, directory, kept):
     assert kinds(fsck(root)) == [FindingKind.DAMAGED_REGISTRY]
     assert all(finding.mended for finding in fsck(root, mend=True))
     assert fsck(root) == []
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"when": 3}', None])
@@ -352,4 +352,4 @@ def test_a_registry_that_differs_from_the_records_is_found_and_rebuilt(root, har
     assert set(kinds(fsck(root))) == {FindingKind.WRONG_REGISTRY}
     fsck(root, mend=True)
     assert fsck(root) == []
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2

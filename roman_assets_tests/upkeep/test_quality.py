@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 
 def newest(root: DataRoot, name: str) -> RegisteredProduct:
-    return Registry(root).generations([name])[name][-1]
+    return Registry(root).generations.of([name])[name][-1]
 
 
 def quality(root: DataRoot, name: str) -> Quality | None:
@@ -64,7 +64,7 @@ def test_a_grade_shows_in_every_listing_and_the_product_stays(root: DataRoot) ->
         (row,) = reader.find(quality="bad").to_dict("records")
         assert (row["name"], row["quality_reason"]) == (cal(1), BAD.reason)
         assert list(reader.history(cal(1))["quality"]) == [Quality.BAD]
-    titles = Registry(root, Role.PUBLIC).obscore().set_index("obs_id")["obs_title"]
+    titles = Registry(root, Role.PUBLIC).archive.obscore().set_index("obs_id")["obs_title"]
     warned = titles[titles.str.contains("graded BAD: stray light", regex=False)]
     assert list(warned.index) == [cal(1).removesuffix("_cal.asdf")]
 
@@ -87,7 +87,7 @@ def test_the_grade_of_an_image_outlives_its_reprocessing_and_that_of_a_coadd_doe
     assert newest(root, cal(1)).generation == newest(root, COADD).generation == 2
     assert quality(root, cal(1)) is Quality.BAD
     assert quality(root, COADD) is None
-    assert Registry(root).generations([COADD])[COADD][0].quality is Quality.BAD
+    assert Registry(root).generations.of([COADD])[COADD][0].quality is Quality.BAD
     grade(root, [cal(1)], GOOD)
     assert quality(root, cal(1)) is Quality.OK
 
@@ -95,7 +95,7 @@ def test_the_grade_of_an_image_outlives_its_reprocessing_and_that_of_a_coadd_doe
 def test_a_grade_says_which_observations_it_is_about(root: DataRoot) -> None:
     within = Grade(Quality.SUSPECT, "flare", "A. Person", START, START + timedelta(seconds=9))
     grade(root, [cal(1)], within)
-    (row,) = Registry(root).find(name=cal(1)).to_dict("records")
+    (row,) = Registry(root).products.find(name=cal(1)).to_dict("records")
     assert (row["quality_from"], row["quality_until"]) == (within.valid_from, within.valid_until)
     elsewhere = Grade(Quality.BAD, "flare", "A. Person", END + timedelta(seconds=1))
     with pytest.raises(BadInputError, match="was observed from"):
@@ -121,7 +121,7 @@ def test_what_is_withdrawn_is_gone_with_what_follows_it_and_can_be_cited(root: D
     assert report.record_id
     assert set(public_content(root)) == {cal(1), cal(2)}
     for name in skycell_set():
-        (one,) = Registry(root, Role.PUBLIC).generations([name])[name]
+        (one,) = Registry(root, Role.PUBLIC).generations.of([name])[name]
         assert (one.state, one.quality, one.quality_reason) == (
             State.WITHDRAWN, Quality.BAD, "wrong target",
         )  # fmt: skip

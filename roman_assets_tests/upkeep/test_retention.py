@@ -52,7 +52,7 @@ def root(tmp_path):
 
 
 def states(root, *names):
-    found = Registry(root).find(name=names, overwritten=True)
+    found = Registry(root).products.find(name=names, overwritten=True)
     return dict(zip(found["name"], found["state"], strict=True))
 
 
@@ -61,7 +61,7 @@ def test_a_removed_coadd_takes_its_association_and_its_l4_along_by_one_record(ro
     report = remove(root, [COADD], **WHY)
     assert {change.name for change in report.transitions} == set(skycell_set(1))
     assert set(public_content(root)) == {cal(), *skycell_set(2)}
-    assert set(Registry(root).find()["name"]) == {cal(), *skycell_set(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(), *skycell_set(2)}
     assert set(states(root, *skycell_set(1)).values()) == {"removed"}
     assert len(registry_content(root)["records"]) == before + 1
 
@@ -74,7 +74,7 @@ def test_a_file_set_is_removed_by_its_name(root):
 
 def test_what_is_removed_can_still_be_cited_and_made_again(root):
     remove(root, [COADD], **WHY)
-    row = Registry(root).find(name=COADD, overwritten=True).iloc[0]
+    row = Registry(root).products.find(name=COADD, overwritten=True).iloc[0]
     assert row["sha256"] == sha256(f"1 {COADD}".encode())
     assert row["context"] == "roman_0042.pmap"
     content = registry_content(root)
@@ -86,9 +86,9 @@ def test_what_is_removed_can_still_be_cited_and_made_again(root):
 def test_what_is_superseded_stays_available_and_says_so(root):
     supersede(root, [COADD], **WHY)
     assert set(states(root, *skycell_set(1)).values()) == {"superseded"}
-    assert set(Registry(root).find()["name"]) == {cal(), *skycell_set(1), *skycell_set(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(), *skycell_set(1), *skycell_set(2)}
     assert set(skycell_set(1)) <= set(public_content(root))
-    assert Registry(root).current([COADD])[COADD].state == "superseded"
+    assert Registry(root).generations.current([COADD])[COADD].state == "superseded"
 
 
 def test_a_dry_run_tells_what_would_go_and_changes_nothing(root):
@@ -122,7 +122,7 @@ def test_a_generation_published_while_its_forerunner_is_removed_stays(root, monk
     monkeypatch.setattr(retention, "committed", publish_first)
     remove(root, [COADD], **WHY)
     assert {name: public_content(root)[name] for name in newer} == newer
-    found = Registry(root).find(name=COADD, overwritten=True)
+    found = Registry(root).products.find(name=COADD, overwritten=True)
     assert list(found["state"]) == ["overwritten", "current"]
 
 
@@ -131,12 +131,12 @@ def test_what_is_made_again_after_its_removal_is_available(root):
     commit(root, dict.fromkeys(skycell_set(1), b"again"))
     fold(root)
     assert public_content(root)[COADD] == b"again"
-    found = Registry(root).find(name=COADD, overwritten=True)
+    found = Registry(root).products.find(name=COADD, overwritten=True)
     assert list(found["state"]) == ["removed", "current"]
 
 
 def test_the_file_of_a_removed_product_is_kept_for_the_grace_period(root):
-    sha = Registry(root).current([COADD])[COADD].sha256
+    sha = Registry(root).generations.current([COADD])[COADD].sha256
     remove(root, [COADD], **WHY)
     assert fsck(root, mend=True) == []
     assert FileArchive(root).blob(sha).exists()
@@ -168,7 +168,7 @@ def test_what_must_stay_or_never_was_is_refused_with_its_reason(root, name, why)
 
 
 def test_an_l4_whose_coadd_is_gone_can_be_removed(root):
-    coadd = Registry(root).current([COADD])[COADD]
+    coadd = Registry(root).generations.current([COADD])[COADD]
     lost = change_of(coadd, coadd.record_id, Transition.LOST)
     commit(root, {}, transitions=(lost,))
     remove(root, [CATALOGUE], **WHY)
@@ -177,7 +177,7 @@ def test_an_l4_whose_coadd_is_gone_can_be_removed(root):
 
 @pytest.mark.parametrize("transition", [Transition.REMOVED, Transition.SUPERSEDED])
 def test_no_record_can_state_what_does_not_happen_to_a_product(root, transition):
-    entry = Registry(root).current([cal()])[cal()]
+    entry = Registry(root).generations.current([cal()])[cal()]
     change = change_of(entry, entry.record_id, transition)
     with pytest.raises(ValueError, match="cannot be"):
         Journal(root).write(record_of(root, {}, transitions=(change,)))
@@ -190,7 +190,7 @@ def test_a_second_commit_under_a_versioned_name_is_never_shown(tmp_path):
         commit(root, {released: content}, committed_at=moment(number))
         fold(root)
     assert public_content(root) == {released: b"first"}
-    assert list(Registry(root).find(name=released, overwritten=True)["state"]) == [
+    assert list(Registry(root).products.find(name=released, overwritten=True)["state"]) == [
         "current",
         "refused",
     ]

@@ -122,7 +122,7 @@ def test_a_release_takes_the_place_of_a_visit_only_with_all_its_exposures(tmp_pa
 
 def test_the_record_of_what_was_swept_can_be_cited(root):
     report = swept(root, OVER)
-    (row,) = Registry(root).generations([COADD])[COADD]
+    (row,) = Registry(root).generations.of([COADD])[COADD]
     assert (row.state, row.ended_at) == ("removed", OVER)
     (stated,) = [
         row
@@ -155,7 +155,9 @@ def test_a_generation_published_while_its_forerunner_is_swept_stays(root, monkey
     monkeypatch.setattr(sweep_module, "commit_transitions", publish_first)
     swept(root, OVER)
     assert set(skycell_set(1)) <= set(public_content(root))
-    assert {one.state for one in Registry(root).current(skycell_set(1)).values()} == {"current"}
+    assert {one.state for one in Registry(root).generations.current(skycell_set(1)).values()} == {
+        "current"
+    }
 
 
 def test_an_l4_made_again_alone_goes_with_its_coadd(root):
@@ -165,7 +167,7 @@ def test_an_l4_made_again_alone_goes_with_its_coadd(root):
 
 
 def test_a_lost_coadd_does_not_keep_its_l4_for_ever(root):
-    blob = FileArchive(root).local(Registry(root).current([COADD])[COADD].sha256)
+    blob = FileArchive(root).local(Registry(root).generations.current([COADD])[COADD].sha256)
     damage(blob, b"something else")
     fsck(root, mend=True)
     assert due(root, OVER) == set(skycell_set(1)) - {COADD}
@@ -224,7 +226,7 @@ def blob_bytes(root):
 def test_the_bytes_of_what_was_swept_are_freed_after_the_grace_period(root):
     swept_blobs = [
         FileArchive(root).local(entry.sha256)
-        for entry in Registry(root).current(skycell_set(1)).values()
+        for entry in Registry(root).generations.current(skycell_set(1)).values()
     ]
     before = blob_bytes(root)
     swept(root, OVER)
@@ -239,7 +241,7 @@ def test_the_bytes_of_what_was_swept_are_freed_after_the_grace_period(root):
 
 def test_a_reader_who_has_a_swept_file_open_keeps_it(tmp_path):
     root = installed_with_release(DataRoot(tmp_path))
-    path = FileArchive(root).path(Registry(root).current([COADD])[COADD].product_name)
+    path = FileArchive(root).path(Registry(root).generations.current([COADD])[COADD].product_name)
     content = path.read_bytes()
     with (
         path.open("rb") as stream,

@@ -37,7 +37,7 @@ def deadline_report(installation: dg.ResourceParam[Installation]) -> dg.Material
 
     now = datetime.now(UTC)
     with Registry(installation.root) as registry:
-        statistics = DeadlineStatistics.of(registry.deadlines(now=now), now)
+        statistics = DeadlineStatistics.of(registry.deadlines.groups(now=now), now)
     picture, page = write_report(statistics, private_directory(installation.root.reports))
     return dg.MaterializeResult(
         metadata={

@@ -83,7 +83,7 @@ class DeadlineWatch(Remembered):
         self._to_look = new | self._to_look
         visits = list(self._to_look)[:VISITS_PER_TICK]
         registry = self._changes.registry
-        rows = ledger_rows(registry.deadlines(visit=visits, now=now)) if visits else []
+        rows = ledger_rows(registry.deadlines.groups(visit=visits, now=now)) if visits else []
         for visit in visits:
             del self._to_look[visit]
         self._remember(visits, rows, deadlines)
@@ -126,7 +126,7 @@ class DeadlineWatch(Remembered):
 
     def _failure_times(self, partitions: list[str]) -> dict[tuple[str, str], datetime]:
         """Return when the last attempt at each step ended: another failure is another alert."""
-        attempts = self._changes.registry.attempts(partitions).sort_values("finished")
+        attempts = self._changes.registry.work.attempts(partitions).sort_values("finished")
         ended = attempts[attempts["finished"].notna()]
         return {
             (partition, step): moment.to_pydatetime()
@@ -246,7 +246,7 @@ def alert_sensor(
 
 def damage_alerts(root: DataRoot) -> list[DamageAlert]:
     """Return an alert for each case of a damaged registry; it holds as long as the case is kept."""
-    from roman_assets.registry.store.repair import notices_of_damage
+    from roman_assets.registry.engine import Engine
 
     return [
         DamageAlert(
@@ -256,7 +256,7 @@ def damage_alerts(root: DataRoot) -> list[DamageAlert]:
             remedy=case.remedy,
             when=case.when.isoformat(timespec="seconds"),
         )
-        for case in notices_of_damage(root)
+        for case in Engine(root).notices_of_damage()
     ]
 
 

@@ -142,7 +142,7 @@ def made_exposures(
     """Look up what was made of exposures; those without L1 are absent."""
     if not exposures:
         return {}
-    progress = registry.exposure_progress(map(str, exposures))
+    progress = registry.work.exposure_progress(map(str, exposures))
     columns = (progress[name] for name in ("exposure", "received", "content", "calibrated"))
     return {
         ExposureId.parse(exposure): MadeExposure(_by_sender(received), content, bool(calibrated))
@@ -167,7 +167,7 @@ def delivered_exposures(
     from roman_assets.formatting.delivered import delivered_version
 
     delivered = [one for one in receipts if one.origin is Origin.DELIVERED and one.complete]
-    current = registry.current(file.name for one in delivered for file in one.files)
+    current = registry.generations.current(file.name for one in delivered for file in one.files)
     found = {}
     for one in delivered:
         files = {file.name: current[file.name].sha256 for file in one.files if file.name in current}

@@ -145,7 +145,7 @@ class LandingWatch(Remembered):
         formattable = [exposure for exposure, senders in ready.items() if senders]
         made = made_exposures(self._changes.registry, formattable)
         made |= delivered_exposures(self._changes.registry, receipts.values(), made)
-        failed = self._changes.registry.failed_runs(Step.EXPOSURE, map(str, formattable))
+        failed = self._changes.registry.work.failed_runs(Step.EXPOSURE, map(str, formattable))
         deadlines: Mapping[Level, Deadline] = self._setting(deadlines_of, DEADLINES)
         for exposure, receipt in receipts.items():
             self._waiting.pop(exposure, None)
@@ -171,7 +171,7 @@ class LandingWatch(Remembered):
 
         policy = self._packet_policy()
         incomplete = [str(exposure) for exposure, one in receipts.items() if not one.complete]
-        recorded = self._changes.registry.receipts(incomplete) if incomplete else {}
+        recorded = self._changes.registry.receipts.newest(incomplete) if incomplete else {}
         ready = {}
         for exposure, receipt in receipts.items():
             known = recorded.get(str(exposure))

@@ -56,7 +56,7 @@ class StepReport:
     failures
         Number of file sets that could not be made.
     deadlines
-        The ledger's rows of the partition (`Registry.deadlines`).
+        The ledger's rows of the partition (`DeadlineQuery.groups`).
     """
 
     products: Mapping[str, Sequence[RegisteredProduct]]
@@ -75,8 +75,8 @@ class StepReport:
         ]
         names = [*(entry.name for entry in result.made), *map(str, reused)]
         with Registry(root) as registry:
-            entries = registry.current(names)
-            deadlines = registry.deadlines(partition=partition)
+            entries = registry.generations.current(names)
+            deadlines = registry.deadlines.groups(partition=partition)
         by_kind: dict[str, list[RegisteredProduct]] = {}
         for name in sorted(entries):
             by_kind.setdefault(entries[name].product_name.kind.name, []).append(entries[name])

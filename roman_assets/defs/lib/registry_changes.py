@@ -69,16 +69,16 @@ class RegistryChanges(Remembered):
             UTC.
         """
         registry = self.registry
-        if self._since is not None and registry.count_records(self._since) != self._older:
+        if self._since is not None and registry.work.count_records(self._since) != self._older:
             self._since = None
-        latest = registry.latest_commit()
+        latest = registry.work.latest_commit()
         boundary = min(latest or now, now) - OVERLAP
         # counted before the records are read: one that comes in between is noticed the next time
-        older = registry.count_records(boundary)
+        older = registry.work.count_records(boundary)
         everything = self._since is None
-        recent = registry.recent_records(boundary if self._since is None else self._since)
+        recent = registry.work.recent_records(boundary if self._since is None else self._since)
         if everything:
-            changed = list(registry.newest_by_partition()["partition"])
+            changed = list(registry.work.newest_by_partition()["partition"])
         else:
             changed = list(
                 dict.fromkeys(recent["partition"][~recent["record_id"].isin(self._seen)])

@@ -66,7 +66,7 @@ def due_requests(
 
     busy, pauses = partitions_in_progress(instance), retry_pauses_of(root)
     with Registry(root) as registry:
-        failed = registry.failed_runs(step, [str(one.partition_key) for one in requests])
+        failed = registry.work.failed_runs(step, [str(one.partition_key) for one in requests])
         due = []
         for request in requests:
             mine = failed.get(str(request.partition_key))
@@ -111,9 +111,9 @@ def record_failed_runs(
     if not failed:
         return 0
     from roman_assets.publishing.attempt import record_failed_run
-    from roman_assets.registry.store.fold import fold
+    from roman_assets.registry.engine import Engine
 
-    fold(root)
+    Engine(root).fold()
     partitions = [record.dagster_run.tags[PARTITION_TAG] for record in failed.values()]
     untold = failed.keys() - _runs_that_told(registry, partitions)
     for run_id in untold:
@@ -137,8 +137,8 @@ def _runs_that_told(registry: Registry, partitions: Sequence[str]) -> set[str]:
     """Return the runs with a failure on record or an attempt that still counts as running."""
     from roman_assets.records.record import Outcome
 
-    attempts = registry.attempts(partitions)
-    in_part = attempts["record_id"].isin(registry.failures(partitions)["record_id"])
+    attempts = registry.work.attempts(partitions)
+    in_part = attempts["record_id"].isin(registry.work.failures(partitions)["record_id"])
     stopped = attempts["error"].isin(INTERRUPTIONS)
     told = in_part | ((attempts["outcome"] != Outcome.FINISHED) & ~stopped)
     return set(attempts["run_id"][told].dropna())

@@ -62,15 +62,15 @@ def outcome_of(
 
 def _files_only(root: DataRoot, step: Step, report: StepReport) -> dg.AssetCheckResult:
     from roman_assets.archive.store import Archive
-    from roman_assets.registry.registry import Registry
+    from roman_assets.registry.engine import Engine
 
     archive = Archive.of(root)
     level4 = (entry.product_name for entry in report.entries)
     missing = [
         str(name) for name in level4 if name.level is Level.L4 and not archive.is_public(name)
     ]
-    with Registry(root) as registry:
-        return files_only(step, registry.source_tables(), missing)
+    with Engine(root).snapshot() as snapshot:
+        return files_only(step, snapshot.source_tables(), missing)
 
 
 def _nothing_made(partition: str, result: StepResult) -> Exception:

@@ -283,7 +283,7 @@ def post_quality(
     stored = (json.loads(text) if text else {}).get(_QUALITY, {"since": None, "told": []})
     since = None if stored["since"] is None else datetime.fromisoformat(stored["since"])
     with Registry(root) as registry:
-        said = registry.quality_statements(since)
+        said = registry.generations.quality_statements(since)
     told, archive = set(stored["told"]), Archive.of(root)
     new = [row for row in said if row["record_id"] not in told]
     for row in new:

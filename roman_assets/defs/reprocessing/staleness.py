@@ -94,7 +94,7 @@ class StalenessWatch(Remembered):
         ephemerides = definitive_ephemerides(self.root)
         with Registry(self.root) as registry:
             in_force = {context, *ephemerides, *visit_versions(context, scale)}
-            known = (frozenset(in_force), registry.latest_commit())
+            known = (frozenset(in_force), registry.work.latest_commit())
             if self._versions is None or known != (self.in_force, self._latest_commit):
                 self._versions = affected_versions(self.root, registry, context, scale, ephemerides)
                 self.in_force, self._latest_commit = known
@@ -144,7 +144,7 @@ def _affected(root: DataRoot, registry: Registry, change: Change) -> tuple[set[s
     from roman_assets.reprocessing.affected import AffectedProducts
     from roman_assets.reprocessing.change import choose_images
 
-    with registry.connection() as connection:
+    with registry.snapshot.connection() as connection:
         affected = AffectedProducts(connection)
         choose_images(root, change, affected)
         products, following = affected.products(), affected.following()

@@ -144,7 +144,7 @@ def by_urgency(root: DataRoot, requests: Sequence[dg.RunRequest]) -> list[dg.Run
     from roman_assets.registry.registry import Registry
 
     with Registry(root) as registry:
-        rows = registry.deadlines(
+        rows = registry.deadlines.groups(
             partition=[str(request.partition_key) for request in requests], kind=OF_SSC
         )
     earliest = rows.groupby("partition")["due"].min()
@@ -218,7 +218,7 @@ def commissioned(
     if not has_commands(root):
         return []
     with Registry(root) as registry:
-        waiting = registry.unanswered_handovers()
+        waiting = registry.receipts.unanswered_handovers()
         works = {partition: f"{partition}:{told.digest}" for partition, told in waiting.items()}
         due = due_run_keys(instance, works.values(), retry_pauses_of(root), now)
         commanded = (

@@ -86,7 +86,7 @@ class HandoverWatch(Remembered):
             visit: list(ready_images(manifest)) for visit, manifest in listed.manifests.items()
         }
         every = [one for ready in found.values() for one in ready]
-        told = registry.handovers(one.partition for one in every)
+        told = registry.receipts.handovers(one.partition for one in every)
         unchanged = changed_by_releases_alone(registry, every, told)
         busy = partitions_in_progress(instance)
         deadlines = deadlines_of(self.root)

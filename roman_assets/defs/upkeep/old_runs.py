@@ -80,7 +80,7 @@ class OldRuns:
         from roman_assets.registry.registry import Registry
 
         with Registry(self.root) as registry:
-            unanswered = frozenset(registry.unanswered_handovers())
+            unanswered = frozenset(registry.receipts.unanswered_handovers())
         present = (
             key
             for definition in OBSERVED_PARTITIONS

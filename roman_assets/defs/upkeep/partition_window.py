@@ -97,7 +97,7 @@ def keys_to_put_away(
         for key in instance.get_dynamic_partitions(str(definition.name)):
             keys.setdefault(visit_of_key(key), set()).add(key)
     with Registry(root) as registry:
-        newest = registry.newest_by_partition()
+        newest = registry.work.newest_by_partition()
         recent = newest[newest["committed_at"] >= before]["partition"]
         known = {visit_of_key(key) for key in newest["partition"]}
         old = (keys.keys() & known) - {visit_of_key(key) for key in recent}
@@ -110,7 +110,7 @@ def settled_visits(registry: Registry, visits: Sequence[VisitId]) -> Iterator[Vi
     """Yield those visits of which every product, and those of its exposures, stands as it will."""
     for start in range(0, len(visits), VISITS_AT_ONCE):
         batch = visits[start : start + VISITS_AT_ONCE]
-        rows = ledger_rows(registry.deadlines(visit=[str(visit) for visit in batch]))
+        rows = ledger_rows(registry.deadlines.groups(visit=[str(visit) for visit in batch]))
         unsettled = {row["visit"] for row in rows if not _is_settled(row)}
         yield from (visit for visit in batch if str(visit) not in unsettled)
 

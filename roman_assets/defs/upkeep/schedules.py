@@ -23,12 +23,12 @@ def sweep_superseded(
     context: dg.OpExecutionContext, installation: dg.ResourceParam[Installation]
 ) -> None:
     """Sweep, merge the registry's tiers, then free the blobs that nothing needs any more."""
-    from roman_assets.registry.store.merging import merge_due_tiers
+    from roman_assets.registry.engine import Engine
     from roman_assets.upkeep.fsck import collect_blobs
     from roman_assets.upkeep.sweep import sweep
 
     report = sweep(installation.root)
-    merge_due_tiers(installation.root)
+    Engine(installation.root).compact()
     context.log.info(
         f"{report.products} products removed, {report.size} bytes, "
         f"records {', '.join(report.record_ids) or 'none'}"

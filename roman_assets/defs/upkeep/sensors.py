@@ -57,16 +57,15 @@ def registry_fold_sensor(
 ) -> dg.SkipReason:
     """Fold remaining records, end attempts that are over, and merge small tiers."""
     from roman_assets.records.journal import Journal
-    from roman_assets.registry.store.fold import fold
-    from roman_assets.registry.store.merging import merge_due_tiers
+    from roman_assets.registry.engine import Engine
 
     missed = end_missed_retries(context.instance, datetime.now(UTC))
     waiting = len(Journal(installation.root).pending_paths())
     if waiting:
-        fold(installation.root)
+        Engine(installation.root).fold()
     ended = end_attempts_of_lost_runs(context.instance, installation.root)
     cancelled = record_cancelled_runs(context.instance, installation.root)
-    merged = merge_due_tiers(installation.root, largest=MERGED_BY_SENSOR, waits=False).merged
+    merged = Engine(installation.root).compact(largest=MERGED_BY_SENSOR, waits=False).merged
     return dg.SkipReason(
         f"{waiting} records folded, {ended} lost attempts ended, {cancelled} cancelled runs put "
         f"on record, {missed} missed retries ended, {merged} tiers merged"
@@ -117,7 +116,7 @@ def end_attempts_of_lost_runs(instance: dg.DagsterInstance, root: DataRoot) -> i
     from roman_assets.registry.registry import Registry
 
     with Registry(root) as registry:
-        running = registry.attempts(outcome=Outcome.RUNNING)
+        running = registry.work.attempts(outcome=Outcome.RUNNING)
     ended = 0
     for run_id in sorted(set(running["run_id"].dropna())):
         run = instance.get_run_by_id(run_id)
@@ -141,8 +140,8 @@ def record_cancelled_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
     Nobody requests them again, so what they were to make waits for a person.
     """
     from roman_assets.publishing.attempt import record_failed_run
+    from roman_assets.registry.engine import Engine
     from roman_assets.registry.registry import Registry
-    from roman_assets.registry.store.fold import fold
 
     newest = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELED]), limit=CANCELLED_RUNS
@@ -153,7 +152,7 @@ def record_cancelled_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
     if not cancelled:
         return 0
     with Registry(root) as registry:
-        attempts = registry.attempts(
+        attempts = registry.work.attempts(
             [record.dagster_run.tags[PARTITION_TAG] for record in cancelled.values()]
         )
     told = set(attempts["run_id"][attempts["error"] == CANCELLED])
@@ -172,7 +171,7 @@ def record_cancelled_runs(instance: dg.DagsterInstance, root: DataRoot) -> int:
             last_try=True,
         )
     if untold:
-        fold(root)
+        Engine(root).fold()
     return len(untold)
 
 

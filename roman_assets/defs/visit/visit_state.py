@@ -155,16 +155,20 @@ def visit_states(
     listed = listed_visits(root, registry, wanted)
     made: dict[VisitId, list[RegisteredProduct]] = {}
     keys = list(map(str, wanted))
-    coadds = registry.find(visit=keys, kind="coadd", release=PROMPT_RELEASE, overwritten=True)
-    for generations in registry.generations(coadds["name"]).values():
+    coadds = registry.products.find(
+        visit=keys, kind="coadd", release=PROMPT_RELEASE, overwritten=True
+    )
+    for generations in registry.generations.of(coadds["name"]).values():
         entry = generations[-1]
         stands = entry.state in _STANDING or entry.is_withdrawn_for_good
         if stands and (visit := entry.product_name.visit) is not None:
             made.setdefault(visit, []).append(entry)
-    released = registry.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()["name"]
+    released = registry.products.find(visit=keys, kind="cal")[["name", "data_release"]].dropna()[
+        "name"
+    ]
     deadline = deadlines_of(root)[Level.L3]
-    approvals = registry.approvals_of_visits(wanted)
-    failed = registry.failed_runs(Step.VISIT, keys)
+    approvals = registry.decisions.approvals_of_visits(wanted)
+    failed = registry.work.failed_runs(Step.VISIT, keys)
     states = [
         visit_state(
             manifest,

@@ -105,7 +105,7 @@ class VisitWatch(Remembered):
         registry = self._changes.registry
         states, self.faults = visit_states(self.root, registry, self._to_compare(now, busy))
         self._outlooks |= dict.fromkeys(self.faults, Outlook())
-        reserve = visit_reserve()(registry.computation_times(Step.VISIT, now - MEASURED_OVER))
+        reserve = visit_reserve()(registry.work.computation_times(Step.VISIT, now - MEASURED_OVER))
         wanted = [
             state
             for state in states

@@ -375,7 +375,7 @@ def obscore_table(rows: pd.DataFrame) -> Table:
     Parameters
     ----------
     rows
-        With columns of the view, as `roman_assets.registry.registry.Registry.obscore` gives them.
+        With columns of the view, as `ArchiveSearch.obscore` returns them.
 
     Returns
     -------

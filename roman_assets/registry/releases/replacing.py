@@ -46,7 +46,7 @@ def replaced_by(
         if unit not in visits_of:
             visits_of[unit] = tuple(one for one in release.visits if includes(unit, one))
         wanted |= {str(_of_unit(name, PROMPT_RELEASE, one.grouping)) for one in visits_of[unit]}
-    found = registry.current(wanted).values()
+    found = registry.generations.current(wanted).values()
     return [product for product in found if product.state is State.CURRENT]
 
 
@@ -78,7 +78,7 @@ def releases_in_place(registry: Registry, names: Iterable[ProductName]) -> dict[
             published = [one for one in begun_releases(registry).values() if one.published_at]
         if (visit := name.visit) is not None and published:
             candidates[name] = dict(_candidates(name, visit, published))
-    there = registry.current(text for found in candidates.values() for text in found)
+    there = registry.generations.current(text for found in candidates.values() for text in found)
     standing = {
         name: [release for text, release in found.items() if text in there]
         for name, found in candidates.items()
@@ -86,7 +86,7 @@ def releases_in_place(registry: Registry, names: Iterable[ProductName]) -> dict[
     visits = {name.visit for name, releases in standing.items() if releases and name.visit}
     images = {
         visit: {str(one.exposure) for one in exposures if one.cal}
-        for visit, exposures in registry.exposures_of_visits(visits).items()
+        for visit, exposures in registry.work.exposures_of_visits(visits).items()
     }
     return dict(_complete(standing, images))
 

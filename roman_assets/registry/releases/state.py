@@ -78,7 +78,7 @@ def release_partition(declaration: ReleaseDeclaration) -> str:
 def begun_releases(registry: Registry) -> dict[str, Release]:
     """Return all releases that were begun, by `Release.partition`."""
     found: dict[str, Release] = {}
-    for statement, when in registry.releases():
+    for statement, when in registry.decisions.releases():
         declaration = parse_declaration(f"release {statement.release}", statement.content)
         key = release_partition(declaration)
         if statement.phase is ReleasePhase.BEGUN:
@@ -234,15 +234,15 @@ def release_state(registry: Registry, release: Release) -> ReleaseState:
     """Look a release up in the registry."""
     release = begun_releases(registry).get(release.partition, release)
     exposures = [str(exposure) for exposure in release.exposures]
-    images = registry.calibrated_images(exposures)
-    failures = registry.failures(exposures)
+    images = registry.work.calibrated_images(exposures)
+    failures = registry.work.failures(exposures)
     recent = (failures["step"] == Step.EXPOSURE) & (failures["committed_at"] >= release.begun_at)
     failed = frozenset(failures[recent]["file_set"])
     good = [image for image in images if not image.is_bad]
     units = units_of(release.declaration, good)
     keys = list(map(str, units))
-    finished = registry.finished_partitions(Step.RELEASE, keys)
-    finished -= registry.lost_partitions(Step.RELEASE, keys)
+    finished = registry.work.finished_partitions(Step.RELEASE, keys)
+    finished -= registry.generations.lost_partitions(Step.RELEASE, keys)
     usable = [one for one in good if one.file_set not in failed or release.has(one)]
     ssc_units = ssc_units_of(release.declaration, usable)
     return ReleaseState(
@@ -262,13 +262,13 @@ def _failed_skycells(registry: Registry, units: list[str]) -> frozenset[str]:
     """Return the file sets that failed; a rejected delivery for the same unit does not count."""
     if not units:
         return frozenset()
-    failures = registry.failures(units)
+    failures = registry.work.failures(units)
     return frozenset(failures[failures["step"] == Step.RELEASE]["file_set"])
 
 
 def _undelivered(registry: Registry, units: Iterable[SscUnit]) -> frozenset[str]:
     wanted = frozenset[str]().union(*(unit.names for unit in units))
-    return wanted.difference(registry.find(name=wanted)["name"]) if wanted else wanted
+    return wanted.difference(registry.products.find(name=wanted)["name"]) if wanted else wanted
 
 
 def units_of(

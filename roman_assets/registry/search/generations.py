@@ -25,8 +25,8 @@ from roman_assets.registry.catalog.schema import (
     IS_AVAILABLE,
     METADATA,
 )
+from roman_assets.registry.queryable import Queryable
 from roman_assets.registry.search.condition import conditions_of, places_of
-from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,15 +75,24 @@ class RegisteredProduct(ProductEntry):
         return self.state in AVAILABLE
 
 
-class Generations(SnapshotReader):
-    """Queries for generations of products, by name."""
+class Generations:
+    """Queries for generations of products, by name.
+
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
 
     def current(self, names: Iterable[str]) -> dict[str, RegisteredProduct]:
         """Return the current entries of products by name; names without one are absent."""
         wanted = sorted(set(names))
         if not wanted:
             return {}
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             with wanted as (
                 select * from products where {IS_AVAILABLE} and name in $names
@@ -102,7 +111,7 @@ class Generations(SnapshotReader):
         )
         return {row["name"]: _entry(row) for row in rows}
 
-    def generations(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
+    def of(self, names: Iterable[str]) -> dict[str, tuple[RegisteredProduct, ...]]:
         """Return all generations of products by name, oldest first; unknown names are absent.
 
         What was overwritten or removed is there with all it takes to cite and reproduce it.
@@ -113,7 +122,7 @@ class Generations(SnapshotReader):
         names_wanted = {"name": wanted}
         conditions, parameters = conditions_of(names_wanted)
         where = " and ".join([*conditions, *places_of(names_wanted)])
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             with wanted as (
                 select * from products where {where}
@@ -137,7 +146,7 @@ class Generations(SnapshotReader):
 
         It is lost, or was withdrawn before everyone could see it.
         """
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"""
             select distinct "partition" from (
                 select "partition", name from products where "partition" in $partitions
@@ -168,7 +177,7 @@ class Generations(SnapshotReader):
             ``quality``, ``reason``, ``valid_from`` and ``valid_until`` (UTC); ``withdrawn``,
             whether the same record withdrew it.
         """
-        return self._rows(
+        return self._snapshot.rows(
             f"""
             with said as (
                 select * from transitions where transition = '{Transition.GRADED}'
@@ -194,7 +203,7 @@ class Generations(SnapshotReader):
     def made_from(self, inputs: Iterable[ProductInput]) -> dict[ProductInput, set[tuple[str, str]]]:
         """Return what was made from files: name and commit record of each generation."""
         wanted = {(item.name, item.sha256): item for item in inputs}
-        rows = self._rows(
+        rows = self._snapshot.rows(
             "select distinct input_name, input_sha256, name, record_id from inputs "
             "where input_key in list_transform($hashes, lambda hash: md5_number_lower(hash)) "
             "and input_sha256 in $hashes",
@@ -221,7 +230,7 @@ class Generations(SnapshotReader):
             of the visit that it was made from, there is a product of the same kind, skycell or
             detector, and optical element that was made from that exposure.
         """
-        return self._query(
+        return self._snapshot.query(
             f"""
             with recursive stated as (
                 select name_key, name, made_by as record_id, min(committed_at) as superseded_at,
@@ -288,7 +297,7 @@ class Generations(SnapshotReader):
             several exposures), ``released`` (by a data release), ``survey``, ``begin``,
             ``superseded_at`` and ``end`` (UTC; the latter null while they are available).
         """
-        return self._query(
+        return self._snapshot.query(
             f"""
             with stated as (
                 select name_key, name, made_by as record_id, min(committed_at) as superseded_at
@@ -317,7 +326,7 @@ class Generations(SnapshotReader):
         sizes, resultants
             The latter is the mean number of resultants of ramps, None if there are no ramps.
         """
-        rows = self._rows(
+        rows = self._snapshot.rows(
             f"select kind, avg({_ON_SKYMAP}) as size, avg(naxis3) as length "
             f"from {CURRENT_PRODUCTS} where \"release\" = '{PROMPT_RELEASE}' group by kind",
             {},

@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
-from roman_assets.archive.store import Archive
-from roman_assets.registry.catalog.obscore import ARCHIVE_URL, DEFAULT_PUBLISHER, OBSCORE, PUBLISHER
+from roman_assets.access import Role
 from roman_assets.registry.catalog.schema import (
-    ARCHIVE_TABLES,
     CURRENT_PRODUCTS,
     IS_AVAILABLE,
     PLACES,
     search_columns,
 )
+from roman_assets.registry.queryable import NO_STATE, Queryable
 from roman_assets.registry.search.condition import (
     OneOrMore,
     conditions_of,
@@ -28,7 +25,6 @@ from roman_assets.registry.search.condition import (
     named_like,
     places_of,
 )
-from roman_assets.registry.store.snapshot_reader import SnapshotReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +45,21 @@ _PLACES_IN_RANGES = f"""
 """Half-open ranges of pixels have none in common: one at most begins last before a pixel."""
 
 
-class ProductSearch(SnapshotReader):
-    """Finds products."""
+class ProductSearch:
+    """Finds products.
+
+    Parameters
+    ----------
+    snapshot
+        The registry to ask.
+    """
+
+    def __init__(self, snapshot: Queryable) -> None:
+        self._snapshot = snapshot
+        self._lock = threading.Lock()
+        self._measured = NO_STATE
+        self._widest: dict[bool, float] = {}
+        """Largest radius of a footprint, deg, with and without overwritten products, as of then."""
 
     def find(
         self,
@@ -136,18 +145,18 @@ detector, skycell, release, step, partition, access, quality
             condition, named = named_like([pattern] if isinstance(pattern, str) else pattern)
             conditions.append(condition)
             parameters |= named
-        columns = ", ".join(f'"{column}"' for column in search_columns(self._role))
+        columns = ", ".join(f'"{column}"' for column in search_columns(self._snapshot.role))
         where = " and ".join(conditions) or "true"
         areas = areas_of(cone, polygon)
         if areas:
-            margin = self._widest_footprint(overwritten)
+            margin = self.widest_footprint(overwritten)
             found = self._found_in_areas(areas, margin, columns, where, parameters, limit)
         else:
             selection = f"select {columns} from products where {where}"
             if limit is not None:
                 selection += " order by committed_at desc, name limit $limit"
                 parameters["limit"] = limit
-            found = self._table(selection, parameters)
+            found = self._snapshot.table(selection, parameters)
         # Arrow sorts a few wide rows in a tenth of the time that a sort adds to DuckDB's plan.
         in_order = found.sort_by([("name", "ascending"), ("generation", "ascending")])
         frame: pd.DataFrame = in_order.to_pandas()
@@ -164,7 +173,7 @@ detector, skycell, release, step, partition, access, quality
         condition, parameters = named_like([pattern])
         sql = f"select name from products where {IS_AVAILABLE} and {condition} order by name"
         # On a connection of its own, so that whoever goes through slowly keeps nobody waiting.
-        with type(self)(self._root, self._role) as own, own._answer(sql, parameters) as answer:
+        with self._snapshot.beside() as own, own.answer(sql, parameters) as answer:
             for batch in answer.to_arrow_reader():
                 yield from batch.column(0).to_pylist()
 
@@ -190,115 +199,37 @@ detector, skycell, release, step, partition, access, quality
         columns = grouping_columns(by)
         listed = "".join(f'"{column}", ' for column in columns)
         grouping = f"group by {listed.rstrip(', ')} order by all" if columns else ""
-        return self._query(
+        return self._snapshot.query(
             f"select {listed}count(*) as products, coalesce(sum(size), 0)::bigint as size, "
             f"max(committed_at) as newest from {CURRENT_PRODUCTS} {grouping}",
             {},
         )
 
-    def archive_rows(
-        self, table: str, *, name: OneOrMore = None, overwritten: bool = False
-    ) -> pd.DataFrame:
-        """Return what products say in one of the metadata tables that rad declares.
+    def file_sets_met(self, cone: Cone) -> list[tuple[int, str]]:
+        """Return the public file sets with a product whose footprint meets a cone.
 
         Parameters
         ----------
-        table
-            Such as ``WFIExposure``.
-        name
-            Only these products.
-        overwritten
-            Past generations as well.
+        cone
+            Right ascension, declination (ICRS) and radius, deg.
 
         Returns
         -------
-        pandas.DataFrame
-            The table's columns but ``name_key``, ordered by name and commit.
-
-        Raises
-        ------
-        ValueError
-            If there is no such table.
+        list of tuple
+            ``name_key`` and name of each.
         """
-        if table not in (known := [declared.name for declared in ARCHIVE_TABLES]):
-            raise ValueError(f"{table!r} is not a metadata table: known are {', '.join(known)}")
-        conditions, parameters = conditions_of({"name": name})
-        conditions += places_of({"name": name})
-        if not overwritten:
-            conditions.append(IS_AVAILABLE)
-        return self._query(
-            f"select {table}.* exclude (name_key) from {table} join "
-            "(select name_key, record_id, name, state, committed_at from products) "
-            "using (name_key, record_id, name) "
-            f"where {' and '.join(conditions) or 'true'} order by name, committed_at",
-            parameters,
+        from roman_assets.registry.search.area import areas_of
+
+        found = self._found_in_areas(
+            areas_of(cone, None),
+            self.widest_footprint(),
+            "name_key, file_set, footprint",
+            f"{IS_AVAILABLE} and access = '{Role.PUBLIC}'",
+            {},
+            None,
         )
-
-    def obscore(
-        self,
-        *,
-        name: OneOrMore = None,
-        dataproduct_type: OneOrMore = None,
-        calib_level: int | Iterable[int] | None = None,
-        archive_url: str | None = None,
-        publisher: str | None = None,
-    ) -> pd.DataFrame:
-        """Return the available public data products as the IVOA's ObsCore 1.1 describes them.
-
-        Parameters
-        ----------
-        name
-            Only these products, by official file name.
-        dataproduct_type, calib_level
-            Only products of these types and levels, in ObsCore's words.
-        archive_url
-            Where users find the public tree; by default its own place.
-        publisher
-            The IVOA identifier of who publishes, such as ``ivo://observatory.example/roman``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns `roman_assets.registry.catalog.obscore.OBSCORE_COLUMNS`, ordered by ``obs_id``
-            and ``obs_publisher_did``. `roman_assets.registry.catalog.obscore.obscore_table` makes a
-            VOTable.
-        """
-        conditions, parameters = conditions_of(
-            {"dataproduct_type": dataproduct_type, "calib_level": calib_level}
-        )
-        if name is not None:
-            conditions.append("split_part(obs_publisher_did, '?', -1) in (select unnest($names))")
-            parameters["names"] = [name] if isinstance(name, str) else [str(one) for one in name]
-        variables = {
-            ARCHIVE_URL: archive_url or Archive.of(self._root).public_uri,
-            PUBLISHER: publisher or DEFAULT_PUBLISHER,
-        }
-        return self._query(
-            f"select * from {OBSCORE} where {' and '.join(conditions) or 'true'} "
-            "order by obs_id, obs_publisher_did",
-            parameters,
-            prepare=partial(_set_variables, values=variables),
-        )
-
-    def unfit_values(self, name: OneOrMore = None) -> pd.DataFrame:
-        """Return what products say that does not fit the column it belongs to.
-
-        Parameters
-        ----------
-        name
-            Only these products.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``name``, ``table_name``, ``column_name``, ``datatype``, ``value`` and ``record_id``.
-        """
-        conditions, parameters = conditions_of({"name": name})
-        conditions += places_of({"name": name})
-        return self._query(
-            "select name, table_name, column_name, datatype, value, record_id from unfit_values "
-            f"where {' and '.join(conditions) or 'true'} order by all",
-            parameters,
+        return sorted(
+            set(zip(found["name_key"].to_pylist(), found["file_set"].to_pylist(), strict=True))
         )
 
     def _found_in_areas(
@@ -315,7 +246,7 @@ detector, skycell, release, step, partition, access, quality
         ranges = {"low": low.tolist(), "high": high.tolist()}
         extent = {"lowest": int(low.min()), "highest": int(high.max())}
         # Both questions are of one snapshot, in which a product has one place.
-        with self._asked() as connection:
+        with self._snapshot.connection() as connection:
             near = connection.execute(
                 f"{_PLACES_IN_RANGES} limit {_FEW_PLACES + 1}", {**ranges, **extent}
             ).fetchall()
@@ -341,15 +272,26 @@ detector, skycell, release, step, partition, access, quality
             return newest.slice(0, limit)
         return found
 
-    def _widest_footprint(self, overwritten: bool) -> float:
-        """Compute the largest radius of the footprints that a search can find, deg."""
+    def widest_footprint(self, overwritten: bool = False) -> float:
+        """Return the largest radius of the footprints that a search can find, deg.
+
+        Parameters
+        ----------
+        overwritten
+            Of past generations as well.
+        """
+        state = self._snapshot.state()
         with self._lock:
-            self._snapshot()
+            if state != self._measured:
+                self._measured, self._widest = state, {}
             if overwritten in self._widest:
                 return self._widest[overwritten]
         where = "true" if overwritten else IS_AVAILABLE
-        row = self._rows(f"select max(radius) as radius from products where {where}", {})[0]
-        self._widest[overwritten] = widest = row["radius"] or 0.0
+        sql = f"select max(radius) as radius from products where {where}"
+        widest: float = self._snapshot.rows(sql, {})[0]["radius"] or 0.0
+        with self._lock:
+            if state == self._measured:
+                self._widest[overwritten] = widest
         return widest
 
 
@@ -365,8 +307,3 @@ def _meets(areas: Sequence[Area], regions: Sequence[str]) -> pa.BooleanArray:
         for region, footprint in footprints.items()
     }
     return pa.array([verdicts[region] for region in regions], pa.bool_())
-
-
-def _set_variables(connection: duckdb.DuckDBPyConnection, values: Mapping[str, str]) -> None:
-    for name, value in values.items():
-        connection.execute(f"set variable {name} = $value", {"value": value})

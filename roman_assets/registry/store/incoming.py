@@ -222,6 +222,21 @@ def insert_statements(
         )
 
 
+def insert_records(connection: duckdb.DuckDBPyConnection, records: str) -> None:
+    """Insert the rows for records, save products, as a fold does, into an empty registry.
+
+    Parameters
+    ----------
+    connection
+        Has the tables of the registry, in its main schema.
+    records
+        SQL for records: some of the columns of a commit record, by name.
+    """
+    connection.execute(f"create temp table incoming as {NO_RECORD} union all by name ({records})")
+    insert_statements(connection, parts(connection), "main")
+    connection.execute("drop table incoming")
+
+
 def parts(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """Return what any record of ``incoming`` has: ``products``, ``events``, ``archived`` ...
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import duckdb
 
@@ -20,6 +21,7 @@ from roman_assets.registry.catalog.schema import (
     source_tables,
     tables_seen_by,
 )
+from roman_assets.registry.queryable import NO_STATE, Preparation, Queryable, StateId
 from roman_assets.registry.store.damage import is_damage
 from roman_assets.registry.store.snapshot import (
     SNAPSHOT,
@@ -31,28 +33,18 @@ from roman_assets.registry.store.snapshot import (
 )
 from roman_assets.registry.store.tiers import TieredDatabase
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 
-
-_EMPTY = (0, 0, 0)
-
-
-class SnapshotReader:
+class SnapshotReader(Queryable):
     """A connection to the newest snapshot; its parameters are those of the `Registry`."""
 
     def __init__(self, root: DataRoot, role: Role = Role.OPERATIONS) -> None:
-        self._root = root
-        self._role = role
+        super().__init__(root, role)
         self._lock = threading.Lock()
         self._database: TieredDatabase | None = None
-        self._opened: tuple[int, int, int] | None = None
-        self._widest: dict[bool, float] = {}
-        """Largest radius of a footprint, deg, with and without overwritten products, once asked."""
+        self._opened: StateId | None = None
 
     def __reduce__(self) -> tuple[type[Self], tuple[DataRoot, Role]]:
-        return (type(self), (self._root, self._role))
+        return (type(self), (self.root, self.role))
 
     def __enter__(self) -> Self:
         return self
@@ -65,17 +57,18 @@ class SnapshotReader:
         with self._lock:
             self._close()
 
-    def connection(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Return the newest snapshot for a question of several statements, alone among the threads.
+    def state(self) -> StateId:
+        """Return the newest state, `NO_STATE` before the first fold."""
+        with self._lock:
+            self._snapshot()
+            assert self._opened is not None
+            return self._opened
 
-        Temporary tables may be made in it; they are the asker's.
-
-        Raises
-        ------
-        PassingFaultError
-            If something cannot be read.
-        """
-        return self._asked()
+    @contextmanager
+    def beside(self) -> Iterator[Self]:
+        """Return the same registry for a long question that keeps no other waiting."""
+        with type(self)(self.root, self.role) as own:
+            yield own
 
     def read_all(self) -> None:
         """Read every value of every table, as damage may lie in what no search touches.
@@ -85,8 +78,8 @@ class SnapshotReader:
         PassingFaultError
             If something cannot be read.
         """
-        for table in tables_seen_by(self._role):
-            self._rows(f"select bit_xor(hash(row)) from {table.name} as row", {})
+        for table in tables_seen_by(self.role):
+            self.rows(f"select bit_xor(hash(row)) from {table.name} as row", {})
 
     def source_tables(self) -> list[str]:
         """Return the tables that break R11 (see `schema.source_tables`); empty if it holds."""
@@ -97,53 +90,25 @@ class SnapshotReader:
                 found = [finding for tier in tiers for finding in source_tables(tier)]
         return list(dict.fromkeys(found))
 
-    def _query(
-        self,
-        sql: str,
-        parameters: Mapping[str, Any],
-        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
-    ) -> pd.DataFrame:
-        frame: pd.DataFrame = self._table(sql, parameters, prepare).to_pandas()
-        return frame
-
-    def _table(
-        self,
-        sql: str,
-        parameters: Mapping[str, Any],
-        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
-    ) -> pa.Table:
-        with self._answer(sql, parameters, prepare) as answer:
-            return answer.to_arrow_table()
-
-    def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        with self._asked() as connection:
-            # Unlike a relation, a statement that is executed is planned once.
-            answer = connection.execute(sql, dict(parameters))
-            columns = [column[0] for column in answer.description or ()]
-            return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
-
     @contextmanager
-    def _answer(
-        self,
-        sql: str,
-        parameters: Mapping[str, Any],
-        prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
-    ) -> Iterator[duckdb.DuckDBPyRelation]:
-        """Ask the newest snapshot, alone among the threads until the answer is read."""
-        with self._asked() as connection:
-            if prepare is not None:
-                prepare(connection)
-            yield connection.sql(sql, params=dict(parameters))
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Return a connection to the newest snapshot, for one thread at a time.
 
-    @contextmanager
-    def _asked(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Return the newest snapshot's connection, alone among the threads."""
+        Temporary tables may be made in it; they are the asker's.
+
+        Raises
+        ------
+        PassingFaultError
+            If something cannot be read.
+        AccessDeniedError
+            If the role may not see it.
+        """
         with self._lock:
             connection = self._snapshot()
             try:
                 yield connection
             except duckdb.CatalogException as error:
-                if self._role.may_see(Role.OPERATIONS):
+                if self.role.may_see(Role.OPERATIONS):
                     raise damaged(self._path, error) from error
                 raise AccessDeniedError(
                     f"the public registry does not hold what was asked for: {error}"
@@ -156,34 +121,22 @@ class SnapshotReader:
 
     @property
     def _path(self) -> Path:
-        return registry_directory(self._root, self._role) / SNAPSHOT
+        return registry_directory(self.root, self.role) / SNAPSHOT
 
     def _snapshot(self) -> duckdb.DuckDBPyConnection:
         """Return a connection to the newest snapshot; the lock is held."""
-        refresh_snapshot(self._root, self._role)
-        newest = self._identity()
+        refresh_snapshot(self.root, self.role)
+        newest = newest_state(self.root, self.role)
         if self._database is None:
-            self._database, self._opened = TieredDatabase(self._root, self._role), None
+            self._database, self._opened = TieredDatabase(self.root, self.role), None
         if newest != self._opened:
             try:
                 self._show(self._database)
             except BaseException:  # what it has attached by then, nobody knows
                 self._close()
                 raise
-            self._opened, self._widest = newest, {}
+            self._opened = newest
         return self._database.connection
-
-    def _identity(self) -> tuple[int, int, int]:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return _EMPTY
-        except PermissionError as error:
-            raise AccessDeniedError(
-                f"{self._path} is not for you to read: {error.strerror}. Remedy: search with the "
-                f"role {Role.PUBLIC}, or as a user who operates this installation"
-            ) from error
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _show(self, database: TieredDatabase) -> None:
         failed: Snapshot | None = None
@@ -212,3 +165,85 @@ def damaged(path: Path, error: Exception) -> PassingFaultError:
     return PassingFaultError(
         f"{path} cannot be read: {error}. Remedy: rebuild the registry from the commit records"
     )
+
+
+def newest_state(root: DataRoot, role: Role) -> StateId:
+    """Return the newest published state, `NO_STATE` before the first fold.
+
+    Raises
+    ------
+    AccessDeniedError
+        If the role may not see it.
+    """
+    path = registry_directory(root, role) / SNAPSHOT
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return NO_STATE
+    except PermissionError as error:
+        raise AccessDeniedError(
+            f"{path} is not for you to read: {error.strerror}. Remedy: search with the "
+            f"role {Role.PUBLIC}, or as a user who operates this installation"
+        ) from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@dataclass(eq=False)
+class OpenSnapshot:
+    """One published state, which stays as it is however often others are published.
+
+    Parameters
+    ----------
+    connection
+        Shows it.
+    state
+        Which one it is.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    state: StateId
+
+    def close(self) -> None:
+        """Detach its tiers."""
+        self.connection.close()
+
+
+def open_snapshot(root: DataRoot, role: Role, prepare: Preparation | None = None) -> OpenSnapshot:
+    """Open the newest published state; all tables are empty before the first fold.
+
+    Parameters
+    ----------
+    root
+        The installation.
+    role
+        For whom.
+    prepare
+        Called with the connection once it shows the state.
+
+    Raises
+    ------
+    PassingFaultError
+        If it cannot be read.
+    """
+    directory = registry_directory(root, role)
+    failed: Snapshot | None = None
+    while True:
+        database = TieredDatabase(root, role)
+        snapshot = None
+        try:
+            state = newest_state(root, role)
+            snapshot = read_snapshot(directory)
+            database.show(snapshot)
+            if prepare is not None:
+                prepare(database.connection)
+        except (SnapshotError, duckdb.Error) as error:
+            database.close()
+            # The tiers of a snapshot go when the second after it is published.
+            if snapshot is None or snapshot == failed:
+                raise damaged(directory / SNAPSHOT, error) from error
+            failed = snapshot
+        except BaseException:
+            database.close()
+            raise
+        else:
+            return OpenSnapshot(database.connection, state)

@@ -13,8 +13,8 @@ import numpy as np
 from astropy.io import fits
 
 from roman_assets.service.cutout.image import Cutout
+from roman_assets.service.public_files import Content
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.served_registry import Content
 
 _WCS_ERROR = 0.005
 """Largest difference between the WCS of FITS and that of the image, pixels."""

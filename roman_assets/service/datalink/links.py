@@ -57,13 +57,13 @@ def links_table(
     """
     names = {one: product_of(one) for one in identifiers}
     wanted = {str(name) for name in names.values() if name is not None}
-    current = service.registry.current(wanted)
+    current = service.registry.generations.current(wanted)
     inputs = {item.name for product in current.values() for item in product.inputs}
-    uses = service.registry.made_from(
+    uses = service.registry.generations.made_from(
         ProductInput(name=product.name, sha256=product.sha256) for product in current.values()
     )
     derived = {name for found in uses.values() for name, _ in found}
-    known = service.registry.current(inputs | derived)
+    known = service.registry.generations.current(inputs | derived)
     rows: list[_Row] = []
     for identifier, name in names.items():
         product = current.get(str(name))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from roman_assets.access import Role
 from roman_assets.products.kind import KINDS
 from roman_assets.registry.catalog.schema import IS_AVAILABLE
+from roman_assets.registry.registry import Registry
 from roman_assets.service.mast.column import (
     FILE_SET,
     KEY,
@@ -27,7 +28,6 @@ from roman_assets.service.mast.column import (
 from roman_assets.service.mast.search_condition import Conditions
 from roman_assets.service.request_error import UsageError
 from roman_assets.service.sealed_snapshot import PublicSnapshots
-from roman_assets.service.served_registry import ServedRegistry
 
 MOST_POSITIONS = 100
 LARGEST_RADIUS = 30.0
@@ -94,7 +94,7 @@ class _Near:
 
 
 def search(
-    registry: ServedRegistry, snapshots: PublicSnapshots, asked: SearchRequest, most_rows: int
+    registry: Registry, snapshots: PublicSnapshots, asked: SearchRequest, most_rows: int
 ) -> Found:
     """Search file sets.
 
@@ -160,7 +160,7 @@ def _ordering(asked: SearchRequest, around: bool) -> list[tuple[MastColumn, bool
     return pairs
 
 
-def _near(registry: ServedRegistry, asked: SearchRequest) -> _Near:
+def _near(registry: Registry, asked: SearchRequest) -> _Near:
     scale = _DEGREES.get(asked.radius_units)
     if scale is None:
         raise UsageError(f"radius_units: give one of {', '.join(_DEGREES)}")
@@ -170,7 +170,7 @@ def _near(registry: ServedRegistry, asked: SearchRequest) -> _Near:
     near = _Near()
     for position in asked.target or ():
         ra, dec = _direction(position)
-        met = registry.file_sets_met((ra, dec, radius))
+        met = registry.products.file_sets_met((ra, dec, radius))
         near.key.extend(key for key, _ in met)
         near.file_set.extend(name for _, name in met)
         near.ra.extend([ra] * len(met))

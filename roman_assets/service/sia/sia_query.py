@@ -118,7 +118,7 @@ def search_images(
     )  # fmt: skip
     with service.snapshots.cursor() as cursor:
         set_addresses(cursor, url, service.settings.publisher)
-        places = Places(cursor, service.registry.widest_footprint())
+        places = Places(cursor, service.registry.products.widest_footprint())
         conditions.either([_met(position, places, conditions) for position in positions])
         cursor.execute(
             f"select {columns} from {table.place} as obscore "

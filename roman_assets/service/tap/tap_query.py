@@ -164,7 +164,7 @@ def write_answer(
         started(cursor)
         set_addresses(cursor, asked.url, service.settings.publisher)
         tables = {**sources(), **_uploaded(cursor, asked.uploads)}
-        places = Places(cursor, service.registry.widest_footprint())
+        places = Places(cursor, service.registry.products.widest_footprint())
         translated = translate(asked.query, tables, places)
         with _told_to_user():
             cursor.execute(

@@ -46,7 +46,7 @@ def test_the_page_lists_what_is_late_and_what_was_to_blame(tmp_path: Path) -> No
     facts.attempt(Step.EXPOSURE, partition, start=45)
     facts.fold()
     with Registry(root) as registry:
-        statistics = DeadlineStatistics.of(registry.deadlines(now=at(100)), at(100))
+        statistics = DeadlineStatistics.of(registry.deadlines.groups(now=at(100)), at(100))
     rows = report_html(statistics, b"").split("<tr")
     (uncal,) = (row for row in rows if "<td>uncal<" in row)
     assert all(f"<td>{cell}<" in uncal for cell in ("made late", partition, "-16.0", "queue"))

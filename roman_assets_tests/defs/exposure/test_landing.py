@@ -288,7 +288,7 @@ def test_a_run_that_fails_without_a_word_is_requested_again(
     monkeypatch.setattr(landing, "datetime", Later)
     assert requested(sky) == [FIRST]
     with Registry(sky.root) as registry:
-        assert set(registry.attempts(FIRST)["error"]) == {"RunFailed"}
+        assert set(registry.work.attempts(FIRST)["error"]) == {"RunFailed"}
 
 
 def test_a_lost_run_that_the_daemon_fails_to_start_again_strands_nothing(
@@ -456,7 +456,7 @@ def test_a_person_ends_the_wait_for_packets(sky: Sky, clock: ClockOfTests) -> No
     clock.minute = 2
     assert requested(sky) == [FIRST]
     with Registry(sky.root) as registry:
-        ((said, moments),) = registry.receipts([FIRST]).values()
+        ((said, moments),) = registry.receipts.newest([FIRST]).values()
     assert (said.closed_by, said.closed_because) == ("operator", "the recorder was overwritten")
     assert moments[ClockEvent.CUT_OFF] == clock.now() - timedelta(minutes=1)
 

@@ -44,7 +44,7 @@ def materialize(root: DataRoot, tags: dict[str, str]) -> None:
 
 
 def ephemeris_of(root: DataRoot) -> tuple[int, str]:
-    (made,) = Registry(root).current([NAME]).values()
+    (made,) = Registry(root).generations.current([NAME]).values()
     with rdm.open(FileArchive(root).path(ProductName.parse(NAME))) as model:
         return made.generation, model.meta.ephemeris.type
 

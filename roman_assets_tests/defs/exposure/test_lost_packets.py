@@ -88,7 +88,7 @@ class Night:
 
     def ledger(self, hour: float, program: int) -> pd.DataFrame:
         with Registry(self.root) as registry:
-            return registry.ledger(visit=self.visits[program], now=self.at(hour))
+            return registry.deadlines.ledger(visit=self.visits[program], now=self.at(hour))
 
     def states(self, hour: float, program: int) -> dict[str, set[str]]:
         """Return the states of the newest products of an exposure, by who sent what they need."""
@@ -153,8 +153,8 @@ def test_lost_packets_are_blamed_on_the_downlink(night: Night) -> None:
 def test_the_visit_of_a_lost_detector_is_marked_partial(night: Night) -> None:
     with Registry(night.root) as registry:
         for program, missing in ((DETECTOR, ["wfi02"]), (CHUNK, []), (FACE, [])):
-            names = registry.find(visit=night.visits[program], kind="coadd")["name"]
-            made = registry.current(names).values()
+            names = registry.products.find(visit=night.visits[program], kind="coadd")["name"]
+            made = registry.generations.current(names).values()
             assert made
             for coadd in made:
                 lacking = coadd.metadata.get("missing", [])
@@ -180,7 +180,7 @@ def test_when_the_rest_arrives_a_day_later_everything_is_complete(night: Night) 
     assert night.work(DAY + 0.05) == (set(LOSSES), {CHUNK, DETECTOR})
     assert night.work(DAY + 0.3) == (set(), set())
     with Registry(night.root) as registry:
-        assert registry.failures().empty
+        assert registry.work.failures().empty
     for program in LOSSES:
         assert night.states(DAY + 1, program) == {
             "WFI01": {MADE}, "FACE": {MADE}, "WFI02": {MADE}
@@ -197,5 +197,5 @@ def test_when_the_rest_arrives_a_day_later_everything_is_complete(night: Night) 
 def test_nothing_that_was_complete_was_reprocessed(night: Night) -> None:
     with Registry(night.root) as registry:
         for program in (CHUNK, DETECTOR):
-            names = registry.find(visit=night.visits[program], detector="WFI01")["name"]
-            assert {one.generation for one in registry.current(names).values()} == {1}
+            names = registry.products.find(visit=night.visits[program], detector="WFI01")["name"]
+            assert {one.generation for one in registry.generations.current(names).values()} == {1}

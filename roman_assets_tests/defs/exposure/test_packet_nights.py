@@ -73,8 +73,8 @@ class SensedNight(Night):
 
     def _calibrate(self, clock: Callable[[], datetime]) -> None:
         with Registry(self.root) as registry:
-            ramps = registry.current(registry.find(kind="uncal")["name"])
-            images = registry.current(registry.find(kind="cal")["name"])
+            ramps = registry.generations.current(registry.products.find(kind="uncal")["name"])
+            images = registry.generations.current(registry.products.find(kind="cal")["name"])
         used = {item for image in images.values() for item in image.inputs}
         for ramp in ramps.values():
             if as_input(ramp) in used:
@@ -116,11 +116,11 @@ class SensedNight(Night):
 
     def ledger(self, hours: float):
         with Registry(self.root) as registry:
-            return registry.ledger(now=self.began + timedelta(hours=hours))
+            return registry.deadlines.ledger(now=self.began + timedelta(hours=hours))
 
     def missing_of_coadds(self) -> set[tuple[str, ...]]:
         with Registry(self.root) as registry:
-            coadds = registry.current(registry.find(kind="coadd")["name"])
+            coadds = registry.generations.current(registry.products.find(kind="coadd")["name"])
         return {tuple(one.metadata.get("missing", ())) for one in coadds.values()}
 
 
@@ -167,6 +167,6 @@ def test_a_night_with_lost_packets_ends_complete_when_they_come_down(
     assert night.states(1) == everyone
     assert night.missing_of_coadds() == {()}
     with Registry(night.root) as registry:
-        assert registry.failures().empty
-        names = registry.find(detector="WFI01")["name"]
-        assert {one.generation for one in registry.current(names).values()} == {1}
+        assert registry.work.failures().empty
+        names = registry.products.find(detector="WFI01")["name"]
+        assert {one.generation for one in registry.generations.current(names).values()} == {1}

@@ -18,7 +18,7 @@ from roman_assets_tests.support.small_archive import CAL, small_archive
 
 def metadata_of_image(path: Path) -> dict[str, Any]:
     root = small_archive(path)
-    (entry,) = Registry(root).current([CAL]).values()
+    (entry,) = Registry(root).generations.current([CAL]).values()
     report = StepReport({"cal": [entry]}, frozenset(), 0, pd.DataFrame(columns=["kind", "made"]))
     made = materialized(root, Step.EXPOSURE, report)
     return dict(made[asset_key(Step.EXPOSURE, KIND_BY_NAME["cal"])].metadata)

@@ -144,7 +144,9 @@ def test_the_assets_make_a_release_with_what_it_fixes(night, instance, monkeypat
             instance.update_backfill(first.with_status(BulkActionStatus.COMPLETED_SUCCESS))
             assert targets(look(night, instance)[1]) == UNITS
     assert state_of(night.root, release).complete
-    made = Registry(night.root).find(visit=[str(FIRST), str(SECOND)], kind=["cal", "coadd"])
+    made = Registry(night.root).products.find(
+        visit=[str(FIRST), str(SECOND)], kind=["cal", "coadd"]
+    )
     assert set(made["context"]) == {LATE}
     assert set(made["data_release"].dropna()) == {"r0"}
     event = instance.get_latest_materialization_event(dg.AssetKey("release_coadd"))

@@ -63,8 +63,8 @@ def put_proposal(
     chosen = tuple(exposures)
     change = Change(cause=cause, value=value or " ".join(chosen or [FIRST, SECOND]))
     with Registry(sky.root) as registry:
-        products = registry.find(exposure=chosen)
-        following = registry.find(visit=VISIT, step=Step.VISIT)
+        products = registry.products.find(exposure=chosen)
+        following = registry.products.find(visit=VISIT, step=Step.VISIT)
     impact = Impact(change, datetime.now(UTC), products, following, [], (), (), ())
     proposal = Proposal(
         proposal_id=ID,

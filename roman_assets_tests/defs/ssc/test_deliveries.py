@@ -297,7 +297,7 @@ def test_a_shell_script_takes_the_place_of_the_pipeline_without_a_change(
     delivered = next(one for one in look(root, instance) if "delivery" in str(one.job_name))
     assert run(root, instance, delivered)
     with Registry(root) as registry:
-        found = registry.current([EVENTS])[EVENTS]
+        found = registry.generations.current([EVENTS])[EVENTS]
         assert found.software == {"sh": "1"}
         assert {item.name for item in found.inputs} == {image["name"] for image in images()}
     assert look(root, instance) == []

@@ -47,7 +47,7 @@ def test_a_visit_of_the_bulge_is_handed_over_once_when_all_of_it_is_in(sky: Sky)
     (told,) = manifests(sky.root)
     assert (told["partition"], told["survey"], told["missing"]) == (VISIT, "GBTDS", [])
     with Registry(sky.root) as registry:
-        current = registry.current(image["name"] for image in told["images"])
+        current = registry.generations.current(image["name"] for image in told["images"])
     assert len(current) == 4
     for image in told["images"]:
         entry = current[image["name"]]
@@ -66,7 +66,7 @@ def test_a_visit_whose_l3_or_l4_the_ssc_makes_is_not_missing_for_the_coadds(
     sky.look_at_handover()
     assert sky.look_at_visits() == []
     with Registry(sky.root) as registry:
-        told = standings(ledger_rows(registry.deadlines()))
+        told = standings(ledger_rows(registry.deadlines.groups()))
     for request in partitions_of(told):
         sky.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
     graph = defs.get_repository_def().asset_graph
@@ -112,7 +112,7 @@ def test_images_that_were_made_again_are_handed_over_again(sky: Sky) -> None:
     first, again = manifests(sky.root)
     assert first["digest"] != again["digest"]
     with Registry(sky.root) as registry:
-        assert registry.handovers([VISIT])[VISIT].digest == again["digest"]
+        assert registry.receipts.handovers([VISIT])[VISIT].digest == again["digest"]
 
 
 @pytest.mark.slow

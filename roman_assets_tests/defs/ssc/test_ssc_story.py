@@ -154,7 +154,7 @@ def test_the_ui_shows_each_with_its_picture_and_the_check(platform: Platform) ->
 def test_the_ledger_says_that_they_came_in_time(platform: Platform) -> None:
     told = json.loads(command(platform.root, "deadlines", "--json", "--visit", str(LAST)))
     with Registry(platform.root) as registry:
-        states = registry.deadlines(kind="microlensing_event_catalog")["state"]
+        states = registry.deadlines.groups(kind="microlensing_event_catalog")["state"]
     assert set(states) <= {"made in time", "made late"}
     assert len(states) == VISITS
     assert told["most_urgent"] is not None
@@ -175,7 +175,7 @@ def test_a_shell_script_takes_the_place_of_the_command(platform: Platform, tmp_p
     for name in names:
         assert archive.path(name, verify=True).read_bytes() == (directory / name).read_bytes()
     with Registry(platform.root) as registry:
-        assert registry.current(names)[names[0]].software == {"sh": "1"}
+        assert registry.generations.current(names)[names[0]].software == {"sh": "1"}
 
 
 def test_spectra_are_handed_over_and_wait_where_no_command_is_for_them(
@@ -189,7 +189,7 @@ def test_spectra_are_handed_over_and_wait_where_no_command_is_for_them(
         seconds=600,
     )
     with Registry(platform.root) as registry:
-        assert set(exposures) <= set(registry.unanswered_handovers())
+        assert set(exposures) <= set(registry.receipts.unanswered_handovers())
 
 
 def test_the_soc_made_no_l3_or_l4_of_any_of_them(platform: Platform) -> None:

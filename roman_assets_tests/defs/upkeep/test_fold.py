@@ -23,7 +23,7 @@ from roman_assets_tests.support.small_products import exposure
 
 def attempts_of(root: DataRoot) -> list[tuple[str, bool]]:
     with Registry(root) as registry:
-        found = registry.attempts()
+        found = registry.work.attempts()
     return list(zip(found["outcome"], found["last_try"], strict=True))
 
 
@@ -102,8 +102,8 @@ def test_work_whose_run_somebody_cancelled_is_said_to_wait_for_a_person(
     assert "1 cancelled" in look(root, instance)
     assert "0 cancelled" in look(root, instance)
     with Registry(root) as registry:
-        found = registry.ledger(partition=exposure(), now=at(5))
-        assert registry.failed_runs(Step.EXPOSURE, [exposure()]) == {}
+        found = registry.deadlines.ledger(partition=exposure(), now=at(5))
+        assert registry.work.failed_runs(Step.EXPOSURE, [exposure()]) == {}
     found = found[found["kind"].isin(["uncal", "cal"])]
     assert set(found["state"]) == {"failed"}
     (reason,) = set(found["reason"])

@@ -27,7 +27,7 @@ def test_the_daily_sweep_removes_what_is_due_and_says_so(tmp_path):
     root = installed_with_release(DataRoot(tmp_path))
     result = run(root)
     assert not set(skycell_set(1)) & set(public_content(root))
-    (row,) = Registry(root).generations([skycell_set(1)[1]])[skycell_set(1)[1]]
+    (row,) = Registry(root).generations.of([skycell_set(1)[1]])[skycell_set(1)[1]]
     assert row.state == "removed"
     (output,) = result.filter_events(lambda event: event.is_successful_output)
     told = output.step_output_data.metadata

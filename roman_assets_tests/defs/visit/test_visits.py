@@ -100,7 +100,7 @@ def test_prompt_l3_that_a_release_superseded_are_made_again_only_for_new_images(
     sky.process(SECOND)
     sky.mosaic(VISIT, FIRST, SECOND)
     fold(sky.root)
-    coadds = Registry(sky.root).find(kind="coadd")["name"]
+    coadds = Registry(sky.root).products.find(kind="coadd")["name"]
     supersede(sky.root, coadds, reason="r0 is published", cause="r0")
     if gone:
         remove(sky.root, coadds, reason="90 days after", cause="retention")

@@ -144,9 +144,9 @@ from roman_assets.registry.store.fold import fold
 from roman_assets.registry.registry import Registry
 root = DataRoot(Path(sys.argv[1]))
 fold(root)
-row = Registry(root).archive_rows("WFIExposure").iloc[0]
+row = Registry(root).archive.archive_rows("WFIExposure").iloc[0]
 print(row["cooler_temperature"], row["exposure_nresultants"], "hga_move" in row)
-print(list(Registry(root).unfit_values()["column_name"]))
+print(list(Registry(root).archive.unfit_values()["column_name"]))
 """
 
 

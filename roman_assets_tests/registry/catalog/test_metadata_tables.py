@@ -13,6 +13,7 @@ from astropy.time import Time
 from roman_datamodels import datamodels
 
 from roman_assets.products.kind import KINDS
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets_tests.support.observed_visit import Calibrated
 
@@ -92,9 +93,9 @@ def equal(stored: Any, said: Any) -> bool:
 def test_the_tables_say_what_the_products_say(
     calibrated: Calibrated, registry: Registry, kind: str
 ) -> None:
-    products = registry.find(kind=kind)
+    products = registry.products.find(kind=kind)
     assert not products.empty
-    rows = registry.archive_rows(TABLES[kind], name=products["name"])
+    rows = registry.archive.archive_rows(TABLES[kind], name=products["name"])
     assert list(rows["name"]) == list(products["name"])
     of_exposures = products["exposure"].notna().all()
     compared = set()
@@ -110,18 +111,18 @@ def test_the_tables_say_what_the_products_say(
 def test_every_product_with_a_table_has_a_row_and_every_value_fits(registry: Registry) -> None:
     for table in set(TABLES.values()):
         kinds = [kind for kind, other in TABLES.items() if other == table]
-        products = registry.find(kind=kinds, overwritten=True)
-        rows = registry.archive_rows(table, overwritten=True)
+        products = registry.products.find(kind=kinds, overwritten=True)
+        rows = registry.archive.archive_rows(table, overwritten=True)
         assert sorted(rows["record_id"] + rows["name"]) == sorted(
             products["record_id"] + products["name"]
         )
-    assert registry.unfit_values().empty
-    assert registry.source_tables() == []
+    assert registry.archive.unfit_values().empty
+    assert Engine(registry.snapshot.root).snapshot().source_tables() == []
 
 
 def test_the_virtual_observatory_finds_every_data_product(registry: Registry) -> None:
-    products = registry.find().set_index("name")
-    rows = registry.obscore()
+    products = registry.products.find().set_index("name")
+    rows = registry.archive.obscore()
     rows.index = rows["obs_publisher_did"].str.rpartition("?")[2]
     pictures = [kind.name for kind in KINDS if kind.picture]
     listed = products[~products["kind"].isin(["supplement", "association", *pictures])]

@@ -87,7 +87,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(root):
-    frame = Registry(root).obscore()
+    frame = Registry(root).archive.obscore()
     return {row["dataproduct_subtype"]: row for row in frame.to_dict("records")}
 
 
@@ -227,7 +227,7 @@ def test_a_disperser_has_a_range_of_resolving_powers(tmp_path):
     name = NAMES["cal"].replace("f158", "grism")
     Journal(root).write(record_of(root, {name: b"x"}, metadata=FACTS))
     fold(root)
-    (row,) = Registry(root).obscore().to_dict("records")
+    (row,) = Registry(root).archive.obscore().to_dict("records")
     assert (row["em_min"], row["em_max"]) == pytest.approx((1e-6, 1.93e-6))
     assert row["em_res_power_min"] < row["em_res_power"] < row["em_res_power_max"]
     assert np.isnan(row["em_xel"])
@@ -245,7 +245,7 @@ def test_the_files_are_where_the_view_says(root, rows):
 
 
 def test_who_serves_the_files_elsewhere_says_where(root):
-    frame = Registry(root).obscore(
+    frame = Registry(root).archive.obscore(
         name=NAMES["cal"], archive_url="https://archive.example/roman", publisher="ivo://example/r"
     )
     (row,) = frame.to_dict("records")
@@ -272,19 +272,19 @@ def test_only_available_public_products_are_listed(tmp_path):
     Journal(root).write(record_of(root, {cal(2): b"x"}, access=Role.OPERATIONS))
     fold(root)
     for role in Role:
-        frame = Registry(root, role).obscore()
+        frame = Registry(root, role).archive.obscore()
         assert [did.rpartition("?")[2] for did in frame["obs_publisher_did"]] == [cal(1)]
 
 
 def test_searches_by_type_and_level_are_possible(root):
     registry = Registry(root)
-    images = registry.obscore(dataproduct_type="image", calib_level=[2, 3])
+    images = registry.archive.obscore(dataproduct_type="image", calib_level=[2, 3])
     assert set(images["dataproduct_subtype"]) == {"cal", "coadd", "microlensing_reference_frame"}
-    assert Registry(DataRoot(root.path / "none")).obscore().empty
+    assert Registry(DataRoot(root.path / "none")).archive.obscore().empty
 
 
 def test_a_votable_carries_units_ucds_and_utypes(root):
-    table = obscore_table(Registry(root).obscore())
+    table = obscore_table(Registry(root).archive.obscore())
     stream = io.BytesIO()
     table.write(stream, format="votable")
     stream.seek(0)

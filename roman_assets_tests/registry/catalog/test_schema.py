@@ -12,6 +12,7 @@ from roman_assets.publishing.step import Output, publish_step
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import ProductInput
 from roman_assets.registry.catalog.schema import TABLES, create_tables, open_database, source_tables
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store.fold import fold
 from roman_assets_tests.support.small_products import (
@@ -47,14 +48,14 @@ def test_publishing_a_catalogue_registers_the_file_and_none_of_its_sources(root)
     output = Output(ProductName.parse(CATALOGUE), path, ANY_FINGERPRINT)
     publish_step(root, step=Step.EXPOSURE, partition=exposure(), outputs=[output])
     registry = Registry(root)
-    assert registry.source_tables() == []
-    assert list(registry.find(level="L4")["name"]) == [CATALOGUE]
+    assert Engine(root).snapshot().source_tables() == []
+    assert list(registry.products.find(level="L4")["name"]) == [CATALOGUE]
     assert FileArchive(root).path(ProductName.parse(CATALOGUE)).is_file()
 
 
 def test_an_empty_registry_holds_no_sources(root, connection):
     assert source_tables(connection) == []
-    assert Registry(root).source_tables() == []
+    assert Engine(root).snapshot().source_tables() == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_sources_hidden_in_the_metadata_of_a_catalogue_are_found(root):
     metadata = {"sources": np.random.default_rng(1).random((2000, 3)).tolist()}
     Journal(root).write(record_of(root, {CATALOGUE: b"a"}, metadata=metadata))
     fold(root)
-    (finding,) = Registry(root).source_tables()
+    (finding,) = Engine(root).snapshot().source_tables()
     assert finding.startswith("products: facts")
 
 
@@ -92,7 +93,7 @@ def test_sources_hidden_as_inputs_of_a_catalogue_are_found(root):
     inputs = tuple(ProductInput(name=f"{i}", sha256=sha256(b"")) for i in range(10))
     Journal(root).write(record_of(root, {CATALOGUE: b"a"}, inputs=inputs))
     fold(root)
-    (finding,) = Registry(root).source_tables()
+    (finding,) = Engine(root).snapshot().source_tables()
     assert finding.startswith("inputs: ")
 
 
@@ -100,7 +101,7 @@ def test_a_row_for_each_source_of_a_catalogue_is_found(root):
     Journal(root).write(record_of(root, {CATALOGUE: b"a"}))
     fold(root)
     change_tier(root, "insert into products from products")
-    (finding,) = Registry(root).source_tables()
+    (finding,) = Engine(root).snapshot().source_tables()
     assert finding.startswith("products: more than one row")
 
 
@@ -119,9 +120,9 @@ def test_sources_hidden_in_a_metadata_table_are_found(root, name, values, reason
     record = record_of(root, {CATALOGUE: b"a"}, record_id="x")
     Journal(root).write(record)
     fold(root)
-    assert Registry(root).source_tables() == []
+    assert Engine(root).snapshot().source_tables() == []
     change_tier(root, SOURCES.format(name=name, values=values))
-    findings = Registry(root).source_tables()
+    findings = Engine(root).snapshot().source_tables()
     assert any(finding.startswith(f"SourceCatalog: {reason}") for finding in findings)
 
 

@@ -192,11 +192,13 @@ def test_a_polygon_finds_the_products_it_meets_and_no_others(root: DataRoot) -> 
             for number, footprint in enumerate(footprints, start=1)
             if region_.meets(footprint)
         }
-        found = registry.find(polygon=polygon)
+        found = registry.products.find(polygon=polygon)
         assert set(found["name"]) == expected, polygon
-        both = registry.find(polygon=polygon, cone=(10, 60, 0.3))
-        assert set(both["name"]) == expected & set(registry.find(cone=(10, 60, 0.3))["name"])
-    assert len(registry.find(polygon=polygons[2])) > 3
+        both = registry.products.find(polygon=polygon, cone=(10, 60, 0.3))
+        assert set(both["name"]) == expected & set(
+            registry.products.find(cone=(10, 60, 0.3))["name"]
+        )
+    assert len(registry.products.find(polygon=polygons[2])) > 3
 
 
 @pytest.fixture

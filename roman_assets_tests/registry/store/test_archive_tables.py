@@ -20,6 +20,7 @@ from roman_assets.records.journal import Journal
 from roman_assets.records.record import ArchivedMetadata, CommitRecord, Sections
 from roman_assets.registry.catalog.archive_catalog import archive_catalog
 from roman_assets.registry.catalog.metadata import ArchiveValues, archive_values, product_metadata
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store.fold import fold
 from roman_assets_tests.support.small_products import (
@@ -46,7 +47,7 @@ def folded(root, schema, values, contents=None):
 
 
 def row(registry, table):
-    (found,) = registry.archive_rows(table).to_dict("records")
+    (found,) = registry.archive.archive_rows(table).to_dict("records")
     return found
 
 
@@ -86,7 +87,7 @@ def test_the_values_of_an_image_are_those_of_its_model(root):
         assert found[column] is None or math.isnan(found[column]), column
     references = row(registry, "ScienceRefData")
     assert references["r_dark"] == "crds://roman_wfi_dark_0001.asdf"
-    assert registry.unfit_values().empty
+    assert registry.archive.unfit_values().empty
 
 
 def test_a_catalogue_file_says_in_text_what_its_model_says_in_numbers(root):
@@ -106,7 +107,7 @@ def test_a_catalogue_file_says_in_text_what_its_model_says_in_numbers(root):
     found = row(Registry(root), "SourceCatalog")
     assert (found["exposure_time"], found["visit"], found["hga_move"]) == (139.25, 7, "T")
     assert found["exposure_end_time"] == datetime(2027, 6, 1, tzinfo=UTC)
-    assert Registry(root).unfit_values().empty
+    assert Registry(root).archive.unfit_values().empty
 
 
 @pytest.mark.parametrize(
@@ -131,10 +132,10 @@ def test_a_catalogue_file_says_in_text_what_its_model_says_in_numbers(root):
 def test_a_value_that_does_not_fit_is_named_and_the_rest_arrives(root, path, column, value):
     said = {path: value, "coordinates.reference_frame": "ICRS"}
     registry = folded(root, "wfi_image", said, {cal(1, 1): b"1", cal(1, 2): b"2"})
-    rows = registry.archive_rows("WFIExposure")
+    rows = registry.archive.archive_rows("WFIExposure")
     assert list(rows[column].isna()) == [True, True]
     assert list(rows["reference_frame"]) == ["ICRS", "ICRS"]
-    unfit = registry.unfit_values()
+    unfit = registry.archive.unfit_values()
     assert list(unfit["name"]) == [cal(1, 1), cal(1, 2)]
     assert set(unfit["table_name"]) == {"WFIExposure"}
     assert set(unfit["column_name"]) == {column}
@@ -154,10 +155,10 @@ def test_whatever_rad_annotates_arrives_in_the_column_it_names(root):
         Journal(root).write(record_of(root, {cal(number): b"a"}, **fields))
     fold(root)
     registry = Registry(root)
-    assert registry.unfit_values().empty
-    assert registry.source_tables() == []
+    assert registry.archive.unfit_values().empty
+    assert Engine(root).snapshot().source_tables() == []
     for table in archive_catalog().tables:
-        rows = registry.archive_rows(table.name).set_index("name").to_dict("index")
+        rows = registry.archive.archive_rows(table.name).set_index("name").to_dict("index")
         expected = {
             cal(number): schema
             for number, schema in enumerate(schemas, start=1)
@@ -217,8 +218,8 @@ def test_no_value_whatever_stops_a_fold_or_is_lost(tmp_path_factory, detectors):
         Journal(root).write(record_of(root, {name: b"a"}, **archived(schema.name, values)))
     fold(root)
     registry = Registry(root)
-    rows = registry.archive_rows("WFIExposure").set_index("name").to_dict("index")
-    unfit = registry.unfit_values()
+    rows = registry.archive.archive_rows("WFIExposure").set_index("name").to_dict("index")
+    unfit = registry.archive.unfit_values()
     (table,) = (table for table in archive_catalog().tables if table.name == "WFIExposure")
     place = {path: column.name for column in table.columns for path in column.paths}
     for name, values in said.items():
@@ -263,7 +264,7 @@ def test_a_delivery_says_beside_its_file_what_goes_into_the_tables(root):
     publish_step(root, step=Step.EXPOSURE, partition=exposure(), outputs=[output])
     registry = Registry(root)
     assert row(registry, "WFIMSOSCatalog")["filename"] == "events.fits"
-    assert registry.archive_rows("SourceCatalog").empty
+    assert registry.archive.archive_rows("SourceCatalog").empty
 
 
 def test_files_that_no_table_is_about_say_nothing(tmp_path):

@@ -144,7 +144,9 @@ def harm_segment(harmed: Harmed) -> None:
 
 
 def harm_blobs(harmed: Harmed) -> None:
-    entries = Registry(harmed.root).current(victim("blob", n) for n in range(len(PLACES["blob"])))
+    entries = Registry(harmed.root).generations.current(
+        victim("blob", n) for n in range(len(PLACES["blob"]))
+    )
     for number in range(len(PLACES["blob"])):
         name = victim("blob", number)
         blob = FileArchive(harmed.root).blob(entries[name].sha256)
@@ -222,7 +224,7 @@ def test_what_was_damaged_is_set_aside_as_it_was_found_and_can_be_made_again(har
 def test_nothing_else_stops_and_all_is_well_in_the_end(harmed):
     assert harmed.healthy <= harmed.shown.keys()
     assert harmed.left == []
-    assert set(Registry(harmed.root).find()["name"]) == harmed.finally_shown.keys()
+    assert set(Registry(harmed.root).products.find()["name"]) == harmed.finally_shown.keys()
 
 
 def registry_files(root: DataRoot) -> list[Path]:
@@ -252,10 +254,10 @@ def test_a_damaged_registry_answers_rightly_or_says_so_and_is_made_again(tmp_pat
             path.write_bytes(harmed)
 
     try:
-        assert list(Registry(root, role).find()["name"]) == [cal(1), cal(2)]
+        assert list(Registry(root, role).products.find()["name"]) == [cal(1), cal(2)]
     except PassingFaultError as error:
         assert "Remedy" in str(error)
         assert FindingKind.DAMAGED_REGISTRY in {finding.kind for finding in fsck(root)}
     fsck(root, mend=True)
     assert fsck(root) == []
-    assert list(Registry(root, role).find()["name"]) == [cal(1), cal(2)]
+    assert list(Registry(root, role).products.find()["name"]) == [cal(1), cal(2)]

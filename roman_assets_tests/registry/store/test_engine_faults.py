@@ -95,7 +95,7 @@ def test_an_error_that_is_no_damage_comes_as_it_is_and_rebuilds_nothing(root, mo
     assert tiers(root) == before
     assert SetAside(root).list() == ()
     fold(root)
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2
 
 
 def test_only_damage_writes_the_public_part_of_a_tier_anew(root, monkeypatch):
@@ -114,7 +114,7 @@ def test_only_damage_writes_the_public_part_of_a_tier_anew(root, monkeypatch):
             fold(root)
     assert tiers(root) == before
     fold(root)
-    assert len(Registry(root, Role.PUBLIC).find()) == 2
+    assert len(Registry(root, Role.PUBLIC).products.find()) == 2
 
 
 def test_damage_rebuilds_a_small_registry_and_is_told(root):
@@ -123,7 +123,7 @@ def test_damage_rebuilds_a_small_registry_and_is_told(root):
     damage(tiers(root)[0], b"garbage" * 1000)
     commit(root, {cal(2): b"b"})
     fold(root)
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2
     (case,) = SetAside(root).list()
     assert "the registry was rebuilt" in case.reason
 
@@ -135,7 +135,7 @@ def test_a_registry_of_another_version_is_rebuilt_and_no_damage(root):
     damage(snapshot, json.dumps(json.loads(snapshot.read_bytes()) | {"schema": "old"}).encode())
     commit(root, {cal(2): b"b"})
     fold(root)
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2
     assert SetAside(root).list() == ()
 
 
@@ -150,7 +150,7 @@ def test_a_large_registry_is_rebuilt_by_a_person_only(root, monkeypatch, place):
         with pytest.raises(PassingFaultError, match="roman-assets rebuild"):
             fold(root)
     rebuild(root)
-    assert len(Registry(root).find()) == 2
+    assert len(Registry(root).products.find()) == 2
 
 
 @pytest.mark.parametrize("role", Role)

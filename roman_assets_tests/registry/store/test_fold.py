@@ -62,14 +62,14 @@ def root(tmp_path):
 
 
 def generations(root, name):
-    frame = Registry(root).find(name=name, overwritten=True)
+    frame = Registry(root).products.find(name=name, overwritten=True)
     return list(zip(frame["generation"], frame["state"], frame["record_id"], strict=True))
 
 
 def test_a_product_is_neither_public_nor_registered_before_its_record_is_folded(root):
     commit(root, {cal(): b"a"})
     assert not public_content(root)
-    assert Registry(root).find().empty
+    assert Registry(root).products.find().empty
 
 
 def test_folding_registers_products_and_shows_them(root):
@@ -77,7 +77,7 @@ def test_folding_registers_products_and_shows_them(root):
     report = fold(root)
     assert report.records == 1
     assert public_content(root) == {cal(1, 1): b"a", cal(1, 2): b"b"}
-    entries = Registry(root).current([cal(1, 1), cal(1, 2)])
+    entries = Registry(root).generations.current([cal(1, 1), cal(1, 2)])
     assert {entry.record_id for entry in entries.values()} == {record.record_id}
 
 
@@ -118,7 +118,7 @@ def test_the_last_word_on_a_partition_is_the_one_folded_last(root):
         commit(root, {}, failures=(failure,), committed_at=moment(9 - number))
         fold(root)
     with Registry(root) as registry:
-        assert list(registry.failures()["error"]) == ["second"]
+        assert list(registry.work.failures()["error"]) == ["second"]
 
 
 @pytest.mark.parametrize("more", [False, True])
@@ -236,7 +236,7 @@ def test_a_lost_database_comes_back_from_the_records(root, lost):
         paths[name].unlink()
     commit(root, {cal(2): b"b"})
     fold(root)
-    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(1), cal(2)}
     assert set(content["products"]) <= set(registry_content(root)["products"])
 
 
@@ -263,9 +263,9 @@ def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
     damage(path, content)
     commit(root, {cal(50): b"b"})
     fold(root)
-    assert len(Registry(root).find()) == 50
+    assert len(Registry(root).products.find()) == 50
     rebuild(root)
-    assert len(Registry(root).find()) == 50
+    assert len(Registry(root).products.find()) == 50
 
 
 def test_a_tier_that_another_program_writes_to_is_named_and_kept(root, monkeypatch):
@@ -287,7 +287,7 @@ def test_a_tier_that_another_program_writes_to_is_named_and_kept(root, monkeypat
     assert tiers(root) == [path]
     holder.communicate()
     fold(root)
-    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(1), cal(2)}
 
 
 _HOLD = """
@@ -307,7 +307,7 @@ def test_a_registry_of_another_schema_is_made_again_from_the_records(root):
     commit(root, {cal(2): b"b"})
     assert fold(root).records == 1
     assert before not in tiers(root)
-    assert set(Registry(root).find()["name"]) == {cal(1), cal(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(1), cal(2)}
 
 
 def test_a_damaged_line_of_a_segment_is_set_aside_by_a_rebuild_and_the_rest_is_kept(root):
@@ -320,7 +320,7 @@ def test_a_damaged_line_of_a_segment_is_set_aside_by_a_rebuild_and_the_rest_is_k
     (case,) = SetAside(root).list()
     assert report.damaged == (case.path,)
     assert case.field == "line 2"
-    assert set(Registry(root).find()["name"]) == {cal(1), cal(3)}
+    assert set(Registry(root).products.find()["name"]) == {cal(1), cal(3)}
 
 
 def test_a_product_whose_file_is_lost_is_named_and_the_others_are_shown(root):
@@ -344,7 +344,7 @@ def test_odd_metadata_of_a_product_stop_no_fold(root, metadata):
     commit(root, {cal(1): b"a"}, metadata=metadata)
     commit(root, {cal(2): b"b"})
     assert fold(root).damaged == ()
-    assert set(Registry(root).current([cal(1), cal(2)])) == {cal(1), cal(2)}
+    assert set(Registry(root).generations.current([cal(1), cal(2)])) == {cal(1), cal(2)}
 
 
 class Killed(BaseException):
@@ -373,7 +373,7 @@ def test_a_fold_that_died_is_finished_by_the_next(root, monkeypatch, place, when
         with pytest.raises(Killed):
             fold(root)
 
-    assert set(Registry(root).find()["name"]) == {cal(), cal(2)}
+    assert set(Registry(root).products.find()["name"]) == {cal(), cal(2)}
     fold(root)
     assert public_content(root) == {cal(): b"new", cal(2): b"other"}
     folded = registry_content(root)
@@ -390,7 +390,7 @@ def test_the_registry_takes_names_apart_as_the_grammar_does(tmp_path_factory, na
     root = DataRoot(tmp_path_factory.mktemp("data"))
     commit(root, {str(name): b"" for name in names})
     fold(root)
-    frame = Registry(root).find().set_index("name")
+    frame = Registry(root).products.find().set_index("name")
     found = {name: frame.loc[str(name)].where(frame.loc[str(name)].notna(), None) for name in names}
     for name, row in found.items():
         assert expected_identity(name) == {

@@ -46,7 +46,7 @@ def add(root, number, **fields):
 
 
 def found(root, role=Role.OPERATIONS):
-    return set(Registry(root, role).find()["name"])
+    return set(Registry(root, role).products.find()["name"])
 
 
 def test_a_fold_of_few_records_writes_no_tier_and_everyone_sees_them(root):
@@ -57,7 +57,7 @@ def test_a_fold_of_few_records_writes_no_tier_and_everyone_sees_them(root):
         add(root, number, metadata={**place, "footprint": footprint})
         assert found(root) == found(root, Role.PUBLIC) == set(map(cal, range(1, number + 1)))
     assert tiers(root) == before
-    assert set(Registry(root, Role.PUBLIC).find(cone=(10.0, 3.0, 0.1))["name"]) == {cal(3)}
+    assert set(Registry(root, Role.PUBLIC).products.find(cone=(10.0, 3.0, 0.1))["name"]) == {cal(3)}
     assert fsck(root) == []
 
 
@@ -90,7 +90,7 @@ def test_what_happens_to_fresh_rows_shows(root):
     change = change_of(second.products[0], second.record_id, Transition.WITHDRAWN)
     Journal(root).write(record_of(root, {}, transitions=(change,), committed_at=moment(5)))
     fold(root)
-    found = Registry(root).find(name=cal(2), overwritten=True)
+    found = Registry(root).products.find(name=cal(2), overwritten=True)
     assert dict(zip(found["record_id"], found["state"], strict=True)) == {
         first.record_id: "overwritten",
         second.record_id: "withdrawn",
@@ -161,7 +161,7 @@ def test_damaged_fresh_rows_are_not_believed_and_come_back_from_the_records(root
     snapshot["fresh"]["tables"]["products"] = text[:place] + other + text[place + 1 :]
     damage(path, json.dumps(snapshot).encode())
     with pytest.raises(PassingFaultError, match="checksum"):
-        Registry(root).find()
+        Registry(root).products.find()
     fresh_tier_module._kept.cache_clear()
     add(root, 3)
     assert found(root) == set(map(cal, (1, 2, 3)))

@@ -73,7 +73,7 @@ def kinds(findings):
 
 
 def generations(root):
-    found = Registry(root).find(overwritten=True)
+    found = Registry(root).products.find(overwritten=True)
     return sorted(zip(found["name"], found["generation"], strict=True))
 
 
@@ -84,8 +84,11 @@ def test_what_one_machine_publishes_all_find_when_it_returns(hosts, tmp_path, ob
     for number, (host, text) in enumerate([(one, "a"), (two, "b"), (one, "c")], start=1):
         result = publish_associations(host, {1: text})
         for registry in (seen_by_two, seen_by_all):
-            assert list(registry.find()["generation"]) == [number]
-        assert seen_by_two.current([association(1)])[association(1)].sha256 == result.made[0].sha256
+            assert list(registry.products.find()["generation"]) == [number]
+        assert (
+            seen_by_two.generations.current([association(1)])[association(1)].sha256
+            == result.made[0].sha256
+        )
         assert f'"{text}"'.encode() in public_content(two)[association(1)]
     assert faults(one) == faults(two) == []
 
@@ -110,7 +113,7 @@ def test_machines_that_publish_at_once_lose_and_double_nothing(tmp_path, object_
         thread.start()
     for thread in threads:
         thread.join()
-    found = Registry(hosts[0]).find(overwritten=True)
+    found = Registry(hosts[0]).products.find(overwritten=True)
     rows = sorted(zip(found["record_id"], found["name"], found["sha256"], strict=True))
     assert rows == sorted(made)
     assert len(made) == 6
@@ -316,7 +319,7 @@ def test_who_cannot_reach_the_store_is_told_and_what_is_published_stays(hosts, m
         patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         patch.setattr("roman_assets.archive.object_store._RETRIES", {"max_retries": 0})
         for work in (
-            lambda: Registry(hosts[0]).find(),
+            lambda: Registry(hosts[0]).products.find(),
             lambda: publish_associations(hosts[0], {1: "b"}),
             lambda: fold(hosts[0]),
             lambda: faults(hosts[0]),
@@ -362,7 +365,7 @@ def test_kills_on_several_machines_lose_double_or_spoil_nothing(
     root = DataRoot(tmp_path / "afterwards", object_store)
     fold(root)
     assert faults(root) == []
-    found = Registry(root).find(overwritten=True)
+    found = Registry(root).products.find(overwritten=True)
     made = Counter(zip(found["record_id"], found["name"], found["sha256"], strict=True))
     assert set(made.values()) == {1}
     assert {tuple(line) for line in acknowledged} <= made.keys()

@@ -38,7 +38,7 @@ def test_kills_lose_double_or_spoil_nothing_and_no_reader_notices(tmp_path, kill
     fold(root)
     assert fsck(root) == []
 
-    rows = Registry(root).find(overwritten=True)
+    rows = Registry(root).products.find(overwritten=True)
     all_made_is_there_once(rows, acknowledged)
     all_that_ended_is_gone(rows, acknowledged)
     generations_follow_each_other(rows)

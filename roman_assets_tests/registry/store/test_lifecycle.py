@@ -300,7 +300,7 @@ class Lifecycle(RuleBasedStateMachine):
             for generation in generations
             if generation.state in AVAILABLE
         }
-        found = Registry(self.root).find(overwritten=True)
+        found = Registry(self.root).products.find(overwritten=True)
         ended = found["ended_at"].astype(object).where(found["ended_at"].notna(), None)
         columns = ("name", "generation", "record_id", "state", "sha256")
         assert [*zip(*(found[column] for column in columns), ended, strict=True)] == [

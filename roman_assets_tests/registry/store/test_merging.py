@@ -71,7 +71,7 @@ def test_merged_tiers_say_what_they_said(either_root, every_fold_fills_a_tier):
     assert len(tiers(root)) == 1
     assert registry_content(root) == before
     assert public_content(root) == shown
-    assert len(Registry(root, Role.PUBLIC).find(overwritten=True)) == 8
+    assert len(Registry(root, Role.PUBLIC).products.find(overwritten=True)) == 8
     assert merge_due_tiers(root) == MergeReport()
 
 
@@ -142,7 +142,7 @@ def test_a_merge_that_is_stopped_or_killed_holds_up_nobody_and_leaves_nothing_wr
     assert merge_due_tiers(root).made <= 1
     assert public_content(root)[cal(1)] == b"meanwhile"
     folded = registry_content(root)
-    assert len(Registry(root).find()) == 5
+    assert len(Registry(root).products.find()) == 5
     rebuild(root)
     assert registry_content(root) == folded
 
@@ -207,10 +207,10 @@ def test_publishing_a_release_shows_all_of_it_and_rewrites_no_older_tier(root):
     for step in (lambda: None, lambda: filled(root, 1), lambda: merge_due_tiers(root)):
         step()
         with Registry(root, Role.PUBLIC) as registry:
-            assert MOSAIC in set(registry.find()["name"])
-            assert list(registry.archive_rows("WFIMosaic")["name"]) == [MOSAIC]
+            assert MOSAIC in set(registry.products.find()["name"])
+            assert list(registry.archive.archive_rows("WFIMosaic")["name"]) == [MOSAIC]
     with Registry(root) as registry:
-        assert list(registry.archive_rows("WFIMosaic")["name"]) == [MOSAIC]
+        assert list(registry.archive.archive_rows("WFIMosaic")["name"]) == [MOSAIC]
     assert public_content(root)[MOSAIC] == b"mosaic"
 
 
@@ -227,13 +227,13 @@ def test_what_a_published_product_was_made_from_is_public_once_whatever_follows(
     for second, transition in enumerate([Transition.PUBLISHED, Transition.LOST], start=1):
         change = change_of(entry, hidden.record_id, transition)
         published(root, {}, transitions=(change,), committed_at=moment(second))
-        with Registry(root, Role.PUBLIC) as registry, registry.connection() as connection:
+        with Registry(root, Role.PUBLIC) as registry, registry.snapshot.connection() as connection:
             found = connection.execute("select name, input_name from inputs").fetchall()
         assert found == [(MOSAIC, cal(9))]
 
 
 def public_rows(root):
-    with Registry(root, Role.PUBLIC) as registry, registry.connection() as connection:
+    with Registry(root, Role.PUBLIC) as registry, registry.snapshot.connection() as connection:
         return {
             table.name: connection.execute(f"select * from {table.name} order by all").fetchall()
             for table in tables_seen_by(Role.PUBLIC)

@@ -19,6 +19,7 @@ from roman_assets.publishing.scratch import scratch_directory
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import ProductInput, WorkFailure
 from roman_assets.registry.catalog.schema import ARCHIVE_TABLES, search_columns
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store import new_tier as new_tier_module
 from roman_assets.registry.store.fold import fold
@@ -100,9 +101,9 @@ def test_another_user_of_the_machine_reads_the_products_and_the_public_registry_
 @as_root
 def test_another_user_searches_as_the_public_and_not_as_operations(root: DataRoot) -> None:
     with another_user():
-        assert list(Registry(root, Role.PUBLIC).find()["name"]) == [cal()]
+        assert list(Registry(root, Role.PUBLIC).products.find()["name"]) == [cal()]
         with pytest.raises(AccessDeniedError, match="role public"):
-            Registry(root, Role.OPERATIONS).find()
+            Registry(root, Role.OPERATIONS).products.find()
 
 
 def test_private_trees_are_closed_and_public_ones_open(root: DataRoot) -> None:
@@ -143,23 +144,26 @@ def test_the_file_of_the_public_registry_holds_nothing_internal(root: DataRoot) 
 
 def test_the_public_registry_finds_what_operations_find(root: DataRoot) -> None:
     public, operations = Registry(root, Role.PUBLIC), Registry(root)
-    assert tuple(public.find().columns) == search_columns(Role.PUBLIC)
+    assert tuple(public.products.find().columns) == search_columns(Role.PUBLIC)
     assert set(search_columns(Role.OPERATIONS)) - set(search_columns(Role.PUBLIC)) == {"run_id"}
     for search in ({"survey": "GAS"}, {"overwritten": True}, {"level": "L1"}):
-        expected = operations.find(**search).drop(columns="run_id")  # type: ignore[arg-type]
-        assert public.find(**search).equals(expected)  # type: ignore[arg-type]
-    assert public.current([cal()])[cal()].inputs == operations.current([cal()])[cal()].inputs
-    assert public.source_tables() == []
+        expected = operations.products.find(**search).drop(columns="run_id")  # type: ignore[arg-type]
+        assert public.products.find(**search).equals(expected)  # type: ignore[arg-type]
+    assert (
+        public.generations.current([cal()])[cal()].inputs
+        == operations.generations.current([cal()])[cal()].inputs
+    )
+    assert Engine(root).snapshot(Role.PUBLIC).source_tables() == []
 
 
 def test_what_only_operations_may_know_is_refused_by_name(root: DataRoot) -> None:
     public = Registry(root, Role.PUBLIC)
     for ask in (
-        public.failures,
-        public.latest_records,
-        public.deadlines,
-        lambda: public.partition_state(Step.EXPOSURE),
-        lambda: public.events(exposure()),
+        public.work.failures,
+        public.work.latest_records,
+        public.deadlines.groups,
+        lambda: public.work.partition_state(Step.EXPOSURE),
+        lambda: public.receipts.events(exposure()),
     ):
         with pytest.raises(AccessDeniedError, match="public"):
             ask()
@@ -174,7 +178,7 @@ def test_a_lost_public_registry_is_published_by_the_next_fold(
     for path in root.public_registry.glob(lost):
         path.unlink()
     fold(root)
-    assert len(Registry(root, Role.PUBLIC).find()) == 1
+    assert len(Registry(root, Role.PUBLIC).products.find()) == 1
 
 
 def test_a_product_made_for_operations_has_no_public_name_and_no_public_row(
@@ -187,9 +191,9 @@ def test_a_product_made_for_operations_has_no_public_name_and_no_public_row(
     Journal(root).write(record)
     fold(root)
     assert hidden not in public_content(root)
-    assert list(Registry(root).find(access=Role.OPERATIONS)["name"]) == [hidden]
-    assert Registry(root).current([hidden])[hidden].access is Role.OPERATIONS
-    assert list(Registry(root, Role.PUBLIC).find()["name"]) == [cal()]
-    assert Registry(root, Role.PUBLIC).archive_rows("WFIExposure").empty
+    assert list(Registry(root).products.find(access=Role.OPERATIONS)["name"]) == [hidden]
+    assert Registry(root).generations.current([hidden])[hidden].access is Role.OPERATIONS
+    assert list(Registry(root, Role.PUBLIC).products.find()["name"]) == [cal()]
+    assert Registry(root, Role.PUBLIC).archive.archive_rows("WFIExposure").empty
     content = public_tier(root).read_bytes()
     assert not any(word in content for word in (hidden.encode(), b"hidden-file", b"hidden-input"))

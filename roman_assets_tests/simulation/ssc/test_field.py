@@ -269,6 +269,8 @@ def test_spectra_name_the_direct_images_that_they_were_found_by(field: Field) ->
 
 def test_none_of_it_is_among_the_soc_s_products(field: Field) -> None:
     with Registry(field.root) as registry:
-        made = registry.find(level=["L3", "L4"], optical_element=[str(one) for one in SPECTRAL])
+        made = registry.products.find(
+            level=["L3", "L4"], optical_element=[str(one) for one in SPECTRAL]
+        )
     assert len(made)
     assert all(kind.startswith("spec_") for kind in made["kind"])

@@ -273,7 +273,7 @@ def test_the_scatter_is_drawn_against_photon_noise(season: DataRoot) -> None:
 
 def test_none_of_it_is_among_the_soc_s_products(season: DataRoot) -> None:
     with Registry(season) as registry:
-        kinds = set(registry.find(level=["L3", "L4"])["kind"])
-        states = set(registry.deadlines(kind="microlensing_event_catalog")["state"])
+        kinds = set(registry.products.find(level=["L3", "L4"])["kind"])
+        states = set(registry.deadlines.groups(kind="microlensing_event_catalog")["state"])
     assert all(kind.startswith("microlensing_") for kind in kinds)
     assert states == {"made in time"} or states == {"made late"}
