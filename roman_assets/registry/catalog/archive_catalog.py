@@ -29,13 +29,21 @@ _TABLES_OF_KIND: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"Science WFI Level 4 .*Source Catalog.*", ("SourceCatalog", "ScienceRefData")),
     (r"Science WFI Level 4 .*Segmentation Map.*", ("SegmentationMap", "ScienceRefData")),
     (r"Science WFI Level \d MSOS Reference Frame", ("WFIMSOSReferenceFrame",)),
-    (r"Science WFI Level \d MSOS .*", ("WFIMSOSCatalog",)),
-    (r"Science WFI Level 4 Spec .*", ("WFISpec",)),
 )
 """Which tables have a row for a product, by its schema's ``archive_meta``; the first match counts.
 
 An annotation names every table its value is ever needed in, also those that are about other
 products: the schemas share their parts.
+"""
+
+_FAMILIES: tuple[tuple[str, str, str], ...] = (
+    (r"Science WFI Level \d MSOS .*", "WFIMSOS", "WFIMSOSCatalog"),
+    (r"Science WFI Level 4 Spec .*", "WFISpec", "WFISpec"),
+)
+"""The kinds of the SSC that share tables whose names begin alike, and the first of these.
+
+Releases of rad differ in how many tables a family has: 1.2.1 has four where 1.1.0 has one. A
+product has its row in the table that most of its schema's values go into, the first one on a tie.
 """
 
 _TYPES: Mapping[str, str] = {
@@ -238,16 +246,41 @@ class _AnnotatedSchema:
         schema = release.load(uri)
         self.name = _unversioned(uri.removeprefix(f"{_URI}schemas/"))
         self.datamodel: str | None = schema.get("datamodel_name")
-        self.tables = _tables_of(schema.get("archive_meta", ""))
+        self._kind: str = schema.get("archive_meta", "").strip()
+
+    @functools.cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The tables with a row for each of its products."""
+        for pattern, tables in _TABLES_OF_KIND:
+            if re.fullmatch(pattern, self._kind):
+                return tables
+        for pattern, prefix, first in _FAMILIES:
+            if re.fullmatch(pattern, self._kind):
+                return (self._fullest(prefix, first),)
+        return ()
+
+    def _fullest(self, prefix: str, first: str) -> str:
+        """Return the table of a family that most values go into."""
+        columns: dict[str, set[str]] = {first: set()}
+        for entry in self._all_entries:
+            if entry.table.startswith(prefix):
+                columns.setdefault(entry.table, set()).add(entry.column)
+        return max(columns, key=lambda table: len(columns[table]))
 
     def entries(self) -> Iterator[_Entry]:
+        return (entry for entry in self._all_entries if entry.table in self.tables)
+
+    @functools.cached_property
+    def _all_entries(self) -> tuple[_Entry, ...]:
+        return tuple(self._walk())
+
+    def _walk(self) -> Iterator[_Entry]:
         for path, schema in self._annotated(self._release.load(self._uri), self._uri, ()):
             annotation = schema["archive_catalog"]
             for destination in annotation["destination"]:
                 table, column = destination.split(".")
-                if table in self.tables:
-                    title = " ".join(str(schema.get("title", column)).split())
-                    yield _Entry(table, column, annotation["datatype"], _metadata_path(path), title)
+                title = " ".join(str(schema.get("title", column)).split())
+                yield _Entry(table, column, annotation["datatype"], _metadata_path(path), title)
 
     def _annotated(
         self, schema: Any, base: str, path: tuple[str, ...]
@@ -271,15 +304,10 @@ def _metadata_path(path: tuple[str, ...]) -> str:
     return ".".join(path[1:] if path[0] == "meta" else path)
 
 
-def _tables_of(archive_meta: str) -> tuple[str, ...]:
-    kind = archive_meta.strip()
-    matches = (tables for pattern, tables in _TABLES_OF_KIND if re.fullmatch(pattern, kind))
-    return next(matches, ())
-
-
 def _tables(entries: Mapping[_AnnotatedSchema, tuple[_Entry, ...]]) -> Iterator[ArchiveTable]:
-    names = dict.fromkeys(table for _, tables in _TABLES_OF_KIND for table in tables)
-    for name in names:
+    known = [table for _, tables in _TABLES_OF_KIND for table in tables]
+    known += [first for _, _, first in _FAMILIES]
+    for name in dict.fromkeys([*known, *(table for schema in entries for table in schema.tables)]):
         mine = [entry for found in entries.values() for entry in found if entry.table == name]
         columns = dict.fromkeys(entry.column for entry in mine)
         if columns:
