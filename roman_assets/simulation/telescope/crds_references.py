@@ -8,7 +8,7 @@ Parameter references set what the simulated sky or a window needs:
   its clipping and bend the fit by 0.1 arcsec.
 - ``resample``, ``outlier_detection``: ``weight_type`` is ``exptime``. The default, inverse
   variance per pixel, gives bright pixels of a star less weight than faint ones, which costs
-  some 0.09 mag in coadds.
+  0.14 to 0.23 mag in the demo's coadds (docs/calibration.md).
 - ``dark_decay``: skipped in windows, for which romancal has no read times; so is ``refpix``,
   through an ``N/A`` entry.
 
