@@ -94,12 +94,13 @@ from roman_assets.registry.store.fold import rebuild
 root = DataRoot(Path(sys.argv[1]))
 rebuild(root)
 registry = Registry(root)
-tables = {table.name: registry.archive_rows(table.name) for table in archive_catalog().tables}
+names = [table.name for table in archive_catalog().tables]
+tables = {name: registry.archive.archive_rows(name) for name in names}
 rows = {
     name: json.loads(frame.to_json(orient="records", date_format="iso"))
     for name, frame in tables.items()
 }
-print(json.dumps([rad.__file__, rows, len(registry.unfit_values())]))
+print(json.dumps([rad.__file__, rows, len(registry.archive.unfit_values())]))
 """
 
 
@@ -169,5 +170,5 @@ def test_the_usual_rad_brings_its_own_tables_back(
     assert not NEW_TABLES & content.keys()
     spectra = [kind for kind in DELIVERED.values() if kind.name.startswith("spec_")]
     assert len(content["WFISpec"]) == len(spectra)
-    (image,) = Registry(root).archive_rows("WFIExposure").to_dict("records")
+    (image,) = Registry(root).archive.archive_rows("WFIExposure").to_dict("records")
     assert image["exposure_nresultants"] == 9
