@@ -104,8 +104,9 @@ _FORMATTING = Recipe(
     # L1 takes a few lines of geometry from the pipelines. A new romancal is no reason to make L1
     # again (R8); should those lines have been wrong, a person names the exposures.
     ("romancal", "stcal", "gwcs", "imagecodecs", "spacepackets", *_FILES),
-    # packets are read in pieces instead of from a memory map; the code lies in more files
-    {"dec07540fd2b0a2a": "64a2731c2fb42790"},
+    # packets are read in pieces instead of from a memory map; the code lies in more files, and asks
+    # the registry by its parts
+    {"150e11ed543733d8": "64a2731c2fb42790"},
 )
 _CALIBRATION = Recipe(
     "calibration",
