@@ -32,10 +32,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
-    INDEX_SHARD_NAME,
-    SqliteEventLogStorage,
-)
 from pydantic import TypeAdapter
 
 from roman_assets.archive.set_aside import SetAside
@@ -43,6 +39,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.defs.deadlines import sensors as deadlines
 from roman_assets.defs.deadlines.check_reports import report
 from roman_assets.defs.exposure import sensors as landing
+from roman_assets.defs.lib.dagster_internals import SqliteEventLogStorage
 from roman_assets.defs.lib.in_time_check import evaluation, ledger_rows, standings
 from roman_assets.defs.lib.memory import SensorMemory
 from roman_assets.defs.lib.resources import Installation
@@ -91,6 +88,7 @@ from roman_assets.records.record import (
 )
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store.fold import fold, rebuild
+from roman_assets_tests.support.dagster_privates import INDEX_SHARD_NAME
 
 EXPOSURES_PER_VISIT = 4
 DETECTORS = ("WFI01",)

@@ -24,8 +24,7 @@ from roman_assets.registry.registry import Registry
 from roman_assets.ssc.command import Mode, command_for
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
+    from roman_assets.defs.lib.runs import Runs
     from roman_assets.simulation.telescope.survey_plan import VisitPlan
 
 _POLL_SECONDS = 2.0
@@ -37,8 +36,6 @@ _TITLES: Mapping[Step, str] = {
     Step.SPECTRA: "SSC: spectra of exposures",
     Step.COMBINED_SPECTRA: "SSC: spectra of visits",
 }
-
-_FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Goal:
     def wait(
         self,
         registry: Registry,
-        instance: DagsterInstance,
+        runs: Runs,
         timeout: timedelta,
         console: Console,
     ) -> None:
@@ -105,9 +102,9 @@ class Goal:
                 reached = self.reached(registry)
                 for step, task in tasks.items():
                     progress.update(task, completed=len(reached[step]))
-                if reached == self.partitions and not _runs_left(instance):
+                if reached == self.partitions and not runs.any_unfinished():
                     return
-                self._raise_failed(instance)
+                self._raise_failed(runs)
                 if time.monotonic() > end:
                     raise PassingFaultError(
                         f"not everything was made within {timeout}; it goes on where it is "
@@ -115,27 +112,14 @@ class Goal:
                     )
                 time.sleep(_POLL_SECONDS)
 
-    def _raise_failed(self, instance: DagsterInstance) -> None:
-        from dagster import DagsterRunStatus, RunsFilter
-
-        if _runs_left(instance):
+    def _raise_failed(self, runs: Runs) -> None:
+        if runs.any_unfinished():
             return
         wanted = frozenset().union(*self.partitions.values())
-        failed = {
-            run.tags["dagster/partition"]: run.run_id
-            for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
-            if run.tags.get("dagster/partition") in wanted
-        }
+        failed = {partition: run for partition, run in runs.failed().items() if partition in wanted}
         if failed:
             partition, run_id = min(failed.items())
             raise PlatformError(
                 f"{len(failed)} runs failed, the one of {partition} among them; "
                 f"`roman-assets dev` shows why: /runs/{run_id}"
             )
-
-
-def _runs_left(instance: DagsterInstance) -> bool:
-    from dagster import DagsterRunStatus, RunsFilter
-
-    unfinished = [status for status in DagsterRunStatus if status.name not in _FINISHED]
-    return instance.get_runs_count(RunsFilter(statuses=unfinished)) > 0

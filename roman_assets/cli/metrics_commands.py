@@ -28,10 +28,9 @@ def metrics(
     ] = None,
 ) -> None:
     """Serve backlog, deadlines, latencies and failures to Prometheus, until interrupted."""
-    from dagster import DagsterInstance
     from prometheus_client import generate_latest, write_to_textfile
 
-    from roman_assets.defs.lib.dagster_home import prepare_dagster_home
+    from roman_assets.defs.lib.runs import opened_instance
     from roman_assets.defs.metrics.exporter import (
         InstallationCollector,
         collector_registry,
@@ -39,8 +38,7 @@ def metrics(
     )
 
     root = DataRoot.from_environment()
-    home = prepare_dagster_home(root)
-    with DagsterInstance.from_config(str(home)) as instance:
+    with opened_instance(root) as instance:
         collector = InstallationCollector(root, instance)
         try:
             if show:

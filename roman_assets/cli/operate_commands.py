@@ -137,6 +137,7 @@ def demo(
     from roman_assets.cli.daemon import running_daemon
     from roman_assets.cli.goal import Goal
     from roman_assets.cli.status_tables import made_table
+    from roman_assets.defs.lib.runs import Runs
     from roman_assets.registry.registry import Registry
     from roman_assets.simulation.ssc.command_settings import take_the_place_of_the_ssc
     from roman_assets.simulation.telescope.survey_plan import demo_plan
@@ -150,7 +151,7 @@ def demo(
     with running_daemon(root) as instance, Registry(root) as registry:
         downlink(root, plan, seed=seed, window=DEMO_WINDOW)
         goal = Goal.of(plan, root)
-        goal.wait(registry, instance, timedelta(minutes=timeout), Console(stderr=True))
+        goal.wait(registry, Runs(instance), timedelta(minutes=timeout), Console(stderr=True))
     console.print(made_table(root, plan.visits))
     console.print(
         f"Made in {time.monotonic() - began:.0f} s, simulation included. "

@@ -194,13 +194,11 @@ def _begun(root: DataRoot, path: Path) -> Release:
 
 
 def _launch(root: DataRoot, state: ReleaseState) -> None:
-    from dagster import DagsterInstance
-
     from roman_assets.definitions import defs
-    from roman_assets.defs.lib.dagster_home import prepare_dagster_home
+    from roman_assets.defs.lib.runs import opened_instance
     from roman_assets.defs.releases.sensors import backfills_of, launch
 
-    with DagsterInstance.from_config(str(prepare_dagster_home(root))) as instance:
+    with opened_instance(root) as instance:
         graph = defs.get_repository_def().asset_graph
         launched = launch(instance, graph, state, by_person=True)
         known = [one.backfill_id for one in backfills_of(instance, state.release)]

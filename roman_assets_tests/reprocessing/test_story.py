@@ -25,13 +25,13 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 import roman_assets
 from roman_assets.data_root import DataRoot
 from roman_assets.defs.lib.partition_work import PROPOSAL_TAG, RELEASE_TAG
 from roman_assets.defs.reprocessing.assets import REPROCESSING_PROPOSALS
 from roman_assets.products.priority import PRIORITY_TAG
+from roman_assets_tests.support.dagster_privates import SCHEDULE_NAME_TAG
 from roman_assets_tests.support.platform import (
     Platform,
     command,

@@ -20,12 +20,12 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
 )
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
+
+from roman_assets.defs.lib.dagster_internals import (
     AssetCheckExecutionRecordStatus,
     AssetCheckPartitionInfo,
+    PartitionKeyFilter,
 )
-
 from roman_assets.defs.lib.in_time_check import BLAME_METADATA, STATE_METADATA
 
 REPORTS_JOB = "deadline_reports"

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.execution.backfill import PartitionBackfill
+
+from roman_assets.defs.lib.dagster_internals import PartitionBackfill
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+    from roman_assets.defs.lib.dagster_internals import BaseAssetGraph
 
 
 def launch_backfill(

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterRunStatus
-from dagster._core.execution.backfill import (
+
+from roman_assets.defs.lib.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
     BulkActionStatus,
 )
-
 from roman_assets.defs.lib.partitions import OBSERVED, OBSERVED_PARTITIONS
 
 PARTITION_TAG = "dagster/partition"
@@ -27,6 +27,7 @@ UNFINISHED = (
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
+    DagsterRunStatus.SUSPENDED,
     DagsterRunStatus.CANCELING,
 )
 

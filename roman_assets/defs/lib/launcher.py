@@ -21,8 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from roman_assets.defs.lib.dagster_internals import (
+    GRPC_INFO_TAG,
+    CheckRunHealthResult,
+    WorkerStatus,
+)
 
 if TYPE_CHECKING:
     from dagster import EventLogEntry

@@ -13,9 +13,12 @@ from itertools import takewhile
 
 import dagster as dg
 from dagster import DagsterRunStatus
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 
+from roman_assets.defs.lib.dagster_internals import (
+    BACKFILL_ID_TAG,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from roman_assets.defs.lib.in_progress import (
     PARTITION_TAG,
     RUN_KEY_TAG,

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 from prometheus_client.core import Metric
 
+from roman_assets.defs.lib.dagster_internals import InstigatorState, InstigatorTick
 from roman_assets.defs.lib.in_progress import UNFINISHED
 from roman_assets.metrics.families import counter, gauge
 

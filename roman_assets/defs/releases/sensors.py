@@ -17,13 +17,13 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.execution.backfill import (
+
+from roman_assets.defs.lib.backfill import launch_backfill
+from roman_assets.defs.lib.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionStatus,
     PartitionBackfill,
 )
-
-from roman_assets.defs.lib.backfill import launch_backfill
 from roman_assets.defs.lib.partition_work import CONTEXT_TAG, RELEASE_TAG, REPROCESSING_TAG
 from roman_assets.defs.lib.partitions import exposure_partitions, release_partitions
 from roman_assets.defs.lib.resources import Installation
@@ -35,8 +35,7 @@ from roman_assets.products.priority import PRIORITY_TAG, REPROCESSING_PRIORITY
 from roman_assets.products.retry import RetryPauses
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-
+    from roman_assets.defs.lib.dagster_internals import BaseAssetGraph
     from roman_assets.registry.releases.state import Release, ReleaseState
 
 LEVEL_TAG = "roman_assets/level"

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
+from roman_assets.defs.lib.dagster_internals import DagsterPipesExecutionError
 from roman_assets.defs.lib.partition_work import RETRY_POLICY, as_failure, mark_bad_input
 from roman_assets.defs.lib.partitions import PARTITIONS
 from roman_assets.defs.lib.resources import Installation

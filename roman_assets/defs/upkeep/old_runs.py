@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from roman_assets.defs.deadlines.check_reports import REPORTS_JOB
+from roman_assets.defs.lib.dagster_internals import SqliteEventLogStorage
 from roman_assets.defs.lib.in_progress import (
     PARTITION_TAG,
     RANGE_START_TAG,

@@ -14,13 +14,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.execution.backfill import (
+
+from roman_assets.data_root import DataRoot
+from roman_assets.defs.lib.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
     BulkActionStatus,
 )
-
-from roman_assets.data_root import DataRoot
 from roman_assets.defs.lib.in_progress import partitions_in_progress
 from roman_assets.defs.lib.in_time_check import ledger_rows
 from roman_assets.defs.lib.partitions import OBSERVED_PARTITIONS

@@ -163,18 +163,15 @@ def serve(listening: Listening, workspace: Iterable[Path]) -> None:
     """
     import uvicorn
     from dagster import DagsterInstance
-
-    # Private in Dagster 1.13: its own command listens on ports only and takes no middleware.
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
+    from roman_assets.defs.lib.dagster_internals import serving_context
+
     token = None if listening.token_file is None else read_token(listening.token_file)
-    target = WorkspaceFileTarget([str(path) for path in workspace])
     with (
         DagsterInstance.get() as instance,
-        WorkspaceProcessContext(instance, target, version=__version__) as context,
+        serving_context(instance, [str(path) for path in workspace], __version__) as context,
     ):
         app = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
         config = uvicorn.Config(

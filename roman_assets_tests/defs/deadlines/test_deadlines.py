@@ -14,10 +14,6 @@ from dagster import (
     DagsterRun,
     SkipReason,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationPlanned,
-)
-from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 
 from roman_assets.data_root import DataRoot
 from roman_assets.deadlines.alerts import AlertLog
@@ -29,6 +25,10 @@ from roman_assets.records.record import Outcome
 from roman_assets.registry.store.fold import rebuild
 from roman_assets.registry.store.repair import REBUILD_VARIABLE
 from roman_assets_tests.deadlines.test_alerts import Posts, web_server
+from roman_assets_tests.support.dagster_privates import (
+    AssetCheckEvaluationPlanned,
+    DefaultPartitionsSubset,
+)
 from roman_assets_tests.support.facts import L1, L2, Facts, at, exposure_names
 from roman_assets_tests.support.small_products import VISIT, damage, exposure, tiers
 from roman_assets_tests.support.ticks import Ticks

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterExecutionInterruptedError
 
 from roman_assets.defs.exposure import landing_watch
 from roman_assets.defs.exposure import sensors as landing

@@ -11,10 +11,10 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
-from dagster._core.events import EngineEventData
-from dagster._core.launcher.base import WorkerStatus
 
+from roman_assets.defs.lib.dagster_internals import WorkerStatus
 from roman_assets.defs.lib.launcher import PROCESS_TAG, HostRunLauncher, RunProcess
+from roman_assets_tests.support.dagster_privates import EngineEventData
 
 
 @pytest.fixture

@@ -12,19 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    SensorInstigatorData,
-    TickData,
-    TickStatus,
-)
-from dagster._utils.error import SerializableErrorInfo
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from roman_assets.data_root import DataRoot
+from roman_assets.defs.lib.dagster_internals import InstigatorState
 from roman_assets.defs.metrics.exporter import (
     InstallationCollector,
     collector_registry,
@@ -32,6 +24,14 @@ from roman_assets.defs.metrics.exporter import (
 )
 from roman_assets.registry.store.snapshot import SNAPSHOT
 from roman_assets_tests.support.console import PROJECT
+from roman_assets_tests.support.dagster_privates import (
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    SerializableErrorInfo,
+    TickData,
+    TickStatus,
+)
 from roman_assets_tests.support.facts import Facts
 from roman_assets_tests.support.platform import free_port
 
@@ -108,12 +108,12 @@ def test_ticks_of_the_last_minutes_are_told_with_their_longest(
 
 def recorded_sensor(instance: dg.DagsterInstance, name: str) -> InstigatorState:
     """Return the state of a sensor as the daemon keeps it."""
-    from dagster._core.remote_origin import (
+    from roman_assets_tests.support.dagster_privates import (
         InProcessCodeLocationOrigin,
+        LoadableTargetOrigin,
         RemoteInstigatorOrigin,
         RemoteRepositoryOrigin,
     )
-    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
     target = LoadableTargetOrigin(module_name="roman_assets.definitions")
     place = RemoteRepositoryOrigin(InProcessCodeLocationOrigin(target), "__repository__")

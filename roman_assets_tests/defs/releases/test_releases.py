@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster import DagsterInstance
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from roman_assets.definitions import defs
 from roman_assets.defs.exposure.assets import level2
 from roman_assets.defs.lib import materialization_metadata as report
+from roman_assets.defs.lib.dagster_internals import BulkActionStatus, PartitionBackfill
 from roman_assets.defs.lib.in_progress import partitions_in_progress
 from roman_assets.defs.lib.partition_work import (
     BAD_INPUT_TAG,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import dagster as dg
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus
 
+from roman_assets.defs.lib.dagster_internals import BulkActionStatus
 from roman_assets.defs.lib.in_progress import partitions_in_backfills
 from roman_assets.defs.lib.partition_work import BAD_INPUT_TAG, CONTEXT_TAG, PROPOSAL_TAG
 from roman_assets.defs.lib.resources import Installation

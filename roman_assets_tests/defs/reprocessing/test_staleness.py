@@ -6,8 +6,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContext
 
 from roman_assets.defs.lib.partitions import exposure_partitions
 from roman_assets.defs.lib.specs import (
@@ -27,6 +25,11 @@ from roman_assets.formatting.orbit_ephemeris import EphemerisKind
 from roman_assets.simulation.telescope.crds_mappings import CONTEXTS
 from roman_assets.simulation.telescope.ephemeris import orbit_message
 from roman_assets.simulation.telescope.reference_delivery import deliver_reference
+from roman_assets_tests.support.dagster_privates import (
+    CachingStaleStatusResolver,
+    LoadingContext,
+    StaleStatus,
+)
 from roman_assets_tests.support.reprocessed_season import Season, start_of, visit_key
 from roman_assets_tests.support.reprocessed_season import exposure_key as season_key
 from roman_assets_tests.support.sky import Sky, exposure_key

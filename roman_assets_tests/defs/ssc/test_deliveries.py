@@ -13,8 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from dagster._core.storage.tags import RUN_KEY_TAG
-from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from roman_assets.data_root import DataRoot
 from roman_assets.definitions import build_defs, defs
@@ -38,6 +36,7 @@ from roman_assets.settings.automation_settings import SSC_RUN_VARIABLE
 from roman_assets.ssc.command import Mode, command_for, commission, deliver
 from roman_assets.ssc.handover import hand_over, ready_images
 from roman_assets.ssc.intake import take_in
+from roman_assets_tests.support.dagster_privates import RUN_KEY_TAG, TagConcurrencyLimitsCounter
 from roman_assets_tests.support.facts import Facts, at
 from roman_assets_tests.support.small_products import VISIT, exposure
 from roman_assets_tests.support.ssc_center import (

@@ -4,8 +4,13 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_sensor_context
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster import (
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    build_sensor_context,
+)
 
 from roman_assets.data_root import DataRoot
 from roman_assets.defs.lib.partition_work import RELEASE_TAG
