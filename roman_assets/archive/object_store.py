@@ -36,7 +36,9 @@ SHA256_ATTRIBUTE = "sha256"
 
 _CHUNK = 8 << 20
 _CLIENT: dict[str, Any] = {"allow_http": True, "connect_timeout": "10s", "timeout": "5min"}
-_RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(minutes=1)}
+RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(minutes=1)}
+"""How long a request that fails is tried again."""
+
 _METADATA_SERVICE = "169.254.169.254"
 _WRONG = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 _REQUEST = re.compile(r"(?:GET|HEAD|PUT|POST|DELETE) \S+")
@@ -354,7 +356,7 @@ def _opened(url: str, copy_if_not_exists: str | None) -> S3Store:
             url,
             config=config,  # type: ignore[arg-type]
             client_options=_CLIENT,  # type: ignore[arg-type]
-            retry_config=_RETRIES,  # type: ignore[arg-type]
+            retry_config=RETRIES,  # type: ignore[arg-type]
         )
     except BaseError as error:
         raise BadInputError(

@@ -406,7 +406,7 @@ class ArchiveReader:
         A public name shows a new generation a moment before the registry does, so content that
         differs is looked at again.
         """
-        for pause in _PAUSES:
+        for pause in PAUSES:
             time.sleep(pause)
             path, entry = self._file(product)
             taken = take(path)
@@ -436,7 +436,9 @@ class ArchiveReader:
         return made
 
 
-_PAUSES = (0.0, 0.1, 0.4, 1.5)
+PAUSES = (0.0, 0.1, 0.4, 1.5)
+"""Before each look for a file that is overwritten meanwhile, s."""
+
 _CITED = (
     "generation", "state", "committed_at", "ended_at", "quality", "quality_reason", "sha256",
     "size", "context", "software", "references", "inputs", "fingerprint",

@@ -25,7 +25,9 @@ from roman_assets.records.record_files import LOOSE, MERGED, PreparedRecord, Rec
 
 _LINE = re.compile(rb'\{"sha256":"(?P<sha256>[0-9a-f]{64})","record":(?P<record>\{.*\})\}')
 _ID = re.compile(rb'\{"record_id":"([0-9a-zA-Z_.-]+)",')
-_MERGED_AT = 64
+MERGED_AT = 64
+"""Number of segments from which on they are merged into one."""
+
 
 LONGEST_LINE = 1 << 29
 """Bytes of the longest record that is read back: it speaks of some two million products."""
@@ -165,7 +167,7 @@ class Journal:
         A crash in between leaves records in two segments, which readers tell by their id.
         """
         loose = self._files.loose_segments()
-        if len(loose) < _MERGED_AT:
+        if len(loose) < MERGED_AT:
             return
         self._write_segment(MERGED, b"".join(self._files.read(loose)))
         self._files.remove_segments(loose)

@@ -24,7 +24,9 @@ from roman_assets.registry.catalog.schema import IS_AVAILABLE
 from roman_assets.registry.registry import Registry
 from roman_assets.service.request_error import BusyError, NotFoundError
 
-_PAUSES = (0.0, 0.1, 0.4, 1.5)
+PAUSES = (0.0, 0.1, 0.4, 1.5)
+"""Before each look for a file that is overwritten meanwhile, s."""
+
 _REMEMBERED = 100_000
 
 _Version = tuple[int, int, int, int]
@@ -110,7 +112,7 @@ class PublicFiles:
         BusyError
             If the name shows something else than the registry states.
         """
-        for pause in _PAUSES:
+        for pause in PAUSES:
             time.sleep(pause)
             content = self.content(name)
             try:

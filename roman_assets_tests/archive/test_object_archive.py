@@ -208,7 +208,7 @@ def test_half_of_the_credentials_is_named(tmp_path, object_store, monkeypatch):
 
 def test_a_service_that_cannot_be_reached_is_a_passing_fault(tmp_path, object_store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(object_store_module, "_RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(object_store_module, "RETRIES", {"max_retries": 1})
     archive = Archive.of(DataRoot(tmp_path / "data", object_store))
     with pytest.raises(PassingFaultError, match=r"127.0.0.1:9 fails.*Remedy"):
         archive.stage(written(tmp_path / "a", b"one"))

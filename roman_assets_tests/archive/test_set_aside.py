@@ -82,10 +82,14 @@ def test_a_file_of_another_file_system_is_moved_too(root, bad_file, monkeypatch)
 
 
 def test_a_crash_before_the_file_is_taken_leaves_it_where_it_was(root, bad_file, monkeypatch):
-    def crash(*_, **__):
-        raise KeyboardInterrupt
+    rename = Path.rename
 
-    monkeypatch.setattr("roman_assets.archive.set_aside._place", crash)
+    def crash(self, target):
+        if self == bad_file:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", crash)
     with pytest.raises(KeyboardInterrupt):
         SetAside(root).add(bad_file, error_of(bad_file))
     monkeypatch.undo()

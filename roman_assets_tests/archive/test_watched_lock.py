@@ -89,7 +89,7 @@ def test_a_killed_holder_frees_it_at_once(tmp_path, holder, monkeypatch):
 
 def test_a_holder_that_works_keeps_it_and_is_named(tmp_path, holder, monkeypatch, caplog):
     monkeypatch.setattr(module, "PATIENCE", 3.0)
-    monkeypatch.setattr(module, "TOLD_AFTER", 0.5)
+    monkeypatch.setattr(module, "TOLD_AFTER", 0.0)
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(PassingFaultError, match=rf"process {holder.pid} on .* for holding it"),

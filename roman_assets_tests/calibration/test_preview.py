@@ -69,7 +69,7 @@ def test_an_image_that_cannot_be_drawn_is_told_of_and_nothing_else(tmp_path, sky
     def broken(*_: object) -> None:
         raise ValueError("no colours left")
 
-    monkeypatch.setattr(preview, "_draw", broken)
+    monkeypatch.setattr(preview, "downsample", broken)
     drawing = try_previews(image_of(sky), NAME, tmp_path)
     assert not drawing.files
     assert "no colours left" in drawing.failure

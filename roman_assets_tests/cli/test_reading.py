@@ -60,7 +60,7 @@ def own_root(installed: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def used(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
     monkeypatch.setenv(DATA_ROOT_VARIABLE, str(root.path))
     monkeypatch.delenv(ROLE_VARIABLE, raising=False)
-    monkeypatch.setattr(archive_reader, "_PAUSES", (0.0,))
+    monkeypatch.setattr(archive_reader, "PAUSES", (0.0,))
     return root
 
 

@@ -69,7 +69,7 @@ def root(shared: ArchiveReader, tmp_path: Path) -> DataRoot:
 
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_reader, "_PAUSES", (0.0, 0.01))
+    monkeypatch.setattr(archive_reader, "PAUSES", (0.0, 0.01))
 
 
 def names(found: pd.DataFrame) -> set[str]:
@@ -245,7 +245,7 @@ def test_content_that_is_a_moment_ahead_of_the_registry_is_waited_for(
     root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = open_archive(root.path)
-    monkeypatch.setattr(archive_reader, "_PAUSES", (0.0, 1.0))
+    monkeypatch.setattr(archive_reader, "PAUSES", (0.0, 1.0))
     publish(root, {CAL: b"image 3"}, 9)
     public = archive.path(CAL)
     public.unlink()

@@ -100,7 +100,7 @@ def test_a_new_generation_is_served_without_a_restart(tmp_path: Path) -> None:
 def test_bytes_that_differ_from_the_registry_are_not_handed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_files, "_PAUSES", (0.0, 0.01))
+    monkeypatch.setattr(public_files, "PAUSES", (0.0, 0.01))
     root = small_archive(tmp_path / "data")
     path = FileArchive(root).public_path(ProductName.parse(CAL))
     damage(path, b"image X")

@@ -19,7 +19,7 @@ from roman_assets.registry.store.tiers import NEWEST, quoted, row_of
 _SMALLEST = 4 << 20
 _GROWTH = 16
 _MEMORY = "4GB"
-_SORTED_AT_ONCE = 1_000_000
+SORTED_AT_ONCE = 1_000_000
 """Rows of a merge: some 0.7 kB each, several times over while they are sorted."""
 
 
@@ -81,7 +81,7 @@ def _slices(
     first = f'"{table.order[0]}"'
     rows = " union all ".join(f'select {first} from "{tier}".{table.name}' for tier in tiers)
     (count,) = row_of(connection, f"select count(*) from ({rows})")
-    parts = -(-count // _SORTED_AT_ONCE)
+    parts = -(-count // SORTED_AT_ONCE)
     if parts <= 1:
         yield "true"
         return

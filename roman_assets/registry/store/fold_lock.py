@@ -35,7 +35,9 @@ PATIENCE = 900.0
 _LOCK = "fold"
 _LEASE_OBJECT = "fold.lease.json"
 _INSTALLATION = "installation.id"
-_LOOKS = 0.25
+LOOKS = 0.25
+"""Between two looks at a lease that another machine has, s."""
+
 _TOLD_AFTER = 10.0
 _log = logging.getLogger(__name__)
 
@@ -157,7 +159,7 @@ class _Lease:
                     f"{state.holder}. Remedy: see what it does; the committed records are safe, "
                     "and the next fold finishes"
                 )
-            time.sleep(_LOOKS)
+            time.sleep(LOOKS)
 
     def confirm(self) -> None:
         """Renew the lease, which only its holder can."""

@@ -29,7 +29,7 @@ from roman_assets.registry.store.tiers import NEWEST, TieredDatabase
 
 _READ_ONLY = 0o444
 _NO_ROWS: Rows = MappingProxyType({})
-_FULL = 4 << 20
+FULL = 4 << 20
 """Bytes of a tier from which on the next fold begins another."""
 
 
@@ -190,4 +190,4 @@ def newest_to_copy(root: DataRoot, tiers: Sequence[str]) -> str | None:
 
 def is_full(root: DataRoot, tier: str) -> bool:
     """Return whether folds leave a tier as it is and begin another."""
-    return tier_path(root, tier).stat().st_size >= _FULL
+    return tier_path(root, tier).stat().st_size >= FULL

@@ -119,7 +119,7 @@ def resultants(
         np.minimum(mean, response.saturation * np.float32(1.05), out=mean)
         noise = rng.standard_normal(response.shape, dtype=np.float32)
         mean += noise * response.read_noise / np.float32(np.sqrt(len(reads)))
-    _add_dark_decay(means, response, table)
+    add_dark_decay(means, response, table)
     np.rint(means, out=means)
     np.clip(means, 0, 65535, out=means)
     return means.astype(np.uint16)
@@ -138,9 +138,20 @@ def reference_output(
     return level
 
 
-def _add_dark_decay(
+def add_dark_decay(
     means: NDArray[np.float32], response: DetectorResponse, table: MultiAccumTable
 ) -> None:
+    """Add the signal after reset, which decays from read to read, to the means of a dark.
+
+    Parameters
+    ----------
+    means
+        DN by resultant, shape (resultants, rows, columns); changed in place.
+    response
+        Of the detector; says amplitude and time constant of the decay.
+    table
+        Which reads are averaged.
+    """
     amplitude, time_constant = response.dark_decay
     if not amplitude:
         return

@@ -271,7 +271,7 @@ def test_a_database_damaged_anywhere_is_made_again_when_it_shows(root, place):
 def test_a_tier_that_another_program_writes_to_is_named_and_kept(root, monkeypatch):
     commit(root, {cal(1): b"a"})
     fold(root)
-    monkeypatch.setattr(new_tier_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "FULL", 1)
     (path,) = tiers(root)
     path.chmod(0o644)
     holder = subprocess.Popen(
@@ -361,7 +361,7 @@ def test_a_fold_that_died_is_finished_by_the_next(root, monkeypatch, place, when
     fold(root)
     commit(root, {cal(): b"new"}, committed_at=moment(1))
     whole = getattr(fold_module, place)
-    monkeypatch.setattr(new_tier_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "FULL", 1)
 
     def dying(*arguments, **options):
         if when == "after":

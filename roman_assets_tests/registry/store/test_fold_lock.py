@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[3]
 def short_lease(monkeypatch):
     monkeypatch.setattr(fold_lock_module, "LEASE", 1.0)
     monkeypatch.setattr(fold_lock_module, "RENEWAL", 0.3)
-    monkeypatch.setattr(fold_lock_module, "_LOOKS", 0.02)
+    monkeypatch.setattr(fold_lock_module, "LOOKS", 0.02)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from obstore.store import S3Store
 
 from roman_assets.access import Role
+from roman_assets.archive.object_archive import ObjectArchive
 from roman_assets.archive.object_store import ObjectStore
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.archive.store import Archive
@@ -60,7 +61,7 @@ def plain(object_store):
 def short_lease(monkeypatch):
     monkeypatch.setattr(fold_lock_module, "LEASE", 0.5)
     monkeypatch.setattr(fold_lock_module, "RENEWAL", 0.15)
-    monkeypatch.setattr(fold_lock_module, "_LOOKS", 0.02)
+    monkeypatch.setattr(fold_lock_module, "LOOKS", 0.02)
 
 
 def faults(root, **options):
@@ -160,14 +161,15 @@ def test_a_machine_that_stalls_while_it_folds_publishes_nothing_stale(
     one, two = hosts
     publish_associations(one, {1: "old"})
     monkeypatch.setattr(fold_lock_module, "RENEWAL", 3600.0)
-    link = fold_module._link
+    show, stalled = ObjectArchive.show, []
 
-    def stall(root, contents, fence):
-        if root == one:
+    def stall(archive, contents, fence):
+        if not stalled:
+            stalled.append(archive)
             publish_associations(two, {1: "newest"})
-        return link(root, contents, fence)
+        return show(archive, contents, fence)
 
-    monkeypatch.setattr(fold_module, "_link", stall)
+    monkeypatch.setattr(ObjectArchive, "show", stall)
     with pytest.raises(PassingFaultError, match="another machine"):
         publish_associations(one, {1: "new"})
     assert b'"newest"' in public_content(one)[association(1)]
@@ -207,7 +209,7 @@ def test_general_users_need_no_more_than_the_public_trees(hosts, tmp_path, monke
 
 
 def test_many_folds_leave_few_segments(hosts, monkeypatch):
-    monkeypatch.setattr("roman_assets.records.journal._MERGED_AT", 2)
+    monkeypatch.setattr("roman_assets.records.journal.MERGED_AT", 2)
     for number in range(4):
         publish_associations(hosts[number % 2], {1: str(number)})
     assert len(Journal(hosts[0]).segments()) == 2
@@ -317,7 +319,7 @@ def test_who_cannot_reach_the_store_is_told_and_what_is_published_stays(hosts, m
     publish_associations(hosts[0], {1: "a"})
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        patch.setattr("roman_assets.archive.object_store._RETRIES", {"max_retries": 0})
+        patch.setattr("roman_assets.archive.object_store.RETRIES", {"max_retries": 0})
         for work in (
             lambda: Registry(hosts[0]).products.find(),
             lambda: publish_associations(hosts[0], {1: "b"}),

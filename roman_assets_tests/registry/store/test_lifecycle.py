@@ -170,7 +170,7 @@ class Lifecycle(RuleBasedStateMachine):
         ):
             patch = mock.patch.object(module, decision, getattr(self.tiering, decision))
             self.patches.enter_context(patch)
-        self.patches.enter_context(mock.patch.object(compaction_module, "_SORTED_AT_ONCE", 3))
+        self.patches.enter_context(mock.patch.object(compaction_module, "SORTED_AT_ONCE", 3))
         self.patches.enter_context(mock.patch.object(fold_module, "MOST_BYTES", MOST_BYTES))
         self.visible = 0
         self.certain = True

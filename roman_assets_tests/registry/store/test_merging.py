@@ -38,7 +38,7 @@ PROJECT = Path(__file__).parents[3]
 
 @pytest.fixture
 def every_fold_fills_a_tier(monkeypatch):
-    monkeypatch.setattr(new_tier_module, "_FULL", 1)
+    monkeypatch.setattr(new_tier_module, "FULL", 1)
     monkeypatch.setattr(fold_module, "MOST_BYTES", 0)
 
 
@@ -110,8 +110,8 @@ MERGE = """
 import os, signal, sys
 from pathlib import Path
 from roman_assets.data_root import DataRoot
-from roman_assets.registry import merging, new_tier
-new_tier._FULL = 1
+from roman_assets.registry.store import merging, new_tier
+new_tier.FULL = 1
 fill = merging.fill_merged
 def stop(*arguments):
     merging.fill_merged = fill

@@ -174,7 +174,7 @@ def test_what_only_operations_may_know_is_refused_by_name(root: DataRoot) -> Non
 def test_a_lost_public_registry_is_published_by_the_next_fold(
     root: DataRoot, monkeypatch: pytest.MonkeyPatch, lost: str, full: int
 ) -> None:
-    monkeypatch.setattr(new_tier_module, "_FULL", full)
+    monkeypatch.setattr(new_tier_module, "FULL", full)
     for path in root.public_registry.glob(lost):
         path.unlink()
     fold(root)

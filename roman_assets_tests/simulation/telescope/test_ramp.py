@@ -8,7 +8,7 @@ from roman_assets.simulation.telescope.effective_psf import EpsfGrid, effective_
 from roman_assets.simulation.telescope.light import ILLUMINATION, electron_rates
 from roman_assets.simulation.telescope.multiaccum import ma_table
 from roman_assets.simulation.telescope.point_spread import PointSpread, pixel_positions
-from roman_assets.simulation.telescope.ramp import _add_dark_decay, reference_output, resultants
+from roman_assets.simulation.telescope.ramp import add_dark_decay, reference_output, resultants
 from roman_assets.simulation.telescope.response import DetectorResponse
 from roman_assets.simulation.telescope.scene import FILTERS, Scene, SkyCircle
 
@@ -171,7 +171,7 @@ def test_the_signal_after_reset_is_what_romancal_subtracts():
     table = ma_table(3)
     whole = SimpleNamespace(dark_decay=(0.8, 23.0), shape=(4096, 4096), detector="WFI04")
     means = np.zeros((table.nresultants, 4096, 4096), dtype=np.float32)
-    _add_dark_decay(means, whole, table)
+    add_dark_decay(means, whole, table)
     assert means[0].max() > 0.5
     subtract_dark_decay(means, 0.8, 23.0, table.frame_time, table.read_pattern, 4)
     assert np.abs(means).max() < 1e-5
