@@ -40,7 +40,8 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(SOURCE / "roman_assets" / name, package)
     for name in ("pyproject.toml", ".gitignore", ".gitattributes", ".git_archival.txt"):
         shutil.copy(PYPROJECT.parent / name, place)
-    shutil.copy(PYPROJECT.parent / "LICENSE", place)
+    for name in ("LICENSE", "dagster.yaml", "workspace.yaml"):
+        shutil.copy(PYPROJECT.parent / name, place)
     (place / "README.md").write_text("short")
     git(place, "init", "-q")
     git(place, "add", "--all")
@@ -133,6 +134,12 @@ def test_a_tarball_of_a_commit_installs_and_knows_it(checkout: Path, tmp_path: P
 def test_a_copy_of_the_sources_without_git_installs(checkout: Path, tmp_path: Path) -> None:
     shutil.rmtree(checkout / ".git")
     assert built(checkout, tmp_path) == ["0.1.0", "None", "None"]
+
+
+def test_an_installation_brings_the_settings_of_dagster(checkout: Path, tmp_path: Path) -> None:
+    built(checkout, tmp_path)
+    settings = {path.name for path in (tmp_path / "installed").glob("share/roman-assets/*")}
+    assert settings == {"dagster.yaml", "workspace.yaml"}
 
 
 def test_the_command_line_states_version_and_commit() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -112,6 +114,23 @@ app.command(rich_help_panel="Look after archive and registry")(upkeep.rebuild)
 app.command(rich_help_panel="Look after archive and registry")(upkeep.merge)
 
 
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "galsim": "simulation",
+        "openpyxl": "simulation",
+        "pysiaf": "simulation",
+        "roman_technical_information": "simulation",
+        "romanisim": "simulation",
+        "specreduce": "simulation",
+        "dagster_celery": "celery",
+        "dagster_postgres": "postgres",
+        "nats": "nats",
+        "opentelemetry": "telemetry",
+    }
+)
+"""The extra that brings a library which not every installation has."""
+
+
 def main() -> None:
     """Run the command line; an error of ours is one clear line and exit status 1."""
     # Dagster's storage configures the logging of its migrations itself, to the terminal.
@@ -119,5 +138,17 @@ def main() -> None:
     try:
         app()
     except PlatformError as error:
-        typer.secho(f"roman-assets: {error}", fg="red", err=True)
-        sys.exit(1)
+        _end_with(str(error))
+    except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        _end_with(
+            f"this needs {library}, which is not installed. "
+            f"Remedy: pip install 'roman-assets[{EXTRAS[library]}]'"
+        )
+
+
+def _end_with(message: str) -> None:
+    typer.secho(f"roman-assets: {message}", fg="red", err=True)
+    sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from pathlib import Path
 
 from roman_assets.archive.durability import locked, make_directory, private_directory
@@ -24,8 +25,14 @@ the parallel work is done by processes, not by threads of numerical libraries.""
 
 
 def project_directory() -> Path:
-    """Return the directory of ``dagster.yaml`` and ``workspace.yaml``: the project's top level."""
-    return Path(__file__).resolve().parents[3]
+    """Return the directory of ``dagster.yaml`` and ``workspace.yaml``.
+
+    In a checkout it is the top level; an installation from a wheel has them in ``share/``.
+    """
+    checkout = Path(__file__).resolve().parents[3]
+    if (checkout / INSTANCE_FILE).is_file():
+        return checkout
+    return Path(sysconfig.get_path("data")) / "share" / "roman-assets"
 
 
 def workspace_file() -> Path:
@@ -63,7 +70,7 @@ def prepare_dagster_home(root: DataRoot) -> Path:
             settings,
             INSTANCE_FILE,
             "Dagster's instance settings are missing",
-            "install the project in editable mode from its checkout",
+            "install the package again: it brings the file",
         )
     from dagster import DagsterInstance
 
