@@ -80,10 +80,14 @@ WHOLE_DETECTORS: ProcessingTimes = MappingProxyType(
             (4.5,), "docs/performance.md: whole detector of 8 resultants", parallel=False
         ),
         Step.EXPOSURE: StepTime(
-            (204.0, 207.0), "docs/performance.md: CPU time of one whole detector, platform"
+            (44.4, 47.3), "docs/performance.md: CPU time of whole detectors, with accelerations"
         ),
         Step.VISIT: StepTime(
-            (87.0,), "docs/rehearsal.md: one skycell of two whole L2 images"
+            (
+                8.9, 10.1, 10.2, 11.0, 14.0, 14.6, 16.6, 17.2, 19.1, 19.4, 21.2, 25.1, 27.4, 27.4,
+                34.3,
+            ),
+            "docs/rehearsal.md: the skycells of a visit of two exposures, native scale",
         ),
     }
 )  # fmt: skip
