@@ -122,10 +122,6 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "roman_technical_information": "simulation",
         "romanisim": "simulation",
         "specreduce": "simulation",
-        "dagster_celery": "celery",
-        "dagster_postgres": "postgres",
-        "nats": "nats",
-        "opentelemetry": "telemetry",
     }
 )
 """The extra that brings a library which not every installation has."""

@@ -52,8 +52,8 @@ class RehearsalReport:
     @classmethod
     def of(cls, rehearsal: Rehearsal, sizing: Sizing | None, directory: Path | None) -> Self:
         """Read the ledger of a rehearsal, and draw the picture if there is a directory for it."""
-        with rehearsal.registry() as connection:
-            levels = verdicts(connection, rehearsal.end)
+        with rehearsal.ledger() as connection:
+            levels = verdicts(connection)
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
                 draw(rehearsal, connection, directory / PICTURE)

@@ -60,6 +60,9 @@ def rehearse(
     survey: Annotated[Survey, typer.Option(case_sensitive=False)] = Survey.GAS,
     program: Annotated[int, typer.Option(min=1, max=99999)] = 1,
     visits: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="The plan so many times, one after the other.")
+    ] = 1,
     detectors: Annotated[
         str, typer.Option(metavar="WFInn,...", help="Detectors to read out, or all.")
     ] = "all",
@@ -131,8 +134,9 @@ def rehearse(
     )
     platform = _platform(workers or workers_per_machine, workers_per_machine, concurrent_runs)
     with status("reading the plan"):
+        observations = _observations(plan_table, program, survey, start, detectors, visits)
         scenario = Scenario(
-            _observations(plan_table, program, survey, start, detectors, visits),
+            observations if repeat == 1 else observations.repeated(repeat),
             rates,
             seed,
             downlink,

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from roman_assets.registry.engine import EVENT_COLUMNS, insert_records
 from roman_assets.rehearsal.fault import Faults
 from roman_assets.rehearsal.ground import Receipts
 from roman_assets.rehearsal.planned_work import Observations
-from roman_assets.rehearsal.replay import Ending, ReplayLog
+from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
 
 _OUTCOMES = {
     Ending.FINISHED: Outcome.FINISHED,
@@ -49,7 +50,63 @@ _ERRORS = {
 _MICROSECONDS = 1_000_000
 
 
-def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.DuckDBPyConnection:
+VISITS_OF_A_PART = 15_000
+"""A month of a survey: the ledger of its products takes some gigabyte."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some visits of a rehearsal: no deadline of theirs depends on another visit.
+
+    Parameters
+    ----------
+    visits, exposures
+        Their numbers, and those of their exposures.
+    attempts
+        What was tried of them, with its number in the log.
+    """
+
+    visits: NDArray[np.int64]
+    exposures: NDArray[np.int64]
+    attempts: Sequence[tuple[int, Attempt]]
+
+
+def parts(
+    log: ReplayLog, observations: Observations, most_visits: int = VISITS_OF_A_PART
+) -> list[Part]:
+    """Divide what happened by visits, so that each part fits into memory as rows.
+
+    Parameters
+    ----------
+    log
+        What happened.
+    observations
+        The plan.
+    most_visits
+        Of a part.
+    """
+    visit_of = observations.visit_of
+    numbers = np.arange(len(observations.visits))
+    count = math.ceil(len(numbers) / most_visits)
+    attempts: list[list[tuple[int, Attempt]]] = [[] for _ in range(count)]
+    part_of_exposure = (visit_of // most_visits).tolist()
+    for number, one in enumerate(log.attempts):
+        at_visit = one.step is Step.VISIT
+        part = one.partition // most_visits if at_visit else part_of_exposure[one.partition]
+        attempts[part].append((number, one))
+    return [
+        Part(
+            numbers[part * most_visits : (part + 1) * most_visits],
+            np.flatnonzero(visit_of // most_visits == part),
+            attempts[part],
+        )
+        for part in range(count)
+    ]
+
+
+def registry_of(
+    log: ReplayLog, faults: Faults, receipts: Receipts, part: Part | None = None
+) -> duckdb.DuckDBPyConnection:
     """Return a registry as if the platform had made what a rehearsal made.
 
     Parameters
@@ -60,6 +117,8 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         The plan, and what went wrong.
     receipts
         When what was received.
+    part
+        Only that part of it; everything by default.
 
     Returns
     -------
@@ -67,16 +126,19 @@ def registry_of(log: ReplayLog, faults: Faults, receipts: Receipts) -> duckdb.Du
         In memory, with the registry's own schema. Columns that no deadline depends on (hashes,
         sizes, footprints) are null.
     """
+    if part is None:
+        observations = faults.observations
+        (part,) = parts(log, observations, len(observations.visits))
     spill = Path(tempfile.gettempdir()) / f"roman-assets-{uuid.uuid4().hex}"
     connection = open_database(":memory:", spill)
     create_tables(connection)
     connection.execute("create schema rehearsed")
     for name, table in (
         ("kinds", _kinds()),
-        ("exposures", _exposures(log, faults, receipts)),
-        ("visits", _visits(faults.observations)),
-        ("tries", _tries(log, faults.observations)),
-        ("mosaics", _mosaics(log, faults.observations)),
+        ("exposures", _exposures(log, faults, receipts, part.exposures)),
+        ("visits", _visits(faults.observations, part.visits)),
+        ("tries", _tries(part, faults.observations)),
+        ("mosaics", _mosaics(part, faults.observations)),
     ):
         connection.register("incoming", table)
         connection.execute(f"create table rehearsed.{name} as from incoming")
@@ -106,14 +168,15 @@ def _kinds() -> pa.Table:
     )
 
 
-def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
-    """Return the executed exposures and when what of them was received before the end."""
+def _exposures(
+    log: ReplayLog, faults: Faults, receipts: Receipts, numbers: NDArray[np.int64]
+) -> pa.Table:
+    """Return the executed ones of some exposures, and what was received of them before the end."""
     observations = faults.observations
-    planned = observations.exposures
-    failed = faults.failed_detectors.tolist()
-    truncated = _truncated(faults)
+    planned = [observations.exposures[number] for number in numbers.tolist()]
+    failed = faults.failed_detectors[numbers].tolist()
     columns: dict[str, Any] = {
-        "number": np.arange(len(planned)),
+        "number": numbers,
         "partition": [str(one.exposure) for one in planned],
         "visit": [str(one.exposure.visit) for one in planned],
         "program": [one.exposure.visit.program for one in planned],
@@ -126,16 +189,16 @@ def _exposures(log: ReplayLog, faults: Faults, receipts: Receipts) -> pa.Table:
             for one, flags in zip(planned, failed, strict=True)
         ],
         "nexposures": [one.nexposures for one in planned],
-        "truncated": truncated,
-        "execution_end": _moments(observations, observations.end),
-        "first_packet": _moments(observations, receipts.first_packet, log.end),
-        "last_packet": _moments(observations, receipts.last_packet, log.end),
-        "ancillary": _moments(observations, receipts.ancillary, log.end),
-        "all_received": _moments(observations, receipts.all_received, log.end),
+        "truncated": _truncated(faults)[numbers],
+        "execution_end": _moments(observations, observations.end[numbers]),
+        "first_packet": _moments(observations, receipts.first_packet[numbers], log.end),
+        "last_packet": _moments(observations, receipts.last_packet[numbers], log.end),
+        "ancillary": _moments(observations, receipts.ancillary[numbers], log.end),
+        "all_received": _moments(observations, receipts.all_received[numbers], log.end),
         # exposures are received whole or not at all
         "cut_off": pa.nulls(len(planned), pa.timestamp("us", "UTC")),
     }
-    return pa.table(columns).filter(pa.array(faults.executed))
+    return pa.table(columns).filter(pa.array(faults.executed[numbers]))
 
 
 def _truncated(faults: Faults) -> NDArray[np.bool_]:
@@ -146,12 +209,15 @@ def _truncated(faults: Faults) -> NDArray[np.bool_]:
     return cut[observations.visit_of]
 
 
-def _visits(observations: Observations) -> pa.Table:
-    """Return the visits with the facts they share with their exposures."""
-    first = [observations.exposures[visit.members[0]] for visit in observations.visits]
+def _visits(observations: Observations, numbers: NDArray[np.int64]) -> pa.Table:
+    """Return visits with the facts they share with their exposures."""
+    first = [
+        observations.exposures[observations.visits[number].members[0]]
+        for number in numbers.tolist()
+    ]
     return pa.table(
         {
-            "number": np.arange(len(first)),
+            "number": numbers,
             "partition": [str(one.exposure.visit) for one in first],
             "program": [one.exposure.visit.program for one in first],
             "grouping": [one.exposure.visit.grouping for one in first],
@@ -162,15 +228,15 @@ def _visits(observations: Observations) -> pa.Table:
     )
 
 
-def _tries(log: ReplayLog, observations: Observations) -> pa.Table:
+def _tries(part: Part, observations: Observations) -> pa.Table:
     """Return the attempts with their commit records; each has its own."""
-    attempts = log.attempts
+    attempts = [one for _, one in part.attempts]
     return pa.table(
         {
-            "record_id": [_record_id(number) for number in range(len(attempts))],
+            "record_id": pa.array([_record_id(number) for number, _ in part.attempts], pa.string()),
             "step": pa.array([str(one.step) for one in attempts], pa.string()),
             "number": pa.array([one.partition for one in attempts], pa.int64()),
-            "run_id": [f"run-{one.run:08d}" for one in attempts],
+            "run_id": pa.array([f"run-{one.run:08d}" for one in attempts], pa.string()),
             "outcome": pa.array([str(_OUTCOMES[one.ending]) for one in attempts], pa.string()),
             "error": pa.array([_ERRORS.get(one.ending, "") for one in attempts], pa.string()),
             "last_try": pa.array([one.last_try for one in attempts], pa.bool_()),
@@ -181,11 +247,11 @@ def _tries(log: ReplayLog, observations: Observations) -> pa.Table:
     )
 
 
-def _mosaics(log: ReplayLog, observations: Observations) -> pa.Table:
+def _mosaics(part: Part, observations: Observations) -> pa.Table:
     """Return the skycells that each publication of a visit has made."""
     made = [
         (_record_id(number), sorted(observations.skycells_of_visit(one.partition, one.fresh)))
-        for number, one in enumerate(log.attempts)
+        for number, one in part.attempts
         if one.step is Step.VISIT and one.ending is Ending.FINISHED
     ]
     counts = [len(cells) for _, cells in made]

@@ -50,7 +50,7 @@ def draw(rehearsal: Rehearsal, connection: duckdb.DuckDBPyConnection, path: Path
     rehearsal
         What was replayed.
     connection
-        On its registry, after `roman_assets.rehearsal.verdict.verdicts` has read it.
+        On its ledger (`Rehearsal.ledger`).
     path
         The PNG to write.
     """

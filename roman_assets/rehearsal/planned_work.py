@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cache, cached_property
 from typing import Protocol
 
@@ -20,6 +20,9 @@ from roman_assets.products.observation import (
     Survey,
     VisitId,
 )
+
+_EXECUTION_PLANS = 100
+"""The numbers that an execution plan may have."""
 
 
 class Readout(Protocol):
@@ -89,6 +92,65 @@ class Visit:
     kinds: tuple[ProductKind, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A planned exposure, once more and later.
+
+    Parameters
+    ----------
+    planned
+        The exposure as planned.
+    exposure
+        Its identity in this repetition.
+    later
+        How much later it is.
+    """
+
+    planned: Planned
+    exposure: ExposureId
+    later: timedelta
+
+    @property
+    def survey(self) -> Survey:
+        """The survey of its program."""
+        return self.planned.survey
+
+    @property
+    def exposure_type(self) -> ExposureType:
+        """As in ``meta.exposure.type``."""
+        return self.planned.exposure_type
+
+    @property
+    def optical_element(self) -> OpticalElement:
+        """Filter, grism, prism or dark."""
+        return self.planned.optical_element
+
+    @property
+    def start(self) -> datetime:
+        """Start of the exposure (UTC)."""
+        return self.planned.start + self.later
+
+    @property
+    def end(self) -> datetime:
+        """End of the last read (UTC)."""
+        return self.planned.end + self.later
+
+    @property
+    def nexposures(self) -> int:
+        """Planned exposures of the visit."""
+        return self.planned.nexposures
+
+    @property
+    def detectors(self) -> Sequence[str]:
+        """Detectors that are read out."""
+        return self.planned.detectors
+
+    @property
+    def ma_table(self) -> Readout:
+        """How they are read."""
+        return self.planned.ma_table
+
+
 @dataclass(frozen=True)
 class Observations:
     """The exposures of a plan in order of execution, with what is expected of them.
@@ -120,6 +182,45 @@ class Observations:
         """Order the rows of a plan by execution."""
         ordered = tuple(sorted(exposures, key=lambda planned: planned.start))
         return cls(ordered, tuple(skycells[planned.exposure] for planned in ordered))
+
+    def repeated(self, times: int) -> Observations:
+        """Return the plan so many times, one after the other.
+
+        Repetitions differ in the execution plan of their visits, and begin when the one before has
+        ended.
+
+        Raises
+        ------
+        BadInputError
+            If a repetition would have no number of its own.
+        """
+        plans = {one.exposure.visit.execution_plan for one in self.exposures}
+        numbers = max(plans) - min(plans) + 1
+        if not 1 <= times <= _EXECUTION_PLANS // numbers:
+            raise BadInputError(
+                "plan", "repeat", f"{times} repetitions cannot be told from each other",
+                f"repeat it at most {_EXECUTION_PLANS // numbers} times: execution plans have two "
+                "digits",
+            )  # fmt: skip
+        period = max(one.end for one in self.exposures) - self.epoch
+        repeated: list[Planned] = []
+        for number in range(times):
+            visits = {
+                one.visit: replace(
+                    one.visit,
+                    execution_plan=one.visit.execution_plan - min(plans) + number * numbers,
+                )
+                for one in self.visits
+            }
+            repeated += [
+                Repetition(
+                    one,
+                    ExposureId(visits[one.exposure.visit], one.exposure.exposure),
+                    number * period,
+                )
+                for one in self.exposures
+            ]
+        return Observations(tuple(repeated), self.skycells * times)
 
     @cached_property
     def epoch(self) -> datetime:
@@ -168,10 +269,7 @@ class Observations:
     @cached_property
     def levels(self) -> tuple[frozenset[Level], ...]:
         """The levels that wait for an exposure: its own and those of its visit, by exposure."""
-        return tuple(
-            frozenset(kind.due_level for step in SOC_STEPS for kind in self.kinds(number, step))
-            for number in range(len(self.exposures))
-        )
+        return tuple(_levels(planned.survey, planned.exposure_type) for planned in self.exposures)
 
     def skycells_of_visit(self, visit: int, members: int) -> frozenset[str]:
         """Return the skycells that exposures of a visit touch, given as bits of their places."""
@@ -187,6 +285,13 @@ class Observations:
 
     def _seconds(self, times: Iterable[datetime]) -> NDArray[np.float64]:
         return np.array([(time - self.epoch).total_seconds() for time in times])
+
+
+@cache
+def _levels(survey: Survey, exposure_type: ExposureType) -> frozenset[Level]:
+    return frozenset(
+        kind.due_level for step in SOC_STEPS for kind in _kinds(survey, exposure_type, step)
+    )
 
 
 @cache

@@ -13,7 +13,7 @@ from roman_assets.products.deadline import DEADLINES, Deadline
 from roman_assets.products.kind import Level, Maker, Step
 from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.registry.ledger import define_ledger
-from roman_assets.rehearsal.facts import registry_of
+from roman_assets.rehearsal.facts import VISITS_OF_A_PART, Part, parts, registry_of
 from roman_assets.rehearsal.fault import FaultRates, Faults
 from roman_assets.rehearsal.ground import Downlink, Receipts, receipts
 from roman_assets.rehearsal.planned_work import Observations
@@ -21,6 +21,7 @@ from roman_assets.rehearsal.processing import WHOLE_DETECTORS, ProcessingTimes
 from roman_assets.rehearsal.replay import Replay, ReplayLog
 from roman_assets.rehearsal.run_queue import Platform
 from roman_assets.rehearsal.sizing import DeadlineCount, Sizing, fewest_machines
+from roman_assets.rehearsal.verdict import add_groups, groups
 
 _A_SECOND = timedelta(seconds=1)
 
@@ -124,8 +125,33 @@ class Rehearsal:
         """The moment (UTC) for which the ledger is read: everything has fallen due."""
         return self.scenario.observations.epoch + timedelta(seconds=self.log.end) + _A_SECOND
 
-    def registry(self) -> duckdb.DuckDBPyConnection:
-        """Return the in-memory registry that the rehearsal leaves, with the ledger defined."""
-        connection = registry_of(self.log, self.scenario.faults, self.scenario.receipts)
+    def registry(self, part: Part | None = None) -> duckdb.DuckDBPyConnection:
+        """Return the in-memory registry that the rehearsal leaves, with the ledger defined.
+
+        Parameters
+        ----------
+        part
+            Of some visits only; of all by default.
+        """
+        connection = registry_of(self.log, self.scenario.faults, self.scenario.receipts, part)
         define_ledger(connection, self.scenario.deadlines, frozenset({Maker.SOC}))
         return connection
+
+    def ledger(self, most_visits: int = VISITS_OF_A_PART) -> duckdb.DuckDBPyConnection:
+        """Read the ledger, part by part, so that years of a survey fit into memory.
+
+        Parameters
+        ----------
+        most_visits
+            Whose products are rows at a time; the result does not depend on it.
+
+        Returns
+        -------
+        duckdb.DuckDBPyConnection
+            On the rows that `roman_assets.rehearsal.verdict.verdicts` counts.
+        """
+        found = duckdb.connect()
+        for part in parts(self.log, self.scenario.observations, most_visits):
+            with self.registry(part) as connection:
+                add_groups(found, groups(connection, self.end))
+        return found

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from roman_assets.products.deadline import Blame, ProductState
 from roman_assets.products.kind import Level
@@ -20,6 +21,12 @@ MISSED: tuple[ProductState, ...] = (
     ProductState.MADE_LATE, ProductState.OVERDUE, ProductState.FAILED,
 )  # fmt: skip
 """States of products whose deadline is missed."""
+
+_COUNTED = (
+    "survey", "level", "products", "state", "first", "due", "made", "margin_hours", "blame",
+    *(f"{blame}_hours" for blame in Blame),
+)  # fmt: skip
+"""What of the ledger's columns is counted and drawn."""
 
 _DECIDED = (ProductState.MADE_IN_TIME, *MISSED)
 
@@ -82,8 +89,8 @@ class LevelVerdict:
         return self.kept + self.missed + self.without_deadline
 
 
-def verdicts(connection: duckdb.DuckDBPyConnection, moment: datetime) -> tuple[LevelVerdict, ...]:
-    """Read the ledger of a registry.
+def groups(connection: duckdb.DuckDBPyConnection, moment: datetime) -> pa.Table:
+    """Read the ledger of a registry: one row for products that share a fate.
 
     Parameters
     ----------
@@ -91,15 +98,44 @@ def verdicts(connection: duckdb.DuckDBPyConnection, moment: datetime) -> tuple[L
         On a registry on which the ledger is defined.
     moment
         The present (UTC).
+    """
+    columns = ", ".join(_COUNTED)
+    found: pa.Table = connection.execute(
+        f"select {columns} from {GROUPS}($moment)",  # noqa: S608
+        {"moment": moment},
+    ).to_arrow_table()
+    return found
+
+
+def add_groups(connection: duckdb.DuckDBPyConnection, found: pa.Table) -> None:
+    """Add rows of a ledger to those that `verdicts` counts.
+
+    Parameters
+    ----------
+    connection
+        On a database of its own.
+    found
+        What `groups` has read.
+    """
+    connection.register("incoming", found)
+    connection.execute("create table if not exists rehearsed as from incoming limit 0")
+    connection.execute("insert into rehearsed by name from incoming")
+    connection.unregister("incoming")
+
+
+def verdicts(connection: duckdb.DuckDBPyConnection) -> tuple[LevelVerdict, ...]:
+    """Count what the ledger says, by survey and level.
+
+    Parameters
+    ----------
+    connection
+        On a database with rows of `add_groups`.
 
     Returns
     -------
     tuple of LevelVerdict
         By survey and level, in order.
     """
-    connection.execute(
-        f"create or replace temp table rehearsed as from {GROUPS}($moment)", {"moment": moment}
-    )
     keys = connection.execute(
         "select distinct survey, level from rehearsed order by survey, level"
     ).fetchall()

@@ -32,7 +32,7 @@ COMMAND = WITHOUT + "from roman_assets.cli import main; main()"
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    absent = ",".join(library for library, extra in EXTRAS.items() if extra != "telemetry")
+    absent = ",".join(EXTRAS)
     return subprocess.run(
         [sys.executable, "-c", program, absent, *arguments],
         env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "300"},

@@ -61,8 +61,8 @@ def test_the_summary_agrees_with_a_recount_at_any_rate_of_faults(rate: float) ->
         night([2] * 150, spacing_s=400), FaultRates.all_at(rate), 7, times=times(60, 3600, 3600)
     )
     rehearsal = scenario.rehearse(machines(40))
-    with rehearsal.registry() as connection:
-        levels = verdicts(connection, rehearsal.end)
+    with rehearsal.ledger() as connection:
+        levels = verdicts(connection)
     totals = Counter(verdict for *_, verdict in recount(rehearsal))
     assert sum(level.kept for level in levels) == totals[KEPT] > 0
     assert sum(level.missed for level in levels) == totals[MISSED] > 0
@@ -70,6 +70,18 @@ def test_the_summary_agrees_with_a_recount_at_any_rate_of_faults(rate: float) ->
     assert sum(level.products for level in levels) == totals.total() - totals["not expected"]
     for level in levels:
         assert sum(level.missed_by_blame.values()) == level.missed
+
+
+@pytest.mark.parametrize("most_visits", [40, 150])
+def test_the_verdicts_do_not_depend_on_how_many_visits_are_read_at_a_time(most_visits: int) -> None:
+    scenario = Scenario(
+        night([2] * 150, spacing_s=400), FaultRates.all_at(0.1), 7, times=times(60, 3600, 3600)
+    )
+    rehearsal = scenario.rehearse(machines(40))
+    with rehearsal.ledger() as whole, rehearsal.ledger(most_visits) as parts:
+        for one, other in zip(verdicts(parts), verdicts(whole), strict=True):
+            assert one.blame_hours == pytest.approx(other.blame_hours)
+            assert replace(one, blame_hours={}) == replace(other, blame_hours={})
 
 
 @settings(deadline=None, max_examples=25)
