@@ -198,7 +198,7 @@ class Observations:
         numbers = max(plans) - min(plans) + 1
         if not 1 <= times <= _EXECUTION_PLANS // numbers:
             raise BadInputError(
-                "plan", "repeat", f"{times} repetitions cannot be told from each other",
+                "plan", "repeat", f"{times} repetitions would share identities",
                 f"repeat it at most {_EXECUTION_PLANS // numbers} times: execution plans have two "
                 "digits",
             )  # fmt: skip
