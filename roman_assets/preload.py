@@ -31,7 +31,7 @@ import roman_assets.calibration.common_pointing
 import roman_assets.calibration.detector
 import roman_assets.mosaic.skycell  # noqa: F401
 from roman_assets.acceleration.accelerations import available
-from roman_assets.acceleration.installed import Installation, acceleration_wanted
+from roman_assets.acceleration.installed import InstalledAccelerations, acceleration_wanted
 
 LOADED_BY = os.getpid()
 """The process that paid for the imports: in a warm worker, not the worker itself."""
@@ -39,7 +39,7 @@ LOADED_BY = os.getpid()
 # the default, a page of 4 kB, makes asdf put compressed blocks together from thousands of pieces
 asdf.get_config().io_block_size = 2**20
 
-ACCELERATIONS = Installation(available)
+ACCELERATIONS = InstalledAccelerations(available)
 """The upstream functions that this process replaces by faster ones."""
 
 

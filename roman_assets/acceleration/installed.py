@@ -32,7 +32,7 @@ def acceleration_wanted(environment: Mapping[str, str] = os.environ) -> bool:
     return chosen == "on"
 
 
-class Installation:
+class InstalledAccelerations:
     """Accelerations in place of upstream functions in this process.
 
     Parameters

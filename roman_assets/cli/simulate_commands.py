@@ -16,7 +16,7 @@ from roman_assets.data_root import DataRoot
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement, Survey
 
 if TYPE_CHECKING:
-    from roman_assets.simulation.telescope.downlink import Delivery, Loss
+    from roman_assets.simulation.telescope.downlink import DownlinkDelivery, Loss
     from roman_assets.simulation.telescope.survey_plan import VisitPlan
 
 HOURS_BEFORE_NOW = 6
@@ -32,7 +32,7 @@ def downlink(
     *,
     seed: int,
     window: int | None,
-    delivery: Delivery | None = None,
+    delivery: DownlinkDelivery | None = None,
     definitive_ephemeris: bool = False,
     lost: Collection[int] = (),
 ) -> None:
@@ -224,7 +224,7 @@ def _losses(texts: Collection[str]) -> tuple[Loss, ...]:
         raise typer.BadParameter(str(error)) from error
 
 
-def _delivery(name: str, seed: int) -> Delivery:
+def _delivery(name: str, seed: int) -> DownlinkDelivery:
     from roman_assets.simulation.telescope.downlink import DELIVERIES
 
     if name not in DELIVERIES:

@@ -26,7 +26,7 @@ from typing import Generic, Self, TypeVar
 
 from roman_assets.acceleration.installed import (
     ACCELERATION_VARIABLE,
-    Installation,
+    InstalledAccelerations,
     acceleration_wanted,
 )
 from roman_assets.errors import PassingFaultError, PlatformError
@@ -258,7 +258,7 @@ def _begin(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    accelerations: Installation = importlib.import_module(PRELOAD).ACCELERATIONS
+    accelerations: InstalledAccelerations = importlib.import_module(PRELOAD).ACCELERATIONS
     if acceleration_wanted():
         accelerations.install()
     else:

@@ -33,7 +33,7 @@ from roman_assets.registry.engine import EVENT_COLUMNS, insert_records
 from roman_assets.rehearsal.fault import Faults
 from roman_assets.rehearsal.ground import Receipts
 from roman_assets.rehearsal.planned_work import Observations
-from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
+from roman_assets.rehearsal.replay import Ending, RehearsedAttempt, ReplayLog
 
 _OUTCOMES = {
     Ending.FINISHED: Outcome.FINISHED,
@@ -68,7 +68,7 @@ class Part:
 
     visits: NDArray[np.int64]
     exposures: NDArray[np.int64]
-    attempts: Sequence[tuple[int, Attempt]]
+    attempts: Sequence[tuple[int, RehearsedAttempt]]
 
 
 def parts(
@@ -88,7 +88,7 @@ def parts(
     visit_of = observations.visit_of
     numbers = np.arange(len(observations.visits))
     count = math.ceil(len(numbers) / most_visits)
-    attempts: list[list[tuple[int, Attempt]]] = [[] for _ in range(count)]
+    attempts: list[list[tuple[int, RehearsedAttempt]]] = [[] for _ in range(count)]
     part_of_exposure = (visit_of // most_visits).tolist()
     for number, one in enumerate(log.attempts):
         at_visit = one.step is Step.VISIT

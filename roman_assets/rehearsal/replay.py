@@ -43,7 +43,7 @@ class Ending(StrEnum):
     """It had not ended when the rehearsal did."""
 
 
-class Attempt(NamedTuple):
+class RehearsedAttempt(NamedTuple):
     """One try of a step at an exposure or visit; times are seconds after the epoch.
 
     Parameters
@@ -108,7 +108,7 @@ class ReplayLog:
     """
 
     end: float
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[RehearsedAttempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
 
@@ -191,7 +191,7 @@ class Replay:
             Ending.BAD_INPUT: self._refuse,
             Ending.LOST_WORKER: self._lose,
         }
-        self._under_way: dict[int, Attempt] = {}
+        self._under_way: dict[int, RehearsedAttempt] = {}
         self._log = ReplayLog(horizon(faults, receipts, deadlines))
 
     def run(self) -> ReplayLog:
@@ -327,7 +327,7 @@ class Replay:
         seconds = self._duration(step, partition, fresh)
         if ending in (Ending.LOST_WORKER, Ending.PASSING_FAULT):
             seconds *= float(self._progress[step][partition, attempt])
-        self._under_way[number] = Attempt(
+        self._under_way[number] = RehearsedAttempt(
             step, partition, number, run.queued, self._now, self._log.end, Ending.RUNNING,
             members=members, fresh=fresh,
         )  # fmt: skip
@@ -346,7 +346,7 @@ class Replay:
             units, self._platform.workers_per_machine, self._draws[step][partition]
         )
 
-    def _close(self, run: Run, ending: Ending, *, last_try: bool) -> Attempt:
+    def _close(self, run: Run, ending: Ending, *, last_try: bool) -> RehearsedAttempt:
         """Put an attempt on record that ends now, and free its slot of the pool."""
         closed = self._under_way.pop(run.number)._replace(
             ended=self._now, ending=ending, last_try=last_try
@@ -390,7 +390,7 @@ class Replay:
             self._at(self._now + self._response, self._execute_again, number)
         self._end_run(run)
 
-    def _publish(self, attempt: Attempt) -> None:
+    def _publish(self, attempt: RehearsedAttempt) -> None:
         if attempt.step is Step.FORMATTING:
             self._formatted[attempt.partition] = True
         elif attempt.step is Step.EXPOSURE:

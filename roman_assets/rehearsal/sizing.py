@@ -23,7 +23,7 @@ from roman_assets.products.kind import Level, Scope, Step
 from roman_assets.rehearsal.fault import Faults
 from roman_assets.rehearsal.ground import NEVER, Receipts, Times
 from roman_assets.rehearsal.processing import STEPS
-from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
+from roman_assets.rehearsal.replay import Ending, RehearsedAttempt, ReplayLog
 
 UNLIMITED_MACHINES = 1_000_000
 """More than there is ever work for."""
@@ -66,7 +66,7 @@ class DeadlineCount:
                 counts += int(products[made <= due][np.isfinite(made[made <= due])].sum())
         return counts
 
-    def _visits_kept(self, published: Sequence[Attempt]) -> int:
+    def _visits_kept(self, published: Sequence[RehearsedAttempt]) -> int:
         """Count skycells made for the first time, and in time; in order of publication."""
         observations = self.faults.observations
         made: dict[int, frozenset[str]] = {}

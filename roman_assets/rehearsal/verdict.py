@@ -100,9 +100,9 @@ def groups(connection: duckdb.DuckDBPyConnection, moment: datetime) -> pa.Table:
         The present (UTC).
     """
     columns = ", ".join(_COUNTED)
-    found: pa.Table = connection.execute(
+    found: pa.Table = connection.sql(
         f"select {columns} from {GROUPS}($moment)",  # noqa: S608
-        {"moment": moment},
+        params={"moment": moment},
     ).to_arrow_table()
     return found
 

@@ -16,7 +16,7 @@ from roman_assets.acceleration.guest import (
 )
 from roman_assets.acceleration.installed import (
     ACCELERATION_VARIABLE,
-    Installation,
+    InstalledAccelerations,
     acceleration_wanted,
 )
 from roman_assets.errors import PlatformError
@@ -43,7 +43,7 @@ def test_every_acceleration_has_a_text_for_upstream(acceleration: Acceleration) 
 
 def test_installed_accelerations_replace_upstream_until_they_are_removed() -> None:
     before = [acceleration.upstream for acceleration in ALL]
-    installation = Installation(available)
+    installation = InstalledAccelerations(available)
     installation.install()
     installation.install()
     assert installation.active == tuple(acceleration.replaces for acceleration in ALL)
@@ -92,7 +92,7 @@ def test_one_that_fails_its_self_test_is_left_out_with_a_warning(
 ) -> None:
     upstream = EXAMPLE.upstream
     damaged = dataclasses.replace(EXAMPLE, checked_with={"stcal": "1.0"}, **change)  # type: ignore[arg-type]
-    installation = Installation(lambda: [damaged])
+    installation = InstalledAccelerations(lambda: [damaged])
     with caplog.at_level(logging.WARNING):
         installation.install()
     assert installation.active == ()

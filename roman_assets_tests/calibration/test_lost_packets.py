@@ -19,7 +19,7 @@ from roman_assets.products.deadline import utc_now
 from roman_assets.products.name import ProductName
 from roman_assets.products.observation import ExposureId
 from roman_assets.registry.registry import Registry
-from roman_assets.simulation.telescope.downlink import Delivery, Downlink, Loss
+from roman_assets.simulation.telescope.downlink import Downlink, DownlinkDelivery, Loss
 from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
 from roman_assets_tests.support.observed_visit import DETECTOR, Observed
@@ -39,7 +39,9 @@ def opened(observed: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plan = VisitPlan.from_requests(
         [replace(DEMO_REQUESTS[0], dither="NONE")], detectors=(DETECTOR,)
     )
-    (exposure,) = observe(plan, root, delivery=Delivery(losses=(Loss(DETECTOR, 3),)), processes=1)
+    (exposure,) = observe(
+        plan, root, delivery=DownlinkDelivery(losses=(Loss(DETECTOR, 3),)), processes=1
+    )
 
     def open_product(kind: str) -> rdm.DataModel:
         name = f"{exposure}_{DETECTOR.lower()}_f158_{kind}.asdf"

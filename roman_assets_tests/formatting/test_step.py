@@ -27,7 +27,7 @@ from roman_assets.records.journal import Journal
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.finding import FindingKind
 from roman_assets.registry.store.fold import fold
-from roman_assets.simulation.telescope.downlink import Delivery, Downlink
+from roman_assets.simulation.telescope.downlink import Downlink, DownlinkDelivery
 from roman_assets.upkeep.fsck import fsck
 from roman_assets_tests.support.small_products import public_content, record_of
 from roman_assets_tests.support.telemetry_samples import (
@@ -337,7 +337,7 @@ def test_l1_is_reproduced_with_an_ephemeris_of_any_directory(root, orbit, tmp_pa
 
 
 def test_an_incomplete_exposure_makes_nothing_and_says_what_is_missing(root, orbit):
-    downlink = deliver(root, orbit, delivery=Delivery(dropped=0.7, damaged=0.1))
+    downlink = deliver(root, orbit, delivery=DownlinkDelivery(dropped=0.7, damaged=0.1))
     with pytest.raises(BadInputError, match=r"not all of it is in: .*packets \d"):
         format_exposure(root, EXPOSURE)
     assert not root.public.exists()

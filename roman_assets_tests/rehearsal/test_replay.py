@@ -16,7 +16,7 @@ from roman_assets.products.visit_policy import VisitReserve
 from roman_assets.rehearsal.fault import FaultRates
 from roman_assets.rehearsal.ground import Downlink
 from roman_assets.rehearsal.rehearsal import Scenario
-from roman_assets.rehearsal.replay import Attempt, Ending, ReplayLog
+from roman_assets.rehearsal.replay import Ending, RehearsedAttempt, ReplayLog
 from roman_assets.rehearsal.run_queue import Platform
 from roman_assets_tests.support.plans import DAY_S, machines, night, scenarios, times
 
@@ -31,7 +31,7 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
     return most
 
 
-def of_step(log: ReplayLog, step: Step) -> list[Attempt]:
+def of_step(log: ReplayLog, step: Step) -> list[RehearsedAttempt]:
     return [one for one in log.attempts if one.step is step]
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_done_before_it_can_be(scenario: Scenario) -> None:
 def test_the_same_is_published_again_only_by_a_run_that_was_at_work_meanwhile(
     scenario: Scenario,
 ) -> None:
-    earlier: dict[tuple[Step, int, int], Attempt] = {}
+    earlier: dict[tuple[Step, int, int], RehearsedAttempt] = {}
     for one in scenario.rehearse(machines(3)).log.attempts:
         if one.ending is Ending.FINISHED:
             before = earlier.setdefault((one.step, one.partition, one.members), one)

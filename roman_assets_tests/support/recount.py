@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from roman_assets.products.deadline import ClockOrigin, ProductState
 from roman_assets.products.kind import KINDS, ProductKind, Scope, Step, expected_kinds
 from roman_assets.rehearsal.rehearsal import Rehearsal
-from roman_assets.rehearsal.replay import Attempt, Ending
+from roman_assets.rehearsal.replay import Ending, RehearsedAttempt
 
 NEVER = float("inf")
 KEPT, MISSED, NO_DEADLINE, NOT_EXPECTED = "kept", "missed", "no deadline", "not expected"
@@ -95,7 +95,7 @@ def _due(rehearsal: Rehearsal, kind: ProductKind, received: float, executed: flo
     return start + deadline.latency.total_seconds()
 
 
-def _finished(rehearsal: Rehearsal) -> list[Attempt]:
+def _finished(rehearsal: Rehearsal) -> list[RehearsedAttempt]:
     return [one for one in rehearsal.log.attempts if one.ending is Ending.FINISHED]
 
 

@@ -87,7 +87,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class DownlinkDelivery:
     """How data arrive.
 
     Parameters
@@ -123,14 +123,14 @@ class Delivery:
     late_ma_tables: bool = False
 
 
-DELIVERIES: Mapping[str, Delivery] = {
-    "in_order": Delivery(),
-    "shuffled": Delivery(shuffled=True, nfiles=3),
-    "twice": Delivery(repeated=1.0, nfiles=2),
-    "gaps": Delivery(dropped=0.05, damaged=0.05),
-    "late": Delivery(nfiles=2, late_packets=True, late_documents=True),
-    "late_packets": Delivery(nfiles=2, late_packets=True),
-    "late_ma_table": Delivery(late_ma_tables=True),
+DELIVERIES: Mapping[str, DownlinkDelivery] = {
+    "in_order": DownlinkDelivery(),
+    "shuffled": DownlinkDelivery(shuffled=True, nfiles=3),
+    "twice": DownlinkDelivery(repeated=1.0, nfiles=2),
+    "gaps": DownlinkDelivery(dropped=0.05, damaged=0.05),
+    "late": DownlinkDelivery(nfiles=2, late_packets=True, late_documents=True),
+    "late_packets": DownlinkDelivery(nfiles=2, late_packets=True),
+    "late_ma_table": DownlinkDelivery(late_ma_tables=True),
 }
 """Deliveries by name; those after ``twice`` hold back what `Downlink.release` lands."""
 
@@ -151,13 +151,13 @@ class Downlink:
     def __init__(
         self,
         root: DataRoot,
-        delivery: Delivery | None = None,
+        delivery: DownlinkDelivery | None = None,
         *,
         packet_size: int = MAX_PACKET_SIZE,
     ) -> None:
         self._landing = LandingArea(root).path
         self._held_back = root.observatory / _HELD_BACK
-        self._delivery = delivery or Delivery()
+        self._delivery = delivery or DownlinkDelivery()
         self._packet_size = packet_size
         self._counters = SequenceCounters()
 
@@ -175,7 +175,7 @@ class Downlink:
         packets = chain.from_iterable(
             encode(piece, self._counters, packet_size=self._packet_size) for piece in telemetry
         )
-        if self._delivery == Delivery(seed=self._delivery.seed):
+        if self._delivery == DownlinkDelivery(seed=self._delivery.seed):
             self._land(f"{name}{PACKET_SUFFIX}", packets)
             return
         sent, repairs = self._disturbed(list(packets), name)

@@ -22,7 +22,7 @@ from roman_assets.formatting.telemetry import DetectorReadout, GuideWindowReadou
 from roman_assets.products.observation import ExposureId, ExposureType, Survey
 from roman_assets.simulation.telescope.crds_cache import DEFAULT_FIELDS, build_crds_cache
 from roman_assets.simulation.telescope.detector_geometry import active_pixels, detector_wcs
-from roman_assets.simulation.telescope.downlink import Delivery, Downlink
+from roman_assets.simulation.telescope.downlink import Downlink, DownlinkDelivery
 from roman_assets.simulation.telescope.ephemeris import orbit_message
 from roman_assets.simulation.telescope.execution import executed_visit, ma_table_document
 from roman_assets.simulation.telescope.guiding import Wander, face_telemetry
@@ -57,7 +57,7 @@ def observe(
     seed: int = DEFAULT_SEED,
     window: int | None = DEFAULT_WINDOW,
     pointing_error: PointingError | None = None,
-    delivery: Delivery | None = None,
+    delivery: DownlinkDelivery | None = None,
     definitive_ephemeris: bool = False,
     lost: Collection[int] = (),
     processes: int = 2,
@@ -145,7 +145,7 @@ def observe(
 
 
 def send_definitive_ephemeris(
-    plan: VisitPlan, root: DataRoot, *, delivery: Delivery | None = None
+    plan: VisitPlan, root: DataRoot, *, delivery: DownlinkDelivery | None = None
 ) -> None:
     """Land the definitive ephemeris of a plan that was observed (R3, R4)."""
     _send_ephemeris(plan, Downlink(root, delivery), EphemerisKind.DEFINITIVE)

@@ -29,7 +29,7 @@ from roman_assets.products.deadline import Blame, ProductState, utc_now
 from roman_assets.products.name import ProductName
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.store.fold import fold
-from roman_assets.simulation.telescope.downlink import Delivery, Downlink, Loss
+from roman_assets.simulation.telescope.downlink import Downlink, DownlinkDelivery, Loss
 from roman_assets.simulation.telescope.observing import observe
 from roman_assets.simulation.telescope.survey_plan import DEMO_REQUESTS, VisitPlan
 from roman_assets_tests.support.own_crds_cache import own_crds_cache
@@ -114,7 +114,9 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
                 start=utc_now() - timedelta(hours=2),
                 detectors=DETECTORS,
             )
-            (exposure,) = observe(plan, root, delivery=Delivery(losses=(loss,)), processes=1)
+            (exposure,) = observe(
+                plan, root, delivery=DownlinkDelivery(losses=(loss,)), processes=1
+            )
             visits[program] = str(exposure.visit)
         night = Night(root, utc_now(), visits)
         for path in root.landing.iterdir():

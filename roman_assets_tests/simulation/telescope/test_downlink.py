@@ -8,7 +8,7 @@ import pytest
 from roman_assets.data_root import DataRoot
 from roman_assets.formatting.data_unit import Stream
 from roman_assets.formatting.landing import LandingArea
-from roman_assets.simulation.telescope.downlink import DELIVERIES, Delivery, Downlink
+from roman_assets.simulation.telescope.downlink import DELIVERIES, Downlink, DownlinkDelivery
 from roman_assets_tests.support.telemetry_samples import (
     EXPOSURE,
     MA_TABLE,
@@ -24,7 +24,7 @@ def orbit(tmp_path_factory):
     return write_oem(tmp_path_factory.mktemp("orbit") / "orbit.oem").read_text()
 
 
-def send(root: DataRoot, orbit: str, delivery: Delivery | None = None) -> Downlink:
+def send(root: DataRoot, orbit: str, delivery: DownlinkDelivery | None = None) -> Downlink:
     downlink = Downlink(root, delivery, packet_size=600)
     *detectors, face = telemetry_of()
     downlink.send(str(EXPOSURE), detectors)
