@@ -17,6 +17,7 @@ pytest_plugins = [
     "roman_assets_tests.support.observed_visit",
     "roman_assets_tests.support.reprocessed_season",
     "roman_assets_tests.support.small_crds_cache",
+    "roman_assets_tests.support.whole_survey_plan",
 ]
 """Fixtures that several parts of the tests use."""
 

@@ -1,4 +1,4 @@
-"""The commands that stand in for the telescope and for CRDS: ``simulate``, ``new-reference``."""
+"""The commands that stand in for telescope and CRDS: ``simulate``, ``plan``, ``new-reference``."""
 
 from __future__ import annotations
 
@@ -167,6 +167,24 @@ def simulate(
     )
     sent = sum(one.exposure.exposure not in never_received for one in plan.exposures)
     typer.echo(f"{sent} exposures of {len(plan.visits)} visits are in {root.landing}")
+
+
+def plan(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where to write it (ECSV).")
+    ],
+) -> None:
+    """Write the plan of a whole survey: 30 days, 12,807 visits, 25,730 exposures.
+
+    It is as large as the published plan of the Galactic Plane Survey.
+
+    [dim]roman-assets plan survey_plan.sim.ecsv && roman-assets rehearse survey_plan.sim.ecsv[/dim]
+    """
+    from roman_assets.simulation.telescope.whole_survey import whole_survey
+
+    survey = whole_survey()
+    survey.write(path)
+    typer.echo(f"{len(survey.exposures)} exposures of {len(survey.visits)} visits are in {path}")
 
 
 def new_reference(

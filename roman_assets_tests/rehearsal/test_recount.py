@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-import roman_assets
 from roman_assets.products.deadline import ProductState
 from roman_assets.rehearsal.fault import FaultRates
 from roman_assets.rehearsal.ground import Downlink
@@ -27,7 +26,6 @@ from roman_assets_tests.support.recount import (
     recount,
 )
 
-SURVEY_PLAN = Path(roman_assets.__file__).parents[2] / "shared/data/roman_gps.sim.ecsv"
 RATES = (0.01, 0.05, 0.2)
 
 
@@ -117,14 +115,15 @@ def test_the_last_generation_of_a_product_is_the_current_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
 @pytest.mark.parametrize("rate", RATES)
-def test_every_product_of_a_whole_survey_has_the_one_verdict_of_a_recount(rate: float) -> None:
+def test_every_product_of_a_whole_survey_has_the_one_verdict_of_a_recount(
+    rate: float, survey_plan: Path
+) -> None:
     from roman_assets.rehearsal.planned_work import Observations
     from roman_assets.simulation.telescope.coverage import skycells_of_exposures
     from roman_assets.simulation.telescope.survey_plan import VisitPlan
 
-    plan = VisitPlan.read(SURVEY_PLAN)
+    plan = VisitPlan.read(survey_plan)
     observations = Observations.of(plan.exposures, skycells_of_exposures(plan.exposures))
     scenario = Scenario(observations, FaultRates.all_at(rate), 1)
     rehearsal = scenario.rehearse(machines(80))

@@ -31,6 +31,13 @@ TYPE_OF_ELEMENT: Mapping[OpticalElement, ExposureType] = {
 """The exposure type an element is used for, unless the plan says another."""
 
 
+def offset_positions(positions: SkyCoord, pa: float, x: float, y: float) -> SkyCoord:
+    """Return positions moved by arcsec along the ideal axes of an aperture at ``pa`` degrees."""
+    # Of parity -1: seen on the sky the aperture's x axis lies 90 degrees west of its y axis.
+    angle = pa - np.degrees(np.arctan2(x, y))
+    return positions.directional_offset_by(angle * u.deg, np.hypot(x, y) * u.arcsec)
+
+
 @dataclass(frozen=True)
 class Pointing:
     """Where WFI_CEN points.
@@ -49,11 +56,7 @@ class Pointing:
 
     def offset(self, x: float, y: float, roll: float = 0.0) -> Pointing:
         """Move by arcsec along the ideal x and y axes, then roll by degrees."""
-        # Of parity -1: seen on the sky the aperture's x axis lies 90 degrees west of its y axis.
-        angle = self.pa - np.degrees(np.arctan2(x, y))
-        moved = SkyCoord(self.ra, self.dec, unit="deg").directional_offset_by(
-            angle * u.deg, np.hypot(x, y) * u.arcsec
-        )
+        moved = offset_positions(SkyCoord(self.ra, self.dec, unit="deg"), self.pa, x, y)
         return Pointing(float(moved.ra.deg), float(moved.dec.deg), (self.pa + roll) % 360)
 
 

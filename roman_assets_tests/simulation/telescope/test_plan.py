@@ -1,13 +1,14 @@
+from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-import roman_assets
+from roman_assets.cli import app
 from roman_assets.errors import BadInputError
 from roman_assets.products.observation import ExposureType, OpticalElement, Survey
 from roman_assets.simulation.telescope.detector_geometry import detector_wcs
@@ -16,12 +17,15 @@ from roman_assets.simulation.telescope.plan_table import PLAN_COLUMNS
 from roman_assets.simulation.telescope.planned_exposure import Pointing
 from roman_assets.simulation.telescope.survey_plan import (
     DEFAULT_START,
+    DITHERS,
     VisitPlan,
     VisitRequest,
     demo_plan,
 )
+from roman_assets.simulation.telescope.whole_survey import whole_survey
 
-SURVEY_PLAN = Path(roman_assets.__file__).parents[2] / "shared/data/roman_gps.sim.ecsv"
+PUBLISHED_EXPOSURE_TIMES = {1001: 60.08694, 1033: 999.34062, 1038: 298.1872, 1047: 1002.52592}
+"""Seconds by MA table, as the published plan of the Galactic Plane Survey states them."""
 
 offsets = st.floats(-200, 200)
 
@@ -46,23 +50,36 @@ def table(tmp_path):
     return read
 
 
-@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
-def test_a_whole_survey_plan_is_read():
-    plan = VisitPlan.read(SURVEY_PLAN)
+def test_a_whole_survey_plan_is_read(survey_plan):
+    plan = VisitPlan.read(survey_plan)
     assert (len(plan.exposures), len(plan.visits)) == (25730, 12807)
-    last = plan.exposures[-1]
-    assert last.start - plan.exposures[0].start < timedelta(days=31)
-    assert last.optical_element is OpticalElement.F087
-    assert {p.nexposures for p in plan.exposures if p.exposure.visit == last.exposure.visit} == {2}
+    assert Counter(map(len, plan.visits.values())) == {1: 1346, 2: 11214, 4: 5, 8: 242}
+    assert all(len(plan.visits[p.exposure.visit]) == p.nexposures for p in plan.exposures)
+    assert (
+        timedelta(days=30) < plan.exposures[-1].end - plan.exposures[0].start < timedelta(days=31)
+    )
+    assert len(plan.optical_elements) == 9
     spectral = {p.exposure_type for p in plan.exposures if p.optical_element.endswith("ISM")}
     assert spectral == {ExposureType.WFI_SPECTRAL}
 
 
-@pytest.mark.skipif(not SURVEY_PLAN.is_file(), reason="the published survey plan is not at hand")
+def test_the_plan_that_the_command_writes_is_as_large_as_the_published_one(tmp_path):
+    path = tmp_path / "plan.ecsv"
+    result = CliRunner().invoke(app, ["plan", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "25730 exposures of 12807 visits" in result.stdout.replace(",", "")
+    test_a_whole_survey_plan_is_read(path)
+
+
+def test_the_second_exposure_of_a_survey_visit_covers_the_gaps_of_the_first():
+    first, second = next(iter(whole_survey().visits.values()))
+    offset = first.pointing.offset(*DITHERS["LINEGAP2"][1])
+    assert (second.pointing.ra, second.pointing.dec) == pytest.approx((offset.ra, offset.dec))
+
+
 def test_ma_tables_last_as_long_as_survey_plans_say():
-    rows = Table.read(SURVEY_PLAN, format="ascii.ecsv")
-    for number, seconds in set(zip(rows["MA_TABLE_NUMBER"], rows["EXPOSURE_TIME"], strict=True)):
-        assert ma_table(int(number)).exposure_time == pytest.approx(seconds, rel=2e-3)
+    for number, seconds in PUBLISHED_EXPOSURE_TIMES.items():
+        assert ma_table(number).exposure_time == pytest.approx(seconds, rel=2e-3)
 
 
 def test_a_plan_written_is_the_plan_read(tmp_path):
