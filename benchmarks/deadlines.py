@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+from usage.ratios import print_ratio
 
 from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.data_root import DATA_ROOT_VARIABLE, DataRoot
@@ -348,7 +349,7 @@ def main() -> None:
         ("deadlines_million_rows", pandas / mine),
         ("deadlines_command_million_rows", AIM_SECONDS / command),
     ):
-        print(f"ratio {name}: {ratio:.2f} (alternative / ours, higher is better)")
+        print_ratio(name, ratio)
 
 
 if __name__ == "__main__":

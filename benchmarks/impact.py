@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from usage.ratios import print_ratio
 
 from roman_assets.data_root import DataRoot
 from roman_assets.products.observation import DETECTORS, ExposureType, OpticalElement
@@ -258,10 +259,8 @@ def measure(root: DataRoot, context: str) -> None:
         if found != ours_of_sample:
             raise SystemExit(f"{name} finds {len(found)} images, ours {len(ours_of_sample)}")
         print(f"{name}: {taken / SAMPLE * 1e3:.2f} ms an image, {scaled:.0f} s for all")
-        print(
-            f"ratio impact_{name}: {scaled / our_time:.1f} (alternative / ours, higher is better)"
-        )
-    print(f"ratio impact_within_2s: {2 / our_time:.2f} (alternative / ours, higher is better)")
+        print_ratio(f"impact_{name}", scaled / our_time)
+    print_ratio("impact_within_2s", 2 / our_time)
 
 
 def require_same(named: set[str], every: list[dict[str, Any]]) -> None:

@@ -31,6 +31,7 @@ from typing import Any
 
 import dagster as dg
 from sensors import EXPOSURES_PER_VISIT, Observatory, exposures_of, visit_number
+from usage.ratios import print_ratio
 
 from roman_assets.access import ROLE_VARIABLE, Role
 from roman_assets.data_root import DataRoot
@@ -199,10 +200,7 @@ def main() -> None:
     few, many = measure(options.exposures // 10), measure(options.exposures)
     for what in ("counts of three assets, first", "partition page of an asset", "one partition"):
         name = what.replace(" ", "_").replace(",", "")
-        print(
-            f"ratio {name}_{options.exposures}_keys: {10 * few[what] / many[what]:.2f} "
-            "(alternative / ours, higher is better)"
-        )
+        print_ratio(f"{name}_{options.exposures}_keys", 10 * few[what] / many[what])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from typing import Any
 import hpgeom
 import numpy as np
 import pyarrow as pa
+from usage.ratios import print_ratio
 
 from roman_assets.archive.store import Archive
 from roman_assets.data_root import DataRoot
@@ -235,18 +236,14 @@ class Figures:
             if side == "butler":
                 pairs = zip(theirs, self.values["ours", name, size], strict=True)
                 ratio = statistics.median(other / ours for other, ours in pairs)
-                print_ratio(f"{name}_at_{size:.0e}", ratio)
+                print_ratio(f"{name}_at_{size:.0e}".replace("+", ""), ratio)
         for size in sizes[1:]:
             for name in (f"{work}_{n}" for work in ("publish", "ingest") for n in PROCESSES):
                 first, here = (
                     statistics.median(self.values["ours", name, one]) for one in (sizes[0], size)
                 )
-                print_ratio(f"{name}_flat_{sizes[0]:.0e}_to_{size:.0e}", first / here)
-
-
-def print_ratio(name: str, value: float) -> None:
-    """Print a ratio as every benchmark does."""
-    print(f"ratio {name.replace('+', '')}: {value:.3f} (alternative / ours, higher is better)")
+                flat = f"{name}_flat_{sizes[0]:.0e}_to_{size:.0e}"
+                print_ratio(flat.replace("+", ""), first / here)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from pydantic import TypeAdapter
+from usage.ratios import print_ratio
 
 from roman_assets.archive.set_aside import SetAside
 from roman_assets.data_root import DataRoot
@@ -545,10 +546,7 @@ def main() -> None:
         print(f"{name}: {growth:.2f} times as much CPU with 10 times as many known")
     for name in SENSORS:
         took = many[name]
-        print(
-            f"ratio {name}_tick_{options.exposures}_known: "
-            f"{all_of_them[name].wall / took.wall:.1f} (alternative / ours, higher is better)"
-        )
+        print_ratio(f"{name}_tick_{options.exposures}_known", all_of_them[name].wall / took.wall)
 
 
 if __name__ == "__main__":

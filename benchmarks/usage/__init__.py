@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from usage.ratios import print_ratio
+
 PR_SET_CHILD_SUBREAPER = 36
 SAMPLING_INTERVAL = 0.5
 GIB = 2**30
@@ -129,4 +131,4 @@ def report(name: str, measurements: list[tuple[Usage, Usage]]) -> None:
             getattr(alternative, quantity) / getattr(ours, quantity)
             for ours, alternative in measurements
         )
-        print(f"ratio {name}_{unit}: {ratio:.3f} (alternative / ours, higher is better)")
+        print_ratio(f"{name}_{unit}", ratio)

@@ -95,10 +95,15 @@ class ContextComparison:
     ------
     BadInputError
         If the cache has no such context.
+
+    Attributes
+    ----------
+    rules : mapping
+        Of the new context, by kind of reference.
     """
 
     def __init__(self, context: str, made_with: Iterable[str]) -> None:
-        self._new = _rules(require_context(context))
+        self.rules = _rules(require_context(context))
         self._old = {name: _known_rules(name) for name in {*made_with} - {context}}
         self.context = context
 
@@ -107,8 +112,8 @@ class ContextComparison:
         """The dates (UTC) from which on one of the rules that differ chooses another file."""
         found: set[datetime] = set()
         for old in self._old.values():
-            kinds = self._new.keys() if old is None else _differing(old, self._new)
-            for rules in (old or {}, self._new):
+            kinds = self.rules.keys() if old is None else _differing(old, self.rules)
+            for rules in (old or {}, self.rules):
                 found.update(date for kind in kinds for date in _use_after_dates(rules.get(kind)))
         return tuple(sorted(found))
 
@@ -122,7 +127,7 @@ class ContextComparison:
         if selection.context == self.context:
             return ()
         old = self._old[selection.context]
-        kinds = selection.references.keys() if old is None else _differing(old, self._new)
+        kinds = selection.references.keys() if old is None else _differing(old, self.rules)
         changes = (self._change(kind, old or {}, selection) for kind in sorted(kinds))
         return tuple(change for change in changes if change is not None)
 
@@ -131,7 +136,7 @@ class ContextComparison:
     ) -> ReferenceChange | None:
         header, recorded = selection.header, selection.references.get(kind)
         before = recorded or _choice(old.get(kind), header)
-        after = _choice(self._new.get(kind), header)
+        after = _choice(self.rules.get(kind), header)
         if before == after and after != UNDECIDED:
             return None
         if recorded is None and not _counts_without_record(kind, before, selection.step):

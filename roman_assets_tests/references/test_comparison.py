@@ -66,7 +66,7 @@ def test_a_reference_where_there_was_none_counts_if_the_pipeline_asks_for_it(
 ) -> None:
     old = selection("WFI02")
     compared = ContextComparison(TRUE, [CONTEXTS[0]])
-    compared._new = {**compared._new, "area": compared._new["gain"]}
+    compared.rules = {**compared.rules, "area": compared.rules["gain"]}
     old = replace(selection("WFI02", context=CONTEXTS[0]))
     for asked, expected in ((frozenset({"area"}), ["area"]), (frozenset(), [])):
         monkeypatch.setattr(comparison, "reference_kinds", lambda step, asked=asked: asked)
