@@ -13,10 +13,10 @@ from roman_assets.products.deadline import ClockEvent
 from roman_assets.products.kind import Step
 from roman_assets.products.lifecycle import Transition
 from roman_assets.products.name import ProductName
-from roman_assets.publishing import step as step_module
 from roman_assets.publishing.step import Output, StepResult, publish_step, reusable
 from roman_assets.records.journal import Journal
 from roman_assets.records.record import CommitRecord, ProductInput, WorkFailure
+from roman_assets.registry.engine import Engine
 from roman_assets.registry.registry import Registry
 from roman_assets.registry.search.finding import FindingKind
 from roman_assets.registry.store.fold import fold
@@ -103,7 +103,7 @@ def test_a_rerun_finds_what_a_killed_run_committed_but_did_not_fold(root, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(step_module, "fold", killed)
+        patch.setattr(Engine, "fold", killed)
         with pytest.raises(KeyboardInterrupt):
             publish_associations(root, {1: "a"})
     planned = {association(1): association_output(root, 1, "a").fingerprint}

@@ -8,6 +8,7 @@ from dagster import DagsterEventType
 
 from roman_assets.defs.lib import in_progress
 from roman_assets.defs.visit import sensors as visits
+from roman_assets.defs.visit import visit_watch
 from roman_assets.defs.visit.sensors import run_request
 from roman_assets.defs.visit.visit_state import VisitState
 from roman_assets.defs.visit.visit_watch import VisitWatch
@@ -209,7 +210,9 @@ def test_visits_that_are_up_to_date_are_not_looked_up_again(sky: Sky, monkeypatc
     requested(sky)
     looked_up: list[VisitId] = []
     monkeypatch.setattr(
-        visits, "visit_states", lambda root, registry, wanted: looked_up.extend(wanted) or ([], {})
+        visit_watch,
+        "visit_states",
+        lambda root, registry, wanted: looked_up.extend(wanted) or ([], {}),
     )
     assert requested(sky) == []
     assert looked_up == []
