@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import pyarrow.parquet as pq
 import pytest
 import pyvo
 import requests
@@ -170,6 +171,37 @@ def test_formats_of_text_have_the_same_rows(url: str) -> None:
     assert tab.text.replace("\t", ",") == comma.text
     table = parse_single_table(io.BytesIO(ask(url, query).content)).array
     assert table["obs_id"].tolist() == [line.split(",")[0] for line in comma.text.split()[1:]]
+
+
+def test_parquet_has_the_same_rows_and_the_metadata_of_the_votable(url: str) -> None:
+    query = "SELECT obs_id, t_min, access_estsize, s_ra AS x FROM ivoa.ObsCore ORDER BY obs_id"
+    answer = ask(url, query, RESPONSEFORMAT="parquet")
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    table = pq.read_table(io.BytesIO(answer.content))
+    text = parse_single_table(io.BytesIO(ask(url, query).content))
+    assert table.column_names == [field.name for field in text.fields]
+    for name in table.column_names:
+        assert table[name].to_pylist() == text.array[name].tolist()
+    stated = table.schema.metadata[b"IVOA.VOTable-Parquet.content"]
+    fields = parse_single_table(io.BytesIO(stated)).fields
+    assert [(one.name, one.ucd, one.unit, one.datatype) for one in fields] == [
+        (one.name, one.ucd, one.unit, one.datatype) for one in text.fields
+    ]
+
+
+def test_parquet_that_is_truncated_says_so(url: str) -> None:
+    for maxrec, overflows in (("0", True), ("3", True), ("10", False)):
+        answer = ask(url, EVERYTHING, MAXREC=maxrec, FORMAT="parquet")
+        table = pq.read_table(io.BytesIO(answer.content))
+        assert table.num_rows == int(maxrec)
+        stated = table.schema.metadata[b"IVOA.VOTable-Parquet.content"]
+        assert (b"OVERFLOW" in stated) is overflows
+
+
+def test_an_empty_answer_in_parquet_has_its_columns(url: str) -> None:
+    query = "SELECT obs_id FROM ivoa.ObsCore WHERE obs_id = 'nothing'"
+    answer = ask(url, query, RESPONSEFORMAT="parquet")
+    assert pq.read_table(io.BytesIO(answer.content)).column_names == ["obs_id"]
 
 
 def test_tap_schema_and_tables_describe_what_queries_return(tap: pyvo.dal.TAPService) -> None:

@@ -9,10 +9,9 @@ from starlette.routing import Route
 from roman_assets.service.archive_service import service_of
 from roman_assets.service.datalink.links import LINKS_TYPE, MOST_IDENTIFIERS, links_table
 from roman_assets.service.request_error import UsageError
-from roman_assets.service.tap.tap_query import maxrec
 from roman_assets.service.vo.answer import answering, availability, capabilities, streamed, written
 from roman_assets.service.vo.descriptor import LINKS
-from roman_assets.service.vo.parameters import parameters_of
+from roman_assets.service.vo.parameters import maxrec, parameters_of
 
 
 @answering

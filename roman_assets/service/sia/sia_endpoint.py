@@ -9,9 +9,8 @@ from starlette.routing import Route
 from roman_assets.service.archive_service import service_of
 from roman_assets.service.request_error import UsageError
 from roman_assets.service.sia.sia_query import search_images
-from roman_assets.service.tap.tap_query import maxrec
 from roman_assets.service.vo.answer import answering, availability, capabilities, streamed, written
-from roman_assets.service.vo.parameters import parameters_of
+from roman_assets.service.vo.parameters import maxrec, parameters_of
 from roman_assets.service.vo.votable import MEDIA_TYPE
 
 _FORMATS = ("votable", "application/x-votable+xml", "text/xml")

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -22,22 +21,15 @@ from roman_assets.service.tap.tap_schema import TapColumn, VoType, vo_type
 from roman_assets.service.tap.translation import SourceTable, Translation, translate
 from roman_assets.service.tap.upload import create_uploaded, uploaded_tables
 from roman_assets.service.vo.descriptor import IDENTIFIER, descriptors, with_identifier
-from roman_assets.service.vo.parameters import Parameters
-from roman_assets.service.vo.votable import MEDIA_TYPE, Field, plain, votable
+from roman_assets.service.vo.parameters import Parameters, maxrec
+from roman_assets.service.vo.table_format import Format, TableAnswer, format_named
+from roman_assets.service.vo.votable import Field
 from roman_assets.service.vo.votable_reader import ReadTable
 
 _LANGUAGES = ("ADQL", "ADQL-2.0", "ADQL-2.1")
 _ROWS_AT_ONCE = 1000
 
 Started = Callable[[duckdb.DuckDBPyConnection], None]
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format of answers: its media type, and how it is written."""
-
-    media_type: str
-    write: Callable[[BinaryIO, _Rows, int], None]
 
 
 @dataclass(frozen=True)
@@ -66,16 +58,6 @@ class TapRequest:
     url: str
     seconds: float
     uploads: Mapping[str, ReadTable] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The answer of the database."""
-
-    fields: tuple[Field, ...]
-    rows: Iterable[Sequence[Any]]
-    query: str
-    extra: str = ""
 
 
 def tap_request(parameters: Parameters, service: Service, url: str, seconds: float) -> TapRequest:
@@ -110,28 +92,12 @@ def tap_request(parameters: Parameters, service: Service, url: str, seconds: flo
         raise UsageError("QUERY is missing")
     return TapRequest(
         query=query,
-        format=_format(parameters),
+        format=format_named(parameters),
         most_rows=maxrec(parameters, service.settings.rows),
         url=url,
         seconds=seconds,
         uploads=uploaded_tables(parameters, service.settings.rows, service.settings.body_kib << 10),
     )
-
-
-def maxrec(parameters: Parameters, most: int) -> int:
-    """Return how many rows an answer may have.
-
-    Raises
-    ------
-    UsageError
-        If MAXREC is not a number.
-    """
-    given = parameters.one("MAXREC")
-    if given is None:
-        return most
-    if not (given.isascii() and given.isdigit() and len(given) < 20):
-        raise UsageError(f"MAXREC: {given[:50]!r} is not a number of rows")
-    return min(int(given), most)
 
 
 def write_answer(
@@ -167,11 +133,16 @@ def write_answer(
         places = Places(cursor, service.registry.products.widest_footprint())
         translated = translate(asked.query, tables, places)
         with _told_to_user():
-            cursor.execute(
-                f"select * from ({translated.sql}) as answer limit {asked.most_rows + 1}"
+            statement = f"select * from ({translated.sql}) as answer limit {asked.most_rows + 1}"
+            relation = cursor.sql(statement)
+            fields, extra = _with_services(translated, relation.description, asked.url)
+            answer = TableAnswer(
+                fields,
+                _rows(cursor, statement),
+                functools.partial(relation.to_arrow_reader, _ROWS_AT_ONCE),
+                [("QUERY", asked.query)],
+                extra,
             )
-            fields, extra = _with_services(translated, cursor.description, asked.url)
-            answer = _Rows(fields, _rows(cursor), asked.query, extra)
             asked.format.write(stream, answer, asked.most_rows)
 
 
@@ -201,7 +172,8 @@ def _uploaded(
     }
 
 
-def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
+def _rows(cursor: duckdb.DuckDBPyConnection, statement: str) -> Iterator[Sequence[Any]]:
+    cursor.execute(statement)
     while part := cursor.fetchmany(_ROWS_AT_ONCE):
         yield from part
 
@@ -239,54 +211,3 @@ def _field(name: str, known: TapColumn | None, kind: VoType) -> Field:
         name, kind.datatype, kind.arraysize, kind.xtype, known.unit, known.ucd, known.utype,
         known.description,
     )  # fmt: skip
-
-
-def _write_votable(stream: BinaryIO, answer: _Rows, most_rows: int) -> None:
-    infos = [("QUERY", answer.query)]
-    for part in votable(answer.fields, answer.rows, infos, most_rows, answer.extra):
-        stream.write(part.encode())
-
-
-def _write_text(separator: str, stream: BinaryIO, answer: _Rows, most_rows: int) -> None:
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, delimiter=separator, lineterminator="\r\n")
-    writer.writerow([field.name for field in answer.fields])
-    for number, row in enumerate(answer.rows):
-        if number == most_rows:
-            break
-        writer.writerow([_lower(plain(value)) for value in row])
-    text.detach()
-
-
-def _lower(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _write_csv(stream: BinaryIO, answer: _Rows, most_rows: int) -> None:
-    _write_text(",", stream, answer, most_rows)
-
-
-def _write_tsv(stream: BinaryIO, answer: _Rows, most_rows: int) -> None:
-    _write_text("\t", stream, answer, most_rows)
-
-
-VOTABLE = Format(MEDIA_TYPE, _write_votable)
-_CSV = Format("text/csv;header=present", _write_csv)
-_TSV = Format("text/tab-separated-values", _write_tsv)
-FORMATS: Mapping[str, Format] = {
-    "votable": VOTABLE, "votable/td": VOTABLE, "application/x-votable+xml": VOTABLE,
-    "application/x-votable+xml;serialization=tabledata": VOTABLE, "text/xml": VOTABLE,
-    "csv": _CSV, "text/csv": _CSV, "text/csv;header=present": _CSV,
-    "tsv": _TSV, "text/tab-separated-values": _TSV,
-}  # fmt: skip
-"""Formats by the names that RESPONSEFORMAT may have."""
-
-
-def _format(parameters: Parameters) -> Format:
-    asked = parameters.one("RESPONSEFORMAT") or parameters.one("FORMAT") or "votable"
-    name = asked.lower().replace(" ", "")
-    if name not in FORMATS:
-        raise UsageError(
-            f"RESPONSEFORMAT: {asked[:80]!r} is not known; give one of {', '.join(FORMATS)}"
-        )
-    return FORMATS[name]

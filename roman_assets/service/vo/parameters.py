@@ -50,6 +50,22 @@ class Parameters:
         return [value for value in self.values.get(name, ()) if value]
 
 
+def maxrec(parameters: Parameters, most: int) -> int:
+    """Return how many rows an answer may have.
+
+    Raises
+    ------
+    UsageError
+        If MAXREC is not a number.
+    """
+    given = parameters.one("MAXREC")
+    if given is None:
+        return most
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        raise UsageError(f"MAXREC: {given[:50]!r} is not a number of rows")
+    return min(int(given), most)
+
+
 async def parameters_of(request: Request) -> Parameters:
     """Read the parameters of a request.
 

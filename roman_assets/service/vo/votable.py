@@ -93,6 +93,32 @@ def votable(
     yield f"</RESOURCE>\n{extra}</VOTABLE>\n"
 
 
+def described(
+    fields: Sequence[Field], infos: Iterable[tuple[str, str]] = (), *, overflow: bool = False
+) -> str:
+    """Return the VOTable that describes a table without having its data.
+
+    Parameters
+    ----------
+    fields, infos
+        As in `votable`.
+    overflow
+        Whether the table was cut off.
+    """
+    status = "OVERFLOW" if overflow else "OK"
+    told = "".join(
+        f"<INFO name={quoteattr(name)} value={quoteattr(_text(value, escaped=False))}/>\n"
+        for name, value in infos
+    )
+    columns = "".join(field.xml for field in fields)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<VOTABLE version="1.4" xmlns="{_NAMESPACE}">\n<RESOURCE type="results">\n'
+        f'<INFO name="QUERY_STATUS" value="{status}"/>\n{told}'
+        f"<TABLE>\n{columns}</TABLE>\n</RESOURCE>\n</VOTABLE>\n"
+    )
+
+
 def error_votable(message: str) -> str:
     """Return the VOTable that tells an error."""
     return (
