@@ -161,7 +161,7 @@ class DamageAlert:
 
 
 class Message(Protocol):
-    """What a sender brings to someone: a dataclass, each field of which a webhook gets."""
+    """What a sender delivers: a dataclass; a webhook receives each of its fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

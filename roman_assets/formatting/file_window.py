@@ -1,4 +1,4 @@
-"""A file of any size, of which a part at a time is in memory.
+"""A file of any size, read one part at a time.
 
 A file that is truncated while it is mapped ends the process that looks at it (SIGBUS). Read, it is
 bad input.
@@ -61,7 +61,7 @@ class FileWindow:
         return self._from(offset, length)[:length]
 
     def search(self, pattern: re.Pattern[bytes], offset: int, width: int) -> int:
-        """Return the offset of the first match from an offset on, the size if there is none.
+        """Return the offset of the first match at or after an offset, or the file's size.
 
         The time it takes is proportional to the bytes passed over.
 

@@ -46,8 +46,8 @@ def format_exposure(
     files are taken out of the landing area.
 
     Each detector, and FACE, is made when its own packets are in. Once the wait for packets is over,
-    a detector of which some are lost is made of the others, and what is wholly lost is recorded as
-    a failure; when more arrives, both are reprocessed. Lost packets replace no L1.
+    a detector that has lost some is made from the rest, and one without any is recorded as a
+    failure; when more arrives, both are reprocessed. Lost packets replace no L1.
 
     A product that exists as it would be made is reused. A detector whose content cannot be
     used fails alone. When a person asks, L1 is reprocessed with the definitive ephemeris once that
@@ -271,7 +271,7 @@ def retained_ephemeris(landing: LandingArea, recorded: ProductInput) -> Path:
 def _formattable(
     landing: LandingArea, exposure: ExposureId, clock: Clock
 ) -> tuple[Receipt, frozenset[str]]:
-    """Return what is in of an exposure, and the senders of which L1 is made now."""
+    """Return what was received of an exposure, and the senders whose L1 is made now."""
     receipt = landing.receipt(exposure)
     if not receipt.complete:
         landing.scan()

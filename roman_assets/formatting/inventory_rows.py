@@ -162,7 +162,7 @@ def invalidate_receipts(db: sqlite3.Connection, file_id: int) -> None:
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'executed_visit')",
         "DELETE FROM receipt WHERE ma_table IN "
         "(SELECT subject FROM document WHERE file_id = ? AND kind = 'ma_table')",
-        # of most files there is none: then the receipts are not looked at
+        # most files hold no ephemeris; the receipts are then left unread
         "DELETE FROM receipt WHERE serial IN (SELECT serial FROM ephemeris CROSS JOIN receipt "
         "WHERE file_id = ? "
         "AND ephemeris.start <= receipt.start AND receipt.stop <= ephemeris.stop)",

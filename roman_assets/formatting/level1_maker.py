@@ -167,7 +167,7 @@ class Level1Maker:
         self.outputs.append(self._write(name, model, FACE, missing))
 
     def _missing_windows(self) -> list[str]:
-        """Name the guide windows of which there is no file."""
+        """Name the guide windows that have no file."""
         observation = self._work.observation
         there = {str(output.name) for output in self.outputs} | set(self._windows)
         return [

@@ -54,7 +54,7 @@ def histories_of(located: Iterable[LocatedUnit]) -> dict[UnitId, UnitHistory]:
 
 
 def nothing_in(exposure: ExposureId, stream: Stream, detector: str | None) -> LostPacketsError:
-    """Return the fault of a sender of which nothing is in."""
+    """Return the error for a sender without any packets."""
     return LostPacketsError(
         exposure, f"{detector or ''} {stream.name}".strip(), "no packets are in", REDELIVER
     )
@@ -120,7 +120,7 @@ class PacketFiles:
         )  # fmt: skip
 
     def _content(self, file: FileVersion, offset: int) -> memoryview:
-        """Return a packet as the file has it now, empty if there is none at that place."""
+        """Return the bytes of a packet as they are in the file now; empty if it ends before."""
         path = self.directory / file.name
         try:
             descriptor = self._open(file).fileno()

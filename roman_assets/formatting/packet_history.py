@@ -87,7 +87,7 @@ class UnitHistory:
 
     @property
     def fullest(self) -> UnitVersion:
-        """The version of which most is in: most chunks from the first one on, then most chunks."""
+        """The most complete version: by chunks without a gap from the first, then by all chunks."""
         return max(self.versions, key=lambda v: (v.beginning, v.chunks.bit_count()))
 
     def statement(self, unit: UnitId) -> list[str | int]:

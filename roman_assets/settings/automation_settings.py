@@ -27,6 +27,8 @@ DEFAULT_SSC_RESERVE = timedelta(hours=72)
 DEFAULT_SSC_RUN = timedelta(hours=6)
 DEFAULT_RUN_HISTORY = timedelta(days=180)
 
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
 
 def visit_reserve() -> VisitReserve:
     """Return how the reserve of visits is chosen: measured, or as ``RESERVE_VARIABLE`` says.
@@ -51,8 +53,7 @@ def ssc_reserve() -> timedelta:
     BadInputError
         If the variable is not a positive number.
     """
-    hours = _positive(SSC_RESERVE_VARIABLE)
-    return DEFAULT_SSC_RESERVE if hours is None else timedelta(hours=hours)
+    return _time(SSC_RESERVE_VARIABLE, _HOUR, DEFAULT_SSC_RESERVE)
 
 
 def longest_ssc_run() -> timedelta:
@@ -63,8 +64,7 @@ def longest_ssc_run() -> timedelta:
     BadInputError
         If the variable is not a positive number.
     """
-    hours = _positive(SSC_RUN_VARIABLE)
-    return DEFAULT_SSC_RUN if hours is None else timedelta(hours=hours)
+    return _time(SSC_RUN_VARIABLE, _HOUR, DEFAULT_SSC_RUN)
 
 
 def partition_window() -> timedelta:
@@ -75,8 +75,7 @@ def partition_window() -> timedelta:
     BadInputError
         If the variable is not a positive number.
     """
-    days = _positive(WINDOW_VARIABLE)
-    return DEFAULT_WINDOW if days is None else timedelta(days=days)
+    return _time(WINDOW_VARIABLE, _DAY, DEFAULT_WINDOW)
 
 
 def run_history() -> timedelta:
@@ -87,8 +86,12 @@ def run_history() -> timedelta:
     BadInputError
         If the variable is not a positive number.
     """
-    days = _positive(RUN_HISTORY_VARIABLE)
-    return DEFAULT_RUN_HISTORY if days is None else timedelta(days=days)
+    return _time(RUN_HISTORY_VARIABLE, _DAY, DEFAULT_RUN_HISTORY)
+
+
+def _time(variable: str, unit: timedelta, default: timedelta) -> timedelta:
+    number = _positive(variable)
+    return default if number is None else number * unit
 
 
 def _positive(variable: str) -> float | None:

@@ -31,6 +31,8 @@ UNFINISHED = (
     DagsterRunStatus.CANCELING,
 )
 
+ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+
 RUNS_IN_QUEUE = 200
 """Unfinished runs of one job that a sensor keeps up: the others wait in the order of urgency.
 

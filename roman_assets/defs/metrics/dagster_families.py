@@ -11,17 +11,11 @@ import dagster as dg
 from prometheus_client.core import Metric
 
 from roman_assets.defs.lib.dagster_internals import InstigatorState, InstigatorTick
-from roman_assets.defs.lib.in_progress import UNFINISHED
+from roman_assets.defs.lib.in_progress import ENDED, UNFINISHED
 from roman_assets.metrics.families import counter, gauge
 
 RECENT = timedelta(minutes=10)
 """The ticks that are looked at."""
-
-_ENDED = (
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-)
 
 _WAITING = (
     dg.DagsterRunStatus.QUEUED,
@@ -62,7 +56,7 @@ def run_families(instance: dg.DagsterInstance, now: datetime) -> Iterator[Metric
     )  # fmt: skip
     ended = [
         {"status": status.value, "n": instance.get_runs_count(dg.RunsFilter(statuses=[status]))}
-        for status in _ENDED
+        for status in ENDED
     ]
     yield counter("runs_ended", "Runs that have ended, by status.", ("status",), ended, "n")
 

@@ -23,6 +23,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 from roman_assets.defs.deadlines.check_reports import REPORTS_JOB
 from roman_assets.defs.lib.dagster_internals import SqliteEventLogStorage
 from roman_assets.defs.lib.in_progress import (
+    ENDED,
     PARTITION_TAG,
     RANGE_START_TAG,
     end_of_run,
@@ -38,7 +39,6 @@ RUNS_AT_ONCE = 10_000
 """Largest number of runs deleted by one sweep, oldest first; some ten days of a busy survey."""
 
 RUNS_OF_A_PAGE = 500
-_ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OldRuns:
                 yield record.dagster_run.run_id
 
     def _records(self, moment: datetime) -> Iterator[dg.RunRecord]:
-        filters = dg.RunsFilter(statuses=list(_ENDED), created_before=moment)
+        filters = dg.RunsFilter(statuses=list(ENDED), created_before=moment)
         cursor: str | None = None
         while page := self.instance.get_run_records(
             filters, limit=RUNS_OF_A_PAGE, cursor=cursor, ascending=True
@@ -76,7 +76,7 @@ class OldRuns:
             cursor = page[-1].dagster_run.run_id
 
     def _kept_keys(self) -> frozenset[str]:
-        """Return the keys of which runs are kept: those there are, at work, or not answered."""
+        """Return the keys whose runs are kept: present, in progress, or awaiting the SSC."""
         from roman_assets.registry.registry import Registry
 
         with Registry(self.root) as registry:
